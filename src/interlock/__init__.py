@@ -1,0 +1,1 @@
+"""Interlock: CI/CD for machine-learning models."""

@@ -1,0 +1,1 @@
+"""Bringing a model version into environments: revisions, releases, rollouts."""

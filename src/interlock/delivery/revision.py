@@ -1,0 +1,81 @@
+"""A revision: one model version with its serving configuration, immutable and deployable."""
+
+from __future__ import annotations
+
+from interlock.vocabulary import Digest, Stored
+
+
+class Revision(Stored):
+    """``environment`` is ``model/environment``; ``number`` counts that environment's rollouts, so no key is used twice.
+
+    ``model_digest``, ``lock`` and ``golden`` are artifacts; ``replicas`` how many processes serve it.
+    """
+
+    environment: str
+    number: int
+    version: int
+    model: str
+    model_digest: Digest
+    lock: Digest
+    format: str
+    golden: Digest | None = None
+    replicas: int = 2
+
+    @property
+    def key(self) -> str:
+        """``model.environment.rN``: names its cluster in the proxy."""
+        return f"{self.environment.replace('/', '.')}.r{self.number}"
+
+    @property
+    def title(self) -> str:
+        """``flights v3``: what people call it."""
+        return f"{self.model} v{self.version}"
+
+    def replica(self, index: int) -> str:
+        """The name of its replica number ``index`` (from 0)."""
+        return f"{self.key}.{index}"
+
+
+class ReplicaSeen(Stored):
+    """One replica as its supervisor and its own health endpoint show it."""
+
+    is_running: bool
+    is_ready: bool
+    restarts: int = 0
+    problem: str | None = None
+
+
+class EndpointSeen(Stored):
+    """One replica as the proxy sees it. ``active`` counts requests in flight."""
+
+    is_healthy: bool
+    is_draining: bool
+    active: int = 0
+
+
+class CounterSeen(Stored):
+    """Requests answered by one revision since the proxy's process began (``epoch``), counted per upstream attempt.
+
+    ``errors`` are answers of 5xx and attempts that got no answer.
+    """
+
+    epoch: str
+    requests: int
+    errors: int
+
+
+class DataPlaneSeen(Stored):
+    """One ``model/environment`` as it is in the world.
+
+    ``replicas`` by replica name; ``endpoints`` by revision key, then replica name; ``weights`` in percent by revision
+    key
+    as the proxy's configuration has them; ``counters`` by revision key. ``problem`` is set where the proxy cannot be
+    read
+    or rejected its configuration; then the other fields are what could still be seen.
+    """
+
+    replicas: dict[str, ReplicaSeen] = {}
+    endpoints: dict[str, dict[str, EndpointSeen]] = {}
+    weights: dict[str, int] = {}
+    counters: dict[str, CounterSeen] = {}
+    problem: str | None = None

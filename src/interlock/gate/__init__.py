@@ -1,0 +1,1 @@
+"""From measurements to verdicts: limits, paired tests, and the sequential canary test."""

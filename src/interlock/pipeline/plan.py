@@ -1,0 +1,181 @@
+"""The plan: the frozen resolution of one commit's ``interlock.yaml``.
+
+A plan holds no default left open and no name unresolved; it is stored with the run and never read from the file again.
+Durations are seconds, sizes bytes, shares fractions of 1 unless a field says percent.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from interlock.vocabulary import Json, Stored
+
+StageKind = Literal["check", "data", "stage", "measure"]
+"""``check``: before any training. ``data``: validation. ``stage``: the user's own. ``measure``: what gates judge."""
+
+Builtin = Literal["dependencies", "syntax", "imports", "data", "served", "measurements"]
+"""Stages that Interlock brings: lock against project file; parse; resolve imports; schemas; the model as served;
+metrics and predictions brought into the canonical form that gates judge."""
+
+
+class Resources(Stored):
+    """What one stage may use. ``memory`` in bytes; None is no limit."""
+
+    cpu: float = 1.0
+    memory: int | None = None
+    gpu: int = 0
+
+
+class StagePlan(Stored):
+    """One stage. Exactly one of ``command`` and ``builtin`` is set.
+
+    ``needs`` names the stages that must have succeeded; ``params`` is the resolved mapping of the dotted names the
+    stage declared (None when it declared none, so that it sees the whole parameter file). ``project`` is the folder of
+    the pipeline file, all paths are relative to it.
+    """
+
+    name: str
+    kind: StageKind
+    command: str | None = None
+    builtin: Builtin | None = None
+    needs: tuple[str, ...] = ()
+    deps: tuple[str, ...] = ()
+    outs: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    predictions: str | None = None
+    params: dict[str, Json] | None = None
+    env: dict[str, str] = {}
+    network: bool = False
+    resources: Resources = Resources()
+    timeout: float = 3600.0
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Every path the stage must leave behind: outs, metrics, predictions."""
+        return tuple(dict.fromkeys((*self.outs, *self.metrics, *((self.predictions,) if self.predictions else ()))))
+
+
+class PythonPlan(Stored):
+    """The user's Python environment. ``lock`` is ``uv.lock`` or a ``requirements.txt`` with hashes."""
+
+    version: str = ">=3.11"
+    lock: str = "uv.lock"
+
+
+class DataPlan(Stored):
+    """One dataset; ``schema_path`` names its schema, ``disjoint_from`` another dataset that shares no row with it."""
+
+    name: str
+    path: str
+    schema_path: str | None = None
+    id: str | None = None
+    label: str | None = None
+    disjoint_from: str | None = None
+
+
+class ModelPlan(Stored):
+    """The model a pipeline makes: folder or file ``path``; ``golden`` names its golden requests."""
+
+    name: str
+    path: str
+    format: Literal["skops", "joblib"]
+    golden: str | None = None
+
+
+class GatePlan(Stored):
+    """One gate: limits (``min``, ``max``), or a comparison with production (``margin`` and ``alpha``, or
+    ``max_ratio``).
+    """
+
+    metric: str
+    min: float | None = None
+    max: float | None = None
+    against: Literal["production"] | None = None
+    margin: float = 0.0
+    alpha: float = 0.05
+    max_ratio: float | None = None
+
+    @property
+    def title(self) -> str:
+        """The gate in a few words, unique within a plan."""
+        if self.against:
+            rule = f"max_ratio {self.max_ratio:g}" if self.max_ratio is not None else f"margin {self.margin:g}"
+            return f"{self.metric} against {self.against}, {rule}"
+        limits = [f"{name} {limit:g}" for name, limit in (("min", self.min), ("max", self.max)) if limit is not None]
+        return f"{self.metric} {' '.join(limits)}"
+
+
+class CommandPlan(Stored):
+    """A named command, run against a live endpoint."""
+
+    name: str
+    command: str
+    timeout: float = 600.0
+
+
+class StepPlan(Stored):
+    """One step of a canary; exactly one field is set. ``set_weight`` in percent, the others in seconds."""
+
+    set_weight: int | None = None
+    analysis: float | None = None
+    pause: float | None = None
+
+
+class AnalysisMetricPlan(Stored):
+    """A live metric: ``max_ratio`` and ``max`` roll back; ``margin`` must be proven to promote."""
+
+    metric: Literal["error_rate"]
+    max_ratio: float = 1.5
+    margin: float = 0.01
+    max: float | None = None
+
+
+class AnalysisPlan(Stored):
+    """``alpha`` is the chance of a false rollback over the whole rollout, however often one looks."""
+
+    alpha: float = 0.01
+    metrics: tuple[AnalysisMetricPlan, ...] = (AnalysisMetricPlan(metric="error_rate"),)
+
+
+class StrategyPlan(Stored):
+    """How an environment moves from stable to candidate. ``deadline`` in seconds; steps only for ``canary``."""
+
+    kind: Literal["rolling", "canary"] = "rolling"
+    steps: tuple[StepPlan, ...] = ()
+    deadline: float = 7200.0
+    analysis: AnalysisPlan = AnalysisPlan()
+
+
+class EnvironmentPlan(Stored):
+    """How the model is delivered to one environment."""
+
+    name: str
+    requires: tuple[str, ...] = ()
+    strategy: StrategyPlan = StrategyPlan()
+    checks: tuple[CommandPlan, ...] = ()
+    replicas: int = 2
+
+
+class Plan(Stored):
+    """Everything a run will do, in order. ``stages`` is topologically sorted, ``deploy`` in order of delivery.
+
+    ``project`` is the folder of the pipeline file relative to the repository's root (``""`` is the root); every path in
+    the plan is relative to it.
+    """
+
+    project: str = ""
+    branches: tuple[str, ...] = ("main",)
+    python: PythonPlan = PythonPlan()
+    data: tuple[DataPlan, ...] = ()
+    stages: tuple[StagePlan, ...] = ()
+    model: ModelPlan | None = None
+    gates: tuple[GatePlan, ...] = ()
+    deploy: tuple[EnvironmentPlan, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def stage(self, name: str) -> StagePlan:
+        """The stage of this name; KeyError if there is none."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(name)

@@ -1,0 +1,52 @@
+"""What a stage used and made: the value that a cache hit is decided on."""
+
+from __future__ import annotations
+
+from interlock.vocabulary import Digest, Json, Stored
+
+
+class KeyInputs(Stored):
+    """Everything a stage's result depends on that is known before it runs.
+
+    ``environment`` is the digest of the locked Python environment; ``artifacts`` are products of earlier stages by
+    path; ``platform`` names system, machine and interpreter; ``program`` identifies the code of a built-in stage.
+    """
+
+    stage: str
+    command: str | None
+    program: str | None = None
+    params: dict[str, Json] | None = None
+    env: dict[str, str] = {}
+    environment: str = ""
+    artifacts: dict[str, Digest] = {}
+    settings: dict[str, Json] = {}
+    products: tuple[str, ...] = ()
+    network: bool = False
+    platform: str = ""
+
+
+class Trace(Stored):
+    """One successful execution: what it was given, what it read, what it made.
+
+    ``reads`` maps each file of the commit that was read to its fingerprint, ``listings`` each folder whose names were
+    seen to the fingerprint of those names. ``run`` is where it was executed.
+    """
+
+    inputs: KeyInputs
+    reads: dict[str, str]
+    listings: dict[str, str]
+    products: dict[str, Digest]
+    report: Json = None
+    run: str
+    attempt: str
+    seconds: float
+    made: float
+
+
+class Lookup(Stored):
+    """Whether a stage has to run. ``because`` is the whole reason in one line, ``differences`` the parts of it."""
+
+    key: str
+    hit: Trace | None
+    because: str
+    differences: tuple[str, ...] = ()

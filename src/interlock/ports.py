@@ -1,0 +1,217 @@
+"""What the loop needs from the world, in domain words.
+
+Each port has a real edge and a fake beside it in ``edges/``; both pass the same tests in ``tests/contract``.
+Paths are strings: the domain does not touch the file system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from interlock.delivery.revision import DataPlaneSeen, ReplicaSeen, Revision
+from interlock.pipeline.plan import PythonPlan
+from interlock.run.stage import StageOutcome, StageRequest
+from interlock.source.commit import Commit, Tree
+from interlock.vocabulary import Digest, Event, Json, Kind, Row, Stored, Write
+
+
+class Store(Protocol):
+    """Rows, their events, and remembered facts; every save is one durable transaction."""
+
+    def load(self, kind: Kind, key: str) -> Row | None:
+        """The row, or None."""
+
+    def find(self, kind: Kind, identity: str) -> Row | None:
+        """The row of this identity, or None."""
+
+    def rows(
+        self, kind: Kind, *, phases: Sequence[str] | None = None, prefix: str | None = None, newest: int | None = None
+    ) -> list[Row]:
+        """Rows in order of creation; ``newest`` keeps the last so many, newest first. ``prefix`` is of the key."""
+
+    def save(self, *writes: Write) -> tuple[Row, ...]:
+        """All or none. StaleWrite where a version moved; AlreadyExists where an insert collides."""
+
+    def number(self, kind: Kind) -> int:
+        """The next number of this kind, from 1; never given twice."""
+
+    def events(self, kind: Kind | None = None, key: str | None = None, after: int = 0) -> list[Event]:
+        """Events of one row (or of all), in order, with a number above ``after``."""
+
+    def remember(self, space: str, key: str, fact: Json) -> None:
+        """Appends a fact; facts are never changed."""
+
+    def recall(self, space: str, key: str, newest: int = 20) -> list[Json]:
+        """The facts of a key, newest first."""
+
+
+class Git(Protocol):
+    """Repositories, read without a checkout."""
+
+    def refs(self, git_directory: str) -> dict[str, str]:
+        """Full branch names to commit ids, as the repository has them now."""
+
+    def commit(self, repository: str, git_directory: str, ref: str, revision: str = "") -> Commit:
+        """Resolves ``revision`` (or the ref itself). NotFound where there is none."""
+
+    def tree(self, commit: Commit) -> Tree:
+        """Every file of the commit."""
+
+    def read(self, commit: Commit, paths: Sequence[str]) -> dict[str, bytes]:
+        """Contents by path, read from git's objects; a path that is not there is left out."""
+
+    def snapshot(self, folder: str, include: Sequence[str] = ()) -> Commit:
+        """The working tree at ``folder`` as it is now, uncommitted changes included, as a commit-like value.
+
+        Files that ``.gitignore`` names are left out unless ``include`` names them. The folder's own repository, if it
+        has
+        one, is not touched.
+        """
+
+    def export(self, commit: Commit, target: str, project: str = "") -> None:
+        """Writes the files of the commit below ``project`` into the folder ``target``, as private copies."""
+
+
+class Blobs(Protocol):
+    """Content-addressed bytes. A file's digest is that of its content; a folder's that of its canonical manifest."""
+
+    def put(self, path: str) -> Digest:
+        """Stores a file or a whole folder. Refused for symbolic links that leave it, devices and sockets."""
+
+    def put_bytes(self, content: bytes) -> Digest:
+        """Stores bytes as a file."""
+
+    def put_files(self, files: Mapping[str, bytes]) -> Digest:
+        """Stores bytes as a folder."""
+
+    def read(self, digest: Digest) -> bytes:
+        """A file's bytes, checked against the digest. ArtifactFault where missing or torn."""
+
+    def files(self, digest: Digest) -> dict[str, Digest]:
+        """The files of a folder by relative path; a file answers itself under the empty path."""
+
+    def materialise(self, digest: Digest, target: str) -> None:
+        """Writes the artifact at ``target`` (which must not exist) as a private copy, checked while writing."""
+
+    def has(self, digest: Digest) -> bool:
+        """Whether all of it is there."""
+
+
+class Environments(Protocol):
+    """Locked Python environments, cached by the digest of what they are made of."""
+
+    def lock_files(self, python: PythonPlan, read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> dict[str, bytes]:
+        """The files an environment is made of, by name. Refused where the lock is missing."""
+
+    def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
+        """The digest of the environment these files give, without building it. ``purpose``: ``build`` or ``serve``."""
+
+    def ensure(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str, say: Callable[[str], None]) -> str:
+        """Builds the environment if need be; answers its folder. Refused with uv's cause made readable."""
+
+    def check(self, python: PythonPlan, files: Mapping[str, bytes]) -> None:
+        """Refused where the lock does not fit the project file, or pins without hashes."""
+
+
+class Executor(Protocol):
+    """Runs attempts, each isolated, and answers by calling ``finished`` once for each."""
+
+    def start(self, request: StageRequest, finished: Callable[[StageOutcome], None]) -> None:
+        """Begins the attempt and returns at once. Starting a running attempt again does nothing."""
+
+    def running(self) -> frozenset[str]:
+        """The attempts that are running now."""
+
+    def stop(self, attempt: str, because: str) -> None:
+        """Ends the attempt and its whole process tree; it finishes as cancelled."""
+
+    def run(self, request: StageRequest) -> StageOutcome:
+        """Runs the attempt and waits: used for checks against a live endpoint."""
+
+
+class Signing(Protocol):
+    """Signatures over model artifacts by the key that was made at set-up."""
+
+    def sign(self, folder: str) -> bytes:
+        """A bundle over every file of the folder."""
+
+    def verify(self, folder: str, bundle: bytes) -> None:
+        """SignatureInvalid where a file differs, is missing or extra, or the signer is another."""
+
+    def attest(self, statement: dict[str, Json]) -> bytes:
+        """A signed envelope around an in-toto statement."""
+
+
+class Isolation(Stored):
+    """A program and the little of the machine it may see.
+
+    ``read_only`` and ``writable`` are pairs (path outside, path inside); ``folder`` is the working folder inside;
+    ``env`` is its whole environment. Without ``network`` it has none, not even loopback of this machine (Unix sockets
+    in visible folders still work). ``interpreters`` are Python executables whose environments and standard libraries
+    must be
+    visible at their own paths.
+    """
+
+    argv: tuple[str, ...]
+    folder: str
+    env: dict[str, str] = {}
+    read_only: tuple[tuple[str, str], ...] = ()
+    writable: tuple[tuple[str, str], ...] = ()
+    interpreters: tuple[str, ...] = ()
+    network: bool = False
+
+
+class Sandbox(Protocol):
+    """Isolation of programs: stages and model servers alike."""
+
+    @property
+    def level(self) -> str:
+        """What it really gives on this machine, recorded in provenance: ``namespace`` or ``none``."""
+
+    def command(self, isolation: Isolation) -> list[str]:
+        """The command line that runs the program isolated. It ends, with all it started, when its parent ends."""
+
+
+class Replicas(Protocol):
+    """The processes that serve revisions. Calls are ensure-shaped and carry the row version they were decided at.
+
+    An older version than the one in force for the revision raises StaleWrite and changes nothing.
+    """
+
+    def observe(self, environment: str) -> dict[str, ReplicaSeen]:
+        """The replicas of ``model/environment`` by name."""
+
+    def ensure(self, revision: Revision, version: int) -> None:
+        """All replicas of the revision are running or being started."""
+
+    def remove(self, revision_key: str, version: int) -> None:
+        """Its replicas are stopped, gently, and will not come back."""
+
+
+class Proxy(Protocol):
+    """What stands before the replicas. Calls are ensure-shaped and carry the row version they were decided at.
+
+    An older version than the one in force raises StaleWrite and changes nothing.
+    """
+
+    def observe(self, environment: str) -> DataPlaneSeen:
+        """All but ``replicas``. Never raises for a dead proxy: it says so in ``problem``."""
+
+    def ensure_endpoints(self, revision_key: str, replicas: Sequence[str], draining: bool, version: int) -> None:
+        """The proxy knows these replicas of the revision; ``draining`` ones get no new requests."""
+
+    def remove_endpoints(self, revision_key: str, version: int) -> None:
+        """The proxy forgets the revision."""
+
+    def ensure_weights(self, environment: str, weights: Mapping[str, int], version: int) -> None:
+        """Shares of traffic in percent by revision key, sum 100. No weights: the environment answers 503."""
+
+    def renew_lease(self, environment: str, candidate: str, stable: str) -> None:
+        """For five more minutes the candidate keeps its weight if no control plane is there; then stable gets it."""
+
+    def end_lease(self, environment: str) -> None:
+        """The weights in force stay, whoever is there."""
+
+    def endpoint(self, environment: str) -> str:
+        """The base URL at which the environment answers, as ``http://127.0.0.1:8080``."""

@@ -1,0 +1,1 @@
+"""Registered model versions and the one rule that admits them to an environment."""

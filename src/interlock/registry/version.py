@@ -1,0 +1,48 @@
+"""A model version: the signed, gated result of one run."""
+
+from __future__ import annotations
+
+from interlock.gate.judgement import Judgement
+from interlock.pipeline.plan import EnvironmentPlan
+from interlock.vocabulary import Digest, Stored
+
+
+class ModelVersion(Stored):
+    """One registered model version.
+
+    ``digest`` is the model's artifact, ``lock`` the artifact that holds the files its environment is made of, ``plan``
+    the digest of the plan, ``serving`` of what is delivered (model, lock, format, golden requests and delivery plan):
+    two
+    versions of equal ``serving`` would serve alike. ``signature`` and ``provenance`` are artifacts.
+    """
+
+    model: str
+    number: int
+    digest: Digest
+    lock: Digest
+    format: str
+    golden: Digest | None = None
+    predictions: Digest | None = None
+    metrics: dict[str, float] = {}
+    judgement: Judgement
+    repository: str
+    ref: str
+    commit: str
+    run: str
+    plan: Digest
+    serving: Digest
+    signature: Digest
+    provenance: Digest
+    is_trusted: bool
+    deploy: tuple[EnvironmentPlan, ...] = ()
+    made: float
+
+    @property
+    def key(self) -> str:
+        """Its key in the store, ``model/number``."""
+        return f"{self.model}/{self.number}"
+
+    @property
+    def title(self) -> str:
+        """Its name for people, ``flights v3``."""
+        return f"{self.model} v{self.number}"

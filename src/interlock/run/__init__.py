@@ -1,0 +1,1 @@
+"""Executing a plan: a run and the runs of its stages."""

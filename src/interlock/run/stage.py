@@ -1,0 +1,76 @@
+"""What an executor is asked to do for one attempt of one stage, and what it answers."""
+
+from __future__ import annotations
+
+from interlock.pipeline.plan import DataPlan, ModelPlan, PythonPlan, StagePlan
+from interlock.source.commit import Commit
+from interlock.vocabulary import Digest, Json, Phase, Stored
+
+
+class Baseline(Stored):
+    """The production model version that a candidate is measured beside.
+
+    ``model``, ``lock`` and ``predictions`` are artifacts; ``name`` is for people (``flights v3``).
+    """
+
+    name: str
+    model: Digest
+    lock: Digest
+    format: str
+    predictions: Digest | None = None
+
+
+class StageRequest(Stored):
+    """One attempt. ``attempt`` is ``run/stage/number``; ``inputs`` are artifacts placed in the workspace by path.
+
+    ``project`` is the folder of the pipeline file within the commit; all other paths are relative to it.
+    """
+
+    attempt: str
+    stage: StagePlan
+    commit: Commit
+    project: str = ""
+    python: PythonPlan
+    inputs: dict[str, Digest] = {}
+    data: tuple[DataPlan, ...] = ()
+    model: ModelPlan | None = None
+    baseline: Baseline | None = None
+    endpoint: str | None = None
+
+
+class Problem(Stored):
+    """One thing wrong with the user's code or data, and where. ``line`` counts from 1."""
+
+    message: str
+    path: str | None = None
+    line: int | None = None
+    is_warning: bool = False
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.path, self.line) if part is not None)
+        return f"{place}: {self.message}" if place else self.message
+
+
+class StageOutcome(Stored):
+    """How an attempt ended.
+
+    ``reads`` are the files of the project that were read (whoever read them), ``listings`` the folders whose names were
+    seen; ``products`` the artifacts made, by declared path; ``report`` what a built-in stage measured. ``seconds`` is
+    wall
+    time, ``cpu_seconds`` user and system time of all its processes, ``peak_memory`` bytes (None where unknown).
+    ``sandbox`` is the level of isolation it really had.
+    """
+
+    phase: Phase
+    because: str
+    exit_code: int | None = None
+    seconds: float = 0.0
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
+    reads: tuple[str, ...] = ()
+    listings: tuple[str, ...] = ()
+    changed_inputs: tuple[str, ...] = ()
+    products: dict[str, Digest] = {}
+    report: Json = None
+    problems: tuple[Problem, ...] = ()
+    sandbox: str = ""

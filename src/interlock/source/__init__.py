@@ -1,0 +1,1 @@
+"""What changed: commits, refs and the files a commit holds."""

@@ -1,0 +1,62 @@
+"""A commit, the tree of files it holds, and why a run exists for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeAlias
+
+from interlock.vocabulary import Stored
+
+
+class FileEntry(NamedTuple):
+    """One file of a tree: git's mode, git's object id of its content, and its size in bytes."""
+
+    mode: str
+    blob: str
+    size: int
+
+
+Tree: TypeAlias = Mapping[str, FileEntry]
+"""Files by path relative to the repository's root, ``/`` between parts."""
+
+
+class Commit(Stored):
+    """One commit of one repository, as git resolved it.
+
+    ``repository`` is the configured name, ``git_directory`` where its objects are, ``sha`` the commit (or, for
+    the working tree of ``interlock run``, the tree object that holds it), ``tree`` the id of its tree.
+    """
+
+    repository: str
+    git_directory: str
+    ref: str
+    sha: str
+    tree: str
+    subject: str = ""
+
+
+class RefUpdate(Stored):
+    """A ref moved. An all-zero ``new`` means that it was deleted."""
+
+    repository: str
+    ref: str
+    old: str
+    new: str
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether the ref is gone."""
+        return not self.new.strip("0")
+
+
+class Occasion(Stored):
+    """Why a run exists. ``detail`` tells two occasions of one kind apart (a rerun's number, a local run's time)."""
+
+    kind: Literal["push", "rerun", "local", "person"]
+    detail: str = ""
+
+
+def branch_of(ref: str) -> str | None:
+    """The branch a full ref names; None for tags and everything else."""
+    prefix = "refs/heads/"
+    return ref.removeprefix(prefix) if ref.startswith(prefix) else None
