@@ -1,0 +1,42 @@
+# Everything runs from .venv at the root, which each target makes or brings up to date from uv.lock.
+PYTHON ?= python3
+PYTEST_ARGS ?=
+FAST ?=
+BIN := .venv/bin
+
+.PHONY: setup demo test lint architecture coverage benchmarks clean
+.DEFAULT_GOAL := setup
+
+setup: .venv/.ready
+
+.venv/.ready: uv.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv sync --frozen --quiet
+	@touch $@
+
+demo: setup  ## the whole journey of a commit, on real data
+	$(BIN)/interlock demo $(if $(FAST),--fast)
+
+test: setup  ## every test
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: setup  ## style and types
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+
+architecture: setup  ## the rules of ARCHITECTURE.md
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest -q tests/architecture
+
+coverage: setup  ## branch coverage of the domain
+	$(BIN)/coverage run -m pytest -q tests/domain
+	$(BIN)/coverage report
+
+benchmarks: setup  ## every figure we claim
+	$(BIN)/python benchmarks/help.py
+
+clean:  ## removes what the targets made
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
