@@ -5,15 +5,22 @@ Nothing here does anything; it only gives one name to each idea (see docs/glossa
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Generic, NewType, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 Digest = NewType("Digest", str)
 """Address of content: ``blake3:`` and 64 hexadecimal digits."""
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+Json: TypeAlias = JsonValue
+"""What JSON can hold: None, bool, int, float, str, and lists and string-keyed mappings of these."""
+
+
+def canonical(value: Json) -> bytes:
+    """The one way a JSON value is written when its bytes are compared or hashed: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 class Stored(BaseModel):
@@ -114,8 +121,7 @@ StateT = TypeVar("StateT")
 
 
 class Decision(Stored, Generic[StateT]):
-    """What ``advance`` answers: the next state, why, and the rows that begin because of it."""
+    """What ``advance`` answers: the next state, and why."""
 
     state: StateT
     because: str
-    begins: tuple[Write, ...] = ()

@@ -35,24 +35,10 @@ class Commit(Stored):
     subject: str = ""
 
 
-class RefUpdate(Stored):
-    """A ref moved. An all-zero ``new`` means that it was deleted."""
-
-    repository: str
-    ref: str
-    old: str
-    new: str
-
-    @property
-    def is_deletion(self) -> bool:
-        """Whether the ref is gone."""
-        return not self.new.strip("0")
-
-
 class Occasion(Stored):
-    """Why a run exists. ``detail`` tells two occasions of one kind apart (a rerun's number, a local run's time)."""
+    """Why a run exists. ``detail`` tells two occasions of one kind apart (the look at the repository, a local run's time)."""
 
-    kind: Literal["push", "rerun", "local", "person"]
+    kind: Literal["push", "local", "person"]
     detail: str = ""
 
 
