@@ -1,0 +1,246 @@
+"""Gates against production: the candidate must be proven not to be worse by more than was allowed.
+
+For metrics of rows, with gain = how much better the candidate is, and its one-sided bounds at alpha:
+
+================================  =========
+lower bound > -margin             pass
+else gain < -margin               fail
+else (too few rows to tell)       undecided
+================================  =========
+
+For latencies, with the ratio of percentiles and its one-sided bounds at alpha:
+
+================================  =========
+upper bound <= max_ratio          pass
+lower bound > max_ratio           fail
+else (too noisy to tell)          undecided
+================================  =========
+
+Memory and start-up are single numbers: their plain ratio decides. A healthy model whose p99 is as production's is
+decided at 1,000 interleaved requests a side unless the machine's own p99 moves by more than what ``max_ratio`` allows;
+such a machine needs more requests, a larger ``max_ratio``, or a gate on a lower percentile.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.stats import norm
+
+from interlock.gate.judgement import GateResult
+from interlock.gate.measurements import (
+    LATENCY_SHARES,
+    BaselineRows,
+    Measurements,
+    Rows,
+    ServedSide,
+    smallest_latency_sample,
+)
+from interlock.gate.paired import (
+    Difference,
+    accuracy_difference,
+    auc_difference,
+    bootstrap_difference,
+    percentile,
+    percentile_ratio,
+)
+from interlock.gate.row_metrics import Array, RowMetric, evaluate, row_metric, unsuitable
+from interlock.pipeline.plan import GatePlan
+from interlock.vocabulary import Json, Verdict
+
+SMALLEST_SAMPLE = 300
+"""Rows below which no paired verdict is given: the bounds do not hold there."""
+
+_POWER = 0.8  # of the sample sizes that are recommended
+
+
+def compare(gate: GatePlan, measurements: Measurements, production: str) -> GateResult:
+    """The verdict of a gate against the production model of this name."""
+    metric = row_metric(gate.metric)
+    if metric is not None:
+        return _compare_rows(gate, metric, measurements, production)
+    return _compare_served(gate, measurements, production)
+
+
+def answer(gate: GatePlan, verdict: Verdict, because: str, evidence: dict[str, Json] | None = None) -> GateResult:
+    """One gate's result, its evidence headed by what was asked."""
+    return GateResult(gate=gate.title, verdict=verdict, because=because, evidence=evidence or {})
+
+
+def unreliable_rows(rows: Rows) -> str:
+    """Why predictions that were made may not be judged; empty where they may."""
+    if rows.candidate_missing:
+        return f"the predictions miss {rows.candidate_missing} of {rows.holdout} holdout rows"
+    if rows.duplicate_ids:
+        return f"the predictions name {rows.duplicate_ids} ids more than once"
+    return ""
+
+
+def _compare_rows(gate: GatePlan, metric: RowMetric, measurements: Measurements, production: str) -> GateResult:
+    if gate.max_ratio is not None:
+        return answer(gate, Verdict.UNDECIDED, f"{metric.name} is compared by margin, not by max_ratio")
+    rows = measurements.rows
+    if rows is None:
+        return answer(gate, Verdict.UNDECIDED, measurements.malformed or measurements.rows_because)
+    unreliable = unreliable_rows(rows)
+    if unreliable:
+        return answer(gate, Verdict.FAIL, unreliable, {"rows": len(rows.labels), "holdout": rows.holdout})
+    baseline = rows.baseline
+    if baseline is None:
+        return answer(gate, Verdict.UNDECIDED, f"{production} left no predictions to compare with")
+    problem = _baseline_problem(rows, baseline, metric, production)
+    values, theirs = _candidate_values(rows, metric), _baseline_values(baseline, metric)
+    labels = np.array(rows.labels)
+    problem = problem or unsuitable(metric, labels, values) or unsuitable(metric, labels, theirs)
+    if problem or values is None:
+        return answer(gate, Verdict.UNDECIDED, problem, {"rows": len(rows.labels)})
+    return _judge_rows(gate, metric, labels, values, theirs, production)
+
+
+def _baseline_problem(rows: Rows, baseline: BaselineRows, metric: RowMetric, production: str) -> str:
+    """Why the two cannot be compared; empty where they can."""
+    count = len(rows.labels)
+    if baseline.name != production:
+        return f"measured beside {baseline.name}, but production is {production}"
+    theirs = baseline.probability if metric.is_of_probability else baseline.prediction
+    missing = count if theirs is None else sum(value is None for value in theirs)
+    if baseline.missing or missing:
+        return f"{production} has no {metric.name} for {max(baseline.missing, missing)} of {count} rows"
+    if count < SMALLEST_SAMPLE:
+        more = SMALLEST_SAMPLE - count
+        return f"{count} common rows are too few for a verdict: needs {more} more rows ({SMALLEST_SAMPLE} at least)"
+    return ""
+
+
+def _candidate_values(rows: Rows, metric: RowMetric) -> Array | None:
+    values = rows.probability if metric.is_of_probability else rows.prediction
+    return None if values is None else np.array(values)
+
+
+def _baseline_values(baseline: BaselineRows, metric: RowMetric) -> Array:
+    return np.array(baseline.probability if metric.is_of_probability else baseline.prediction, dtype=np.float64)
+
+
+def _judge_rows(
+    gate: GatePlan, metric: RowMetric, labels: Array, candidate: Array, production: Array, name: str
+) -> GateResult:
+    difference = _difference(metric, labels, candidate, production, gate.alpha)
+    sign = 1.0 if metric.is_higher_better else -1.0
+    gain = sign * difference.estimate
+    lowest = difference.lower if metric.is_higher_better else -difference.upper
+    highest = difference.upper if metric.is_higher_better else -difference.lower
+    smallest = _smallest_detectable(difference, gate.alpha)
+    more = _rows_needed(difference, labels.size, gain + gate.margin, gate.alpha)
+    ours, theirs = evaluate(metric, labels, candidate), evaluate(metric, labels, production)
+    evidence: dict[str, Json] = {
+        "method": difference.method,
+        "candidate": ours,
+        "production": theirs,
+        "production_name": name,
+        "estimate": difference.estimate,
+        "interval": [difference.lower, difference.upper],
+        "rows": int(labels.size),
+        "margin": gate.margin,
+        "alpha": gate.alpha,
+        "smallest_detectable_difference": smallest,
+        "more_rows_needed": more,
+    }
+    said = f"{ours:.4f} against {theirs:.4f} on {labels.size} rows, better by {gain:+.4f}"
+    if lowest > -gate.margin:
+        return answer(gate, Verdict.PASS, f"{said}, at least {lowest:+.4f} > {-gate.margin:+g}", evidence)
+    if gain < -gate.margin:
+        certainty = "proven worse" if highest < -gate.margin else "not proven, but more likely worse"
+        because = f"{said}, at least {lowest:+.4f}, at most {highest:+.4f}: {certainty} than {-gate.margin:+g}"
+        return answer(gate, Verdict.FAIL, because, evidence)
+    need = f"needs about {more} more rows" if more else "only a difference or a margin above 0 can prove it"
+    because = f"{said}, at least {lowest:+.4f}, not above {-gate.margin:+g}; {need}"
+    return answer(gate, Verdict.UNDECIDED, because, evidence)
+
+
+def _difference(metric: RowMetric, labels: Array, candidate: Array, production: Array, alpha: float) -> Difference:
+    if metric.name == "accuracy":
+        ours, theirs = candidate == labels, production == labels
+        return accuracy_difference(int((theirs & ~ours).sum()), int((ours & ~theirs).sum()), labels.size, alpha)
+    if metric.name == "auc":
+        return auc_difference(labels, candidate, production, alpha)
+    columns = metric.columns(labels, candidate), metric.columns(labels, production)
+    return bootstrap_difference(columns, metric.combine, alpha)
+
+
+def _smallest_detectable(difference: Difference, alpha: float) -> float:
+    """The difference that so many rows would show with a power of 80 %."""
+    return float(norm.ppf(1.0 - alpha) + norm.ppf(_POWER)) * (difference.standard_error or 0.0)
+
+
+def _rows_needed(difference: Difference, rows: int, distance: float, alpha: float) -> int | None:
+    """How many more rows prove the margin with a power of 80 % if the difference is as seen; None if none would."""
+    if distance <= 0.0:
+        return None
+    return max(1, math.ceil(rows * (_smallest_detectable(difference, alpha) / distance) ** 2) - rows)
+
+
+def _compare_served(gate: GatePlan, measurements: Measurements, production: str) -> GateResult:
+    if gate.max_ratio is None:
+        return answer(gate, Verdict.UNDECIDED, f"{gate.metric} is compared by max_ratio, not by margin")
+    candidate, baseline = measurements.served, measurements.served_baseline
+    if candidate is None:
+        return answer(gate, Verdict.UNDECIDED, measurements.served_because)
+    if candidate.disqualified:
+        return answer(gate, Verdict.FAIL, candidate.disqualified)
+    if baseline is None:
+        return answer(gate, Verdict.UNDECIDED, measurements.served_baseline_because)
+    if baseline.name != production:
+        because = f"measured beside {baseline.name}, but production is {production}"
+        return answer(gate, Verdict.UNDECIDED, because)
+    if baseline.disqualified:
+        return answer(gate, Verdict.UNDECIDED, f"nothing to compare with: {baseline.disqualified}")
+    if gate.metric in LATENCY_SHARES:
+        return _compare_latency(gate, candidate, baseline, gate.max_ratio)
+    return _compare_single(gate, candidate, baseline, gate.max_ratio)
+
+
+def _compare_single(gate: GatePlan, candidate: ServedSide, baseline: ServedSide, most: float) -> GateResult:
+    ours, theirs = candidate.reading(gate.metric), baseline.reading(gate.metric)
+    if ours.value is None:
+        return answer(gate, Verdict.UNDECIDED, f"{gate.metric} of {candidate.name} {ours.because}")
+    if theirs.value is None:
+        return answer(gate, Verdict.UNDECIDED, f"{gate.metric} of {baseline.name} {theirs.because}")
+    ratio = ours.value / theirs.value
+    evidence: dict[str, Json] = {
+        "method": "plain ratio",
+        "candidate": ours.value,
+        "production": theirs.value,
+        "production_name": baseline.name,
+        "estimate": ratio,
+        "max_ratio": most,
+    }
+    because = f"{ours.value:.4g} against {theirs.value:.4g}: ratio {ratio:.3f}, at most {most:g} allowed"
+    return answer(gate, Verdict.PASS if ratio <= most else Verdict.FAIL, because, evidence)
+
+
+def _compare_latency(gate: GatePlan, candidate: ServedSide, baseline: ServedSide, most: float) -> GateResult:
+    share = LATENCY_SHARES[gate.metric]
+    pairs, needed = min(len(candidate.latency_ms), len(baseline.latency_ms)), smallest_latency_sample(share)
+    if pairs < needed:
+        because = f"{pairs} requests to both sides are too few for {gate.metric}: needs {needed}"
+        return answer(gate, Verdict.UNDECIDED, because, {"pairs": pairs})
+    ours, theirs = np.array(candidate.latency_ms[:pairs]), np.array(baseline.latency_ms[:pairs])
+    ratio = percentile_ratio(ours, theirs, share, gate.alpha)
+    evidence: dict[str, Json] = {
+        "method": ratio.method,
+        "candidate": float(percentile(ours, share)),
+        "production": float(percentile(theirs, share)),
+        "production_name": baseline.name,
+        "estimate": ratio.estimate,
+        "interval": [ratio.lower, ratio.upper],
+        "pairs": pairs,
+        "max_ratio": most,
+        "alpha": gate.alpha,
+    }
+    said = f"ratio {ratio.estimate:.3f} (between {ratio.lower:.3f} and {ratio.upper:.3f}, {pairs} pairs)"
+    if ratio.upper <= most:
+        return answer(gate, Verdict.PASS, f"{said}, at most {most:g} allowed", evidence)
+    if ratio.lower > most:
+        return answer(gate, Verdict.FAIL, f"{said}, proven above {most:g}", evidence)
+    return answer(gate, Verdict.UNDECIDED, f"{said}: too noisy to tell whether it is above {most:g}", evidence)

@@ -1,0 +1,151 @@
+"""The offline gates: a plan's rules over the measurements of one run.
+
+A limit (``min``, ``max``) on a number that is missing, misspelt or not finite is undecided, never passed. Metrics of
+rows are computed again from the predictions, so that a metrics file cannot say what the predictions do not; latencies
+and memory come from the model as it was served alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from interlock.gate.comparison import answer, compare, unreliable_rows
+from interlock.gate.judgement import GateResult, Judgement
+from interlock.gate.measurements import SERVED_METRICS, Measurements, Reading, Rows, read_measurements
+from interlock.gate.row_metrics import ROW_METRICS, RowMetric, compute, row_metric
+from interlock.pipeline.plan import GatePlan
+from interlock.vocabulary import Json, Stored, Verdict
+
+ProductionKnowledge: TypeAlias = str
+"""The name of the production model version as baselines carry it, or one of the two constants below."""
+
+NO_PRODUCTION: Final = "none"
+"""A server judges, and it knows that nothing is in production."""
+
+UNKNOWN_PRODUCTION: Final = "unknown"
+"""Nobody knows what is in production: a run without a server."""
+
+_TOLERANCE = 1e-4  # between a metrics file and its predictions: files are written with few digits
+
+
+class _Finding(Stored):
+    """A metric's number and where it is from; ``disqualified`` fails every limit on it."""
+
+    reading: Reading
+    disqualified: str = ""
+    evidence: dict[str, Json] = {}
+
+
+def judge(gates: Sequence[GatePlan], reports: Mapping[str, Json], production: ProductionKnowledge) -> Judgement:
+    """The verdict of every gate. ``reports`` are those of the probes, by ``measurements`` and ``served``."""
+    measurements = read_measurements(reports)
+    return Judgement(results=tuple(_judge_one(gate, measurements, production) for gate in gates))
+
+
+def _judge_one(gate: GatePlan, measurements: Measurements, production: ProductionKnowledge) -> GateResult:
+    if gate.against is None:
+        return _judge_limits(gate, _find(gate.metric, measurements))
+    comparable = (*(metric.name for metric in ROW_METRICS), *SERVED_METRICS)
+    if gate.metric not in comparable:
+        hint = _did_you_mean(gate.metric, comparable) or f"; comparable are {', '.join(comparable)}"
+        because = f"{gate.metric} cannot be compared with production{hint}"
+        return answer(gate, Verdict.UNDECIDED, because)
+    if production == UNKNOWN_PRODUCTION:
+        return answer(gate, Verdict.UNDECIDED, "it is not known what is in production: no server was asked")
+    if production == NO_PRODUCTION:
+        return answer(gate, Verdict.PASS, "no production model yet: only absolute gates apply")
+    return compare(gate, measurements, production)
+
+
+def _judge_limits(gate: GatePlan, finding: _Finding) -> GateResult:
+    value, evidence = finding.reading.value, finding.evidence
+    if finding.disqualified:
+        return answer(gate, Verdict.FAIL, finding.disqualified, evidence)
+    if value is None:
+        return answer(gate, Verdict.UNDECIDED, finding.reading.because, evidence)
+    evidence = {**evidence, "candidate": value, "min": gate.min, "max": gate.max}
+    limits = [("min", gate.min, ">="), ("max", gate.max, "<=")]
+    kept = []
+    for name, limit, sign in limits:
+        if limit is None:
+            continue
+        if not (value >= limit if name == "min" else value <= limit):
+            side = "below min" if name == "min" else "above max"
+            return answer(gate, Verdict.FAIL, f"{value:.6g} is {side} {limit:g}", evidence)
+        kept.append(f"{sign} {limit:g}")
+    if not kept:
+        return answer(gate, Verdict.UNDECIDED, "the gate names no limit", evidence)
+    return answer(gate, Verdict.PASS, f"{value:.6g} {' and '.join(kept)}", evidence)
+
+
+def _find(name: str, measurements: Measurements) -> _Finding:
+    if name in SERVED_METRICS:
+        return _find_served(name, measurements)
+    if measurements.malformed:
+        return _Finding(reading=Reading(because=measurements.malformed))
+    if name in measurements.invalid:
+        return _Finding(reading=Reading(because=f"{name} {measurements.invalid[name]}"))
+    metric, rows = row_metric(name), measurements.rows
+    if metric is not None and rows is not None:
+        return _find_in_rows(metric, rows, measurements.metrics.get(name))
+    return _find_in_files(name, measurements)
+
+
+def _find_served(name: str, measurements: Measurements) -> _Finding:
+    side = measurements.served
+    if side is None:
+        return _Finding(reading=Reading(because=measurements.served_because))
+    reading = side.reading(name)
+    evidence: dict[str, Json] = {"source": "the model as served", "requests": side.requests, "errors": side.errors}
+    if name.startswith("latency"):
+        evidence["n"] = len(side.latency_ms)
+    if reading.value is None:
+        reading = Reading(because=f"{name} {reading.because}")
+    return _Finding(reading=reading, disqualified=side.disqualified, evidence=evidence)
+
+
+def _find_in_rows(metric: RowMetric, rows: Rows, written: float | None) -> _Finding:
+    evidence: dict[str, Json] = {"source": "predictions", "rows": len(rows.labels), "written": written}
+    unreliable = unreliable_rows(rows)
+    if unreliable:
+        return _Finding(reading=Reading(), disqualified=unreliable, evidence=evidence)
+    values = rows.probability if metric.is_of_probability else rows.prediction
+    reading = compute(metric, np.array(rows.labels), None if values is None else np.array(values))
+    if reading.value is None:
+        if written is not None and values is None:  # no probability was predicted: the file is all there is
+            return _Finding(reading=Reading(value=written), evidence={**evidence, "source": "metrics file"})
+        return _Finding(reading=reading, evidence=evidence)
+    disagreement = ""
+    if written is not None and not _agree(written, reading.value):
+        disagreement = f"the metrics file says {written:.6g}, the predictions say {reading.value:.6g}"
+    return _Finding(reading=reading, disqualified=disagreement, evidence=evidence)
+
+
+def _agree(written: float, computed: float) -> bool:
+    """Whether a metrics file's number is the computed one, as far as it was written out (three decimals at least)."""
+    if math.isclose(written, computed, rel_tol=1e-6, abs_tol=_TOLERANCE):
+        return True
+    decimals = len(repr(written).partition(".")[2])
+    return decimals >= 3 and round(computed, decimals) == written
+
+
+def _find_in_files(name: str, measurements: Measurements) -> _Finding:
+    if name in measurements.metrics:
+        return _Finding(reading=Reading(value=measurements.metrics[name]), evidence={"source": "metrics file"})
+    known = [*measurements.metrics, *measurements.invalid, *SERVED_METRICS]
+    if measurements.rows is not None:
+        known += [metric.name for metric in ROW_METRICS]
+    there = ", ".join(sorted(measurements.metrics)) or "nothing"
+    hint = _did_you_mean(name, known) or f"; the metrics files hold {there}"
+    return _Finding(reading=Reading(because=f"{name} was not measured{hint}"))
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    nested = [other for other in known if other.rpartition(".")[2] == name]
+    close = nested or difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

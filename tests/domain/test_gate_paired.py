@@ -1,0 +1,244 @@
+"""Paired tests against published vectors, other implementations, and simulation of how often they are wrong."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, norm
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+    roc_auc_score,
+    root_mean_squared_error,
+)
+
+from interlock.gate.paired import (
+    accuracy_difference,
+    auc_difference,
+    bootstrap_difference,
+    percentile,
+    percentile_ratio,
+    tango_score,
+)
+from interlock.gate.row_metrics import ROW_METRICS, compute, row_metric
+
+ALPHA = 0.05
+
+
+@pytest.mark.parametrize(
+    ("wrong", "mended", "rows", "lower", "score"),
+    [
+        (10, 20, 500, 0.002071, 2.646126),
+        (25, 20, 1000, -0.016447, 0.737705),
+        (0, 5, 200, 0.011319, 2.659080),
+        (40, 30, 2000, -0.012082, 1.174766),
+    ],
+)
+def test_tango_known_values(wrong, mended, rows, lower, score):
+    assert accuracy_difference(wrong, mended, rows, ALPHA).lower == pytest.approx(lower, abs=1e-6)
+    assert tango_score(wrong, mended, rows, -0.01) == pytest.approx(score, abs=1e-6)
+
+
+def test_tango_at_no_difference_is_mcnemar():
+    assert tango_score(10, 25, 400, 0.0) == pytest.approx((25 - 10) / math.sqrt(25 + 10))
+
+
+@given(wrong=st.integers(0, 60), mended=st.integers(0, 60), agreeing=st.integers(1, 500))
+@settings(max_examples=60, deadline=None)
+def test_tango_bounds_are_where_its_score_is_critical_and_mirror_each_other(wrong, mended, agreeing):
+    rows = wrong + mended + agreeing
+    found, mirrored = accuracy_difference(wrong, mended, rows, ALPHA), accuracy_difference(mended, wrong, rows, ALPHA)
+    assert -1.0 <= found.lower <= found.estimate <= found.upper <= 1.0
+    assert found.lower == pytest.approx(-mirrored.upper, abs=1e-9)
+    assert tango_score(wrong, mended, rows, found.lower) == pytest.approx(norm.ppf(0.95), abs=1e-5)
+
+
+def test_tango_where_every_row_differs():
+    assert accuracy_difference(50, 0, 50, ALPHA).lower == -1.0
+    assert accuracy_difference(0, 50, 50, ALPHA).upper == 1.0
+    assert tango_score(0, 0, 50, 0.0) == 0.0
+
+
+def test_tango_misses_about_as_often_as_it_says():
+    generator = np.random.default_rng(1)
+    runs, missed = 600, 0
+    for _ in range(runs):
+        wrong, mended, _ = generator.multinomial(500, [0.02, 0.01, 0.97])  # truly 1 point worse
+        missed += accuracy_difference(int(wrong), int(mended), 500, ALPHA).lower > -0.01
+    assert binomtest(missed, runs, ALPHA).pvalue > 0.001
+
+
+def scored(generator, rows, strength, noise=1.0):
+    labels = (generator.random(rows) < 0.3).astype(float)
+    hidden = generator.normal(0, 1, rows)
+    scores = [strength * labels + hidden + generator.normal(0, noise, rows) for _ in range(2)]
+    return labels, *(1 / (1 + np.exp(-score)) for score in scores)
+
+
+def test_auc_difference_is_that_of_the_areas():
+    labels, ours, theirs = scored(np.random.default_rng(2), 500, 1.0)
+    ours, theirs = np.round(ours, 1), np.round(theirs, 2)  # ties
+    found = auc_difference(labels, ours, theirs, ALPHA)
+    assert found.estimate == pytest.approx(roc_auc_score(labels, ours) - roc_auc_score(labels, theirs), abs=1e-12)
+    assert found.lower < found.estimate < found.upper
+
+
+def test_auc_standard_error_by_listing_every_pair():
+    labels, ours, theirs = scored(np.random.default_rng(3), 60, 1.0)
+    ours = np.round(ours, 1)
+    positives, negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+
+    def wins(scores, i, j):
+        return 1.0 if scores[i] > scores[j] else 0.5 if scores[i] == scores[j] else 0.0
+
+    table = np.array([[wins(ours, i, j) - wins(theirs, i, j) for j in negatives] for i in positives])
+    variance = table.mean(1).var(ddof=1) / len(positives) + table.mean(0).var(ddof=1) / len(negatives)
+    assert auc_difference(labels, ours, theirs, ALPHA).standard_error == pytest.approx(math.sqrt(variance), abs=1e-12)
+
+
+def test_auc_of_one_positive_row_has_still_an_error():
+    labels = np.array([1.0, 0.0, 0.0, 0.0])
+    found = auc_difference(labels, np.array([0.5, 0.1, 0.6, 0.2]), np.array([0.5, 0.6, 0.1, 0.7]), ALPHA)
+    assert found.standard_error is not None
+    assert found.standard_error > 0
+
+
+def test_auc_misses_about_as_often_as_it_says():
+    generator = np.random.default_rng(4)
+    runs, missed = 400, 0
+    for _ in range(runs):
+        labels, ours, theirs = scored(generator, 300, 1.0)
+        missed += auc_difference(labels, ours, theirs, ALPHA).lower > 0.0
+    assert binomtest(missed, runs, ALPHA).pvalue > 0.001
+
+
+@pytest.mark.parametrize("name", ["rmse", "mae", "f1", "log_loss"])
+def test_bootstrap_gives_the_same_answer_twice_and_mirrors_itself(name):
+    metric = row_metric(name)
+    labels, ours, theirs = scored(np.random.default_rng(5), 400, 1.0)
+    if name == "f1":
+        ours, theirs = (ours > 0.5).astype(float), (theirs > 0.5).astype(float)
+    pair = metric.columns(labels, ours), metric.columns(labels, theirs)
+    found = bootstrap_difference(pair, metric.combine, ALPHA)
+    assert bootstrap_difference(pair, metric.combine, ALPHA) == found
+    assert bootstrap_difference(pair[::-1], metric.combine, ALPHA).estimate == pytest.approx(-found.estimate)
+    assert found.lower < found.estimate < found.upper
+
+
+def test_bootstrap_error_of_a_mean_is_the_known_one():
+    generator = np.random.default_rng(6)
+    labels, ours, theirs = generator.normal(0, 1, (3, 1000))
+    metric = row_metric("mae")
+    pair = metric.columns(labels, ours), metric.columns(labels, theirs)
+    known = (np.abs(labels - ours) - np.abs(labels - theirs)).std(ddof=1) / math.sqrt(1000)
+    assert bootstrap_difference(pair, metric.combine, ALPHA).standard_error == pytest.approx(known, rel=0.1)
+
+
+def test_bootstrap_of_f1_misses_about_as_often_as_it_says():
+    generator = np.random.default_rng(7)
+    metric = row_metric("f1")
+    runs, missed = 80, 0
+    for _ in range(runs):
+        labels, ours, theirs = scored(generator, 400, 1.5)
+        pair = [metric.columns(labels, (scores > 0.6).astype(float)) for scores in (ours, theirs)]
+        missed += bootstrap_difference(tuple(pair), metric.combine, ALPHA).lower > 0.0
+    assert binomtest(missed, runs, ALPHA).pvalue > 0.001
+
+
+def test_percentiles_are_values_that_were_measured():
+    values = np.arange(1.0, 101.0)
+    assert [float(percentile(values, share)) for share in (0.5, 0.95, 0.99)] == [50.0, 95.0, 99.0]
+    assert percentile(np.stack([values, values * 2]), 0.5).tolist() == [50.0, 100.0]
+
+
+def latencies(generator, rows, shared=0.2, own=0.3):
+    """Interleaved latencies of two equal sides on a machine whose speed wanders."""
+    machine = np.cumsum(generator.normal(0, shared / 5, rows)) * 0.2
+    return (np.exp(machine + generator.normal(0, own, rows)) for _ in range(2))
+
+
+@pytest.mark.parametrize(("share", "least"), [(0.5, 1.0), (0.95, 0.95), (0.99, 0.8)])
+def test_a_healthy_model_passes_a_ratio_of_1_2_on_a_wandering_machine(share, least):
+    generator = np.random.default_rng(8)
+    uppers = [percentile_ratio(*latencies(generator, 1000), share, ALPHA).upper for _ in range(40)]
+    assert np.mean([upper <= 1.2 for upper in uppers]) >= least
+
+
+def test_a_slower_model_is_proven_slower():
+    generator = np.random.default_rng(9)
+    for _ in range(20):
+        ours, theirs = latencies(generator, 1000)
+        assert percentile_ratio(ours * 1.6, theirs, 0.95, ALPHA).lower > 1.2
+
+
+def test_a_ratio_is_the_same_twice_and_of_few_requests_too():
+    ours, theirs = latencies(np.random.default_rng(10), 8)
+    found = percentile_ratio(ours, theirs, 0.5, ALPHA)
+    assert found == percentile_ratio(ours, theirs, 0.5, ALPHA)
+    assert found.lower <= found.estimate <= found.upper
+
+
+def test_row_metrics_are_those_everybody_knows():
+    labels, chances, _ = scored(np.random.default_rng(11), 300, 1.0)
+    chances = np.round(chances, 2)
+    classes = (chances > 0.5).astype(float)
+    expected = {
+        "accuracy": accuracy_score(labels, classes),
+        "auc": roc_auc_score(labels, chances),
+        "f1": f1_score(labels, classes),
+        "log_loss": log_loss(labels, chances),
+        "rmse": root_mean_squared_error(labels, chances),
+        "mae": mean_absolute_error(labels, chances),
+    }
+    values = {"accuracy": classes, "f1": classes}
+    assert {metric.name for metric in ROW_METRICS} == set(expected)
+    for metric in ROW_METRICS:
+        found = compute(metric, labels, values.get(metric.name, chances))
+        assert found.value == pytest.approx(expected[metric.name], abs=1e-9), metric.name
+
+
+def test_certain_and_wrong_is_a_large_but_finite_loss():
+    labels, chances = np.array([0.0, 1.0]), np.array([1.0, 1.0])
+    assert compute(row_metric("log_loss"), labels, chances).value == pytest.approx(log_loss(labels, chances))
+
+
+def test_f1_without_any_positive_prediction_is_zero():
+    assert compute(row_metric("f1"), np.array([0.0, 1.0]), np.array([0.0, 0.0])).value == 0.0
+    nothing = np.array([0.0, 0.0])
+    assert row_metric("f1").combine(row_metric("f1").columns(nothing, nothing).mean(axis=0)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "values", "because"),
+    [
+        ("auc", [0, 1], None, "needs a probability column"),
+        ("auc", [], [], "no row has both"),
+        ("auc", [1, 1], [0.1, 0.2], "all of one class"),
+        ("f1", [0, 2], [0, 1], "labels of two classes"),
+        ("f1", [0, 1], [0.2, 1], "predictions that are classes"),
+        ("log_loss", [0, 1], [-0.1, 0.5], "outside 0 to 1"),
+    ],
+)
+def test_why_a_metric_cannot_be_had(name, labels, values, because):
+    values = None if values is None else np.array(values, dtype=float)
+    found = compute(row_metric(name), np.array(labels, dtype=float), values)
+    assert found.value is None
+    assert because in found.because
+
+
+def test_an_unknown_metric_is_none():
+    assert row_metric("profit") is None
+
+
+def test_every_pair_of_orderings_gives_an_area_of_wins():
+    for scores in itertools.permutations([0.1, 0.2, 0.3, 0.4]):
+        labels = np.array([1.0, 0.0, 1.0, 0.0])
+        wins = sum(scores[i] > scores[j] for i in (0, 2) for j in (1, 3))
+        assert compute(row_metric("auc"), labels, np.array(scores)).value == wins / 4
