@@ -1,0 +1,201 @@
+"""Content-addressed bytes in a folder of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from interlock.edges.blobs.addresses import Entry, Hasher, Manifest, Sort, decode_manifest, digits_of, encode_manifest
+from interlock.edges.blobs.scan import find_files
+from interlock.errors import ArtifactFault
+from interlock.system.files import sync_folder
+from interlock.vocabulary import Digest
+
+PIECE = 1 << 20
+ABANDONED_SECONDS = 24 * 3600
+"""Age after which a file that never got its name was left by a process that died."""
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise ArtifactFault(f"an artifact could not be read or written: {problem}") from problem
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+class LocalBlobs:
+    """The port ``Blobs`` in a folder, for several processes at once.
+
+    Files lie at ``files/ab/cdef...``, manifests of folders at ``folders/ab/cdef...``, named by their digests and never
+    changed. What ``put`` answered is on the disk. Content that no longer fits its name is set aside as ``....torn``
+    when it is met, so that storing the same artifact again mends it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+        self._incoming = self._folder / "incoming"
+        with _faults():
+            for name in ("incoming", "files", "folders"):
+                (self._folder / name).mkdir(parents=True, exist_ok=True)
+            sync_folder(self._folder)
+            for left in self._incoming.iterdir():
+                with suppress(FileNotFoundError):  # another process may just have given it its name
+                    if left.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                        left.unlink()
+
+    def put(self, path: str) -> Digest:
+        """Stores a file or a whole folder. Refused for symbolic links that leave it, devices and sockets."""
+        with _faults():
+            found = find_files(Path(path))
+            if "" in found:
+                return self._take(found[""].place)
+            entries = {name: Entry(self._take(file.place), file.is_executable) for name, file in found.items()}
+            return self._write("folders", [encode_manifest(entries)])
+
+    def put_bytes(self, content: bytes) -> Digest:
+        """Stores bytes as a file."""
+        with _faults():
+            return self._write("files", [content])
+
+    def put_files(self, files: Mapping[str, bytes]) -> Digest:
+        """Stores bytes as a folder, none of them executable. Refused for paths that leave it."""
+        with _faults():
+            entries = {name: Entry(self._write("files", [content]), False) for name, content in files.items()}
+            return self._write("folders", [encode_manifest(entries)])
+
+    def read(self, digest: Digest) -> bytes:
+        """A file's bytes, checked against the digest. ArtifactFault where missing or torn."""
+        with _faults():
+            return b"".join(self._checked("files", digest))
+
+    def files(self, digest: Digest) -> dict[str, Digest]:
+        """The files of a folder by relative path; a file answers itself under the empty path."""
+        with _faults():
+            manifest = self._manifest(digest)
+            if manifest is not None:
+                return {path: entry.digest for path, entry in manifest.items()}
+            if not self._place("files", digest).exists():
+                raise ArtifactFault(f"the artifact {digest} is missing")
+            return {"": digest}
+
+    def materialise(self, digest: Digest, target: str) -> None:
+        """Writes the artifact at ``target`` (which must not exist) as a private copy, checked while writing.
+
+        A lone file is not executable. Where it raises, nothing is left at ``target``.
+        """
+        aim = Path(target)
+        with _faults():
+            if os.path.lexists(aim):
+                raise ArtifactFault(f"{aim} exists already")
+            manifest = self._manifest(digest)
+            aim.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._copy_out(digest, manifest, aim)
+            except BaseException:
+                if manifest is None:
+                    aim.unlink(missing_ok=True)
+                else:
+                    shutil.rmtree(aim, ignore_errors=True)
+                raise
+
+    def has(self, digest: Digest) -> bool:
+        """Whether all of it is there."""
+        try:
+            manifest = self._manifest(digest)
+        except ArtifactFault:
+            return False
+        with _faults():
+            needed = [digest] if manifest is None else [entry.digest for entry in manifest.values()]
+            return all(self._place("files", one).exists() for one in needed)
+
+    def _place(self, sort: Sort, digest: Digest) -> Path:
+        digits = digits_of(digest)
+        return self._folder / sort / digits[:2] / digits[2:]
+
+    def _take(self, path: Path) -> Digest:
+        """Stores a file's bytes. They are read before they are copied: most are there already."""
+        hasher = Hasher("files")
+        for piece in _pieces(path):
+            hasher.update(piece)
+        if self._place("files", hasher.digest()).exists():
+            return hasher.digest()
+        return self._write("files", _pieces(path))
+
+    def _write(self, sort: Sort, pieces: Iterable[bytes]) -> Digest:
+        hasher = Hasher(sort)
+        descriptor, name = tempfile.mkstemp(dir=self._incoming)
+        incoming = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                for piece in pieces:
+                    hasher.update(piece)
+                    _write_all(file.fileno(), piece)
+                os.fchmod(file.fileno(), 0o444)
+                place = self._place(sort, hasher.digest())
+                if not place.exists():
+                    os.fsync(file.fileno())
+                    self._publish(incoming, place)
+        finally:
+            incoming.unlink(missing_ok=True)
+        return hasher.digest()
+
+    @staticmethod
+    def _publish(incoming: Path, place: Path) -> None:
+        """Gives content its name. Two that do so at once bring the same bytes: whoever comes second changes nothing."""
+        place.parent.mkdir(exist_ok=True)
+        incoming.replace(place)
+        sync_folder(place.parent)
+        sync_folder(place.parent.parent)  # always: another process may have made the folder just now
+
+    def _checked(self, sort: Sort, digest: Digest) -> Iterator[bytes]:
+        """The content in pieces; what was taken counts only when the last piece raised no ArtifactFault."""
+        place, hasher = self._place(sort, digest), Hasher(sort)
+        try:
+            for piece in _pieces(place):
+                hasher.update(piece)
+                yield piece
+        except FileNotFoundError as problem:
+            raise ArtifactFault(f"the artifact {digest} is missing") from problem
+        if hasher.digest() != digest:
+            place.rename(place.with_name(f"{place.name}.torn"))
+            raise ArtifactFault(f"the artifact {digest} is torn: its bytes are those of {hasher.digest()}")
+
+    def _manifest(self, digest: Digest) -> Manifest | None:
+        """The files of a folder; None where the digest is not a folder's."""
+        if not self._place("folders", digest).exists():
+            return None
+        return decode_manifest(b"".join(self._checked("folders", digest)))
+
+    def _copy_out(self, digest: Digest, manifest: Manifest | None, aim: Path) -> None:
+        if manifest is None:
+            self._copy_file(Entry(digest, is_executable=False), aim)
+            return
+        aim.mkdir()
+        for folder in {(aim / path).parent for path in manifest}:
+            folder.mkdir(parents=True, exist_ok=True)
+        for path, entry in manifest.items():
+            self._copy_file(entry, aim / path)
+
+    def _copy_file(self, entry: Entry, aim: Path) -> None:
+        mode = 0o755 if entry.is_executable else 0o644
+        with os.fdopen(os.open(aim, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb", buffering=0) as file:
+            for piece in self._checked("files", entry.digest):
+                _write_all(file.fileno(), piece)
+
+
+def _write_all(descriptor: int, piece: bytes) -> None:
+    left = memoryview(piece)
+    while left:
+        left = left[os.write(descriptor, left) :]

@@ -1,0 +1,5 @@
+"""Repositories, read by the git program without a checkout."""
+
+from interlock.edges.git.command import CommandGit
+
+__all__ = ["CommandGit"]

@@ -1,0 +1,118 @@
+"""The working tree as it is now, as a tree object in a repository of our own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from blake3 import blake3
+
+from interlock.edges.git.program import run_git
+from interlock.errors import NotFound, Refused
+from interlock.system.files import locked
+
+AS_THEY_ARE = b"* -text -filter -ident -working-tree-encoding\n"
+"""Attributes that make git store a file's very bytes."""
+
+
+class Snapshots:
+    """Trees of working folders, each folder with a private repository below ``state``.
+
+    Its index remembers each file's size and times, so that only changed files are read again.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._state = state.absolute()
+
+    def take(self, folder: Path, include: Sequence[str]) -> tuple[Path, str]:
+        """The private repository and the id of the tree of ``folder`` as it is now."""
+        folder = folder.absolute()
+        if not folder.is_dir():
+            raise NotFound("this is no folder", where=str(folder))
+        private = self._state / f"{blake3(os.fsencode(folder)).hexdigest(length=16)}.git"
+        with locked(private.with_suffix(".lock")):
+            if not (private / "info").is_dir():
+                _make(private)
+            wanted = self._wanted(folder, private, include)
+            return private, _record(folder, private, wanted)
+
+    def _wanted(self, folder: Path, private: Path, include: Sequence[str]) -> set[str]:
+        found = {path for path in _listing(folder, private) if os.path.lexists(f"{folder}/{path}")}
+        for path in include:
+            found.update(_named(folder, path))
+        return {path for path in found if not f"{folder}/{path}".startswith(f"{self._state}/")}
+
+
+def _make(private: Path) -> None:
+    run_git(["init", "--bare", "--quiet", "--template=", str(private)])
+    run_git(["--git-dir", str(private), "config", "core.looseCompression", "0"])  # copied once and read once
+    (private / "info").mkdir()
+    (private / "info" / "attributes").write_bytes(AS_THEY_ARE)
+
+
+def _listing(folder: Path, private: Path) -> Iterable[str]:
+    """Paths of the files below ``folder`` that its own ignore rules do not leave out, tracked ones always with them.
+
+    A repository within it (a submodule, or a clone that lies there) is taken as the folder of files that it is.
+    """
+    choice = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    if _is_tracked(folder):
+        listing = run_git(choice, folder=folder).stdout
+    else:
+        empty = {"GIT_INDEX_FILE": str(private / "no-index")}
+        listing = run_git([*_here(private, folder), *choice], folder=folder, more=empty).stdout
+    for path in dict.fromkeys(_split(listing)):
+        inner = folder / path
+        if inner.is_symlink() or not inner.is_dir():
+            yield path
+        elif (inner / ".git").exists():
+            yield from (f"{path.rstrip('/')}/{below}" for below in _listing(inner, private))
+
+
+def _here(private: Path, folder: Path) -> list[str]:
+    return ["--git-dir", str(private), "--work-tree", str(folder)]
+
+
+def _split(listing: bytes) -> list[str]:
+    return [os.fsdecode(path) for path in listing.split(b"\0")[:-1]]
+
+
+def _join(paths: Iterable[str]) -> bytes:
+    return b"".join(os.fsencode(path) + b"\0" for path in sorted(paths))
+
+
+def _is_tracked(folder: Path) -> bool:
+    """Whether the folder belongs to a repository's working tree, and is not one that it ignores as a whole."""
+    answer = run_git(["rev-parse", "--is-inside-work-tree"], folder=folder, accepted=(0, 128))
+    if answer.stdout.strip() != b"true":
+        return False
+    return run_git(["check-ignore", "--quiet", "."], folder=folder, accepted=(0, 1, 128)).returncode != 0
+
+
+def _named(folder: Path, path: str) -> Iterable[str]:
+    """The files at or below a path that was asked for although it is ignored; a link on the way is taken instead."""
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise Refused("the path is not below the project", where=path, remedy="name it relative to the project")
+    reached = folder
+    for part in Path(path).parts:
+        reached /= part
+        if reached.is_symlink():
+            break
+    if reached.is_symlink() or reached.is_file():
+        yield str(reached.relative_to(folder))
+        return
+    for parent, folders, names in os.walk(reached):  # no links are followed
+        folders[:] = [name for name in folders if name != ".git"]
+        for one in (Path(parent, name) for name in [*names, *folders]):
+            if one.is_symlink() or one.is_file():
+                yield str(one.relative_to(folder))
+
+
+def _record(folder: Path, private: Path, wanted: set[str]) -> str:
+    here = _here(private, folder)
+    known = set(_split(run_git([*here, "ls-files", "-z"], folder=folder).stdout))
+    update = [*here, "update-index", "-z"]
+    run_git([*update, "--force-remove", "--stdin"], folder=folder, content=_join(known - wanted))
+    run_git([*update, "--add", "--replace", "--remove", "--stdin"], folder=folder, content=_join(wanted))
+    return run_git([*here, "write-tree"], folder=folder).stdout.decode().strip()

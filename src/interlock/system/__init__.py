@@ -1,0 +1,1 @@
+"""What several edges share: atomic files, process trees, Unix sockets, the clock."""
