@@ -1,0 +1,5 @@
+"""Locked Python environments."""
+
+from interlock.edges.environments.uv import UvEnvironments
+
+__all__ = ["UvEnvironments"]

@@ -1,0 +1,107 @@
+"""The uv program: how it is called, and whose fault it is when it fails."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import uv
+
+from interlock.errors import EnvironmentFault
+
+KEPT = re.compile(
+    r"(UV|PIP|SSL|XDG|NETRC|LC)_.*|UV|HOME|USER|LOGNAME|LANG|PATH|TMPDIR|NETRC|CURL_CA_BUNDLE|REQUESTS_CA_BUNDLE"
+    r"|(HTTP|HTTPS|ALL|NO)_PROXY",
+    re.IGNORECASE,
+)
+"""Variables of the server's own environment that uv may see: indexes, certificates, proxies, caches."""
+
+DROPPED = frozenset({"UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_PROJECT", "UV_WORKING_DIRECTORY", "UV_FROZEN"})
+"""Variables that would point uv at another environment than the one that is being built."""
+
+WORLD = re.compile(
+    r"failed to fetch|error sending request|dns error|connection (refused|reset)|timed out|tls|certificate"
+    r"|no space left|permission denied|read-only file system|network was disabled|status (server )?(error )?\(?5\d\d",
+    re.IGNORECASE,
+)
+"""What uv says when the network or the disk, and not the user's lock, is the trouble."""
+
+
+class UvFailed(Exception):
+    """uv said no. ``said`` is what it printed, ``is_of_the_world`` whether network or disk are to blame."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.said = said
+        self.is_of_the_world = WORLD.search(said) is not None
+
+    @property
+    def cause(self) -> str:
+        """Its message in one paragraph, without progress, hints and repeated spaces."""
+        found = re.search(r"(?:^|\n)error: (.*?)(?=\n\s*\n|\nhint:|\Z)", self.said, re.DOTALL)
+        text = found[1] if found else self.said
+        return " ".join(re.sub(r"\b(cause|Caused by):", "", text).split()) or "uv gave no reason"
+
+
+class Uv:
+    """uv, with interpreter downloads off and the person's own index and certificate settings in force."""
+
+    def __init__(self) -> None:
+        try:
+            self._program = uv.find_uv_bin()
+        except FileNotFoundError as error:
+            raise EnvironmentFault(f"the uv program is missing ({error}); install Interlock again") from error
+        self._guard = [guard, "--pdeathsig", "KILL"] if (guard := shutil.which("setpriv")) else []
+
+    def __call__(
+        self,
+        *arguments: str,
+        folder: Path,
+        say: Callable[[str], None] = lambda _: None,
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        """Runs ``uv ARGUMENTS`` in ``folder``, saying each line of its progress; answers its standard output.
+
+        UvFailed where it exits with another code than 0; it has ended when this returns or raises.
+        """
+        with subprocess.Popen(
+            [*self._guard, self._program, *arguments],
+            cwd=folder,
+            env=_environment() | dict(env or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
+            try:
+                lines = list(_spoken(process, say))
+            except BaseException:
+                process.kill()
+                raise
+        said = "".join(lines)
+        if process.returncode != 0:
+            raise UvFailed(said)
+        return said
+
+
+def _spoken(process: subprocess.Popen[str], say: Callable[[str], None]) -> Sequence[str]:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.strip():
+            say(line.rstrip())
+    return lines
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if KEPT.fullmatch(name) and name.upper() not in DROPPED}
+    # A source distribution runs its author's code while it is built, outside any sandbox: only wheels, unless the
+    # person who runs the server says otherwise. Byte code is made now because stages see the environment read-only.
+    defaults = {"UV_NO_BUILD": "1", "UV_COMPILE_BYTECODE": "1", "UV_LINK_MODE": "hardlink"}
+    return defaults | kept | {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}

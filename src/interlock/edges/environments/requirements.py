@@ -1,0 +1,102 @@
+"""Reading pins and locks well enough to say which requirement is wrong; uv has the last word on all of it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from interlock.errors import Refused, SeveralRefused
+
+PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\s*\[[^\]]*\])?\s*==\s*[^\s;,*]+\s*(;[^#]*)?")
+REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^\]]*\])?\s*([^;]*)")
+HOW_TO_PIN = "make it by `uv pip compile --generate-hashes requirements.in -o requirements.txt`"
+
+
+def pins_of(text: str) -> Iterator[tuple[int, str]]:
+    """The logical lines of a requirements file with the line each begins at, comments and blank lines left out."""
+    pending, began = "", 1
+    for number, line in enumerate(text.splitlines(), start=1):
+        bare = re.sub(r"(^|\s)#.*", "", line).rstrip()
+        began = began if pending else number
+        pending += bare.removesuffix("\\").strip() + " "
+        if not bare.endswith("\\"):
+            if pending.strip():
+                yield began, pending.strip()
+            pending = ""
+    if pending.strip():
+        yield began, pending.strip()
+
+
+def refuse_loose_pins(text: str, name: str) -> None:
+    """SeveralRefused with every line that is not ``package==version --hash=...``."""
+    refusals = []
+    for number, line in pins_of(text):
+        requirement, *options = re.split(r"\s+(?=--)", line)
+        where = f"{name}:{number}"
+        if not PIN.fullmatch(requirement):
+            refusals.append(Refused(f"{requirement!r} is not pinned with ==", where, HOW_TO_PIN))
+        elif not options or not all(option.startswith("--hash=") for option in options):
+            refusals.append(Refused(f"{requirement!r} has no --hash, or another option beside it", where, HOW_TO_PIN))
+    if refusals:
+        raise SeveralRefused(refusals)
+
+
+def without_hashes(text: str) -> str:
+    """The pins alone, as constraints for another installation."""
+    return "".join(re.split(r"\s+--", line)[0] + "\n" for _, line in pins_of(text))
+
+
+def changed_requirements(project: str, lock: str) -> list[str]:
+    """What the project file asks for and the lock was not made for, and the other way round, one sentence each.
+
+    Empty where no such difference is seen; the lock may be outdated all the same.
+    """
+    wanted, locked = _wanted(tomllib.loads(project)), _locked(tomllib.loads(lock))
+    if locked is None:
+        return []
+    sentences = []
+    for name in sorted(wanted.keys() | locked.keys()):
+        if name not in locked:
+            sentences.append(f"{name}{wanted[name]} is in pyproject.toml and not in the lock")
+        elif name not in wanted:
+            sentences.append(f"{name}{locked[name]} is in the lock and no longer in pyproject.toml")
+        elif wanted[name] != locked[name]:
+            sentences.append(
+                f"pyproject.toml asks for {name}{wanted[name]}, the lock was made for {name}{locked[name]}"
+            )
+    return sentences
+
+
+def _wanted(project: Mapping[str, Any]) -> dict[str, str]:
+    """Requirement names to version ranges, of the project and its dependency groups."""
+    lines = list(project.get("project", {}).get("dependencies", []))
+    for group in project.get("dependency-groups", {}).values():
+        lines += [line for line in group if isinstance(line, str)]
+    found = {}
+    for line in lines:
+        match = REQUIREMENT.match(line)
+        if match:
+            found[_canonical(match[1])] = _range(match[3])
+    return found
+
+
+def _locked(lock: Mapping[str, Any]) -> dict[str, str] | None:
+    """The same as the lock remembers it; None where it does not say."""
+    for package in lock.get("package", []):
+        if package.get("source", {}).keys() & {"virtual", "editable"} and "metadata" in package:
+            entries = list(package["metadata"].get("requires-dist", []))
+            for group in package["metadata"].get("requires-dev", {}).values():
+                entries += group
+            return {_canonical(entry["name"]): _range(entry.get("specifier", "")) for entry in entries}
+    return None
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _range(specifier: str) -> str:
+    parts = specifier.replace(" ", "").strip("()").split(",")
+    return ",".join(sorted(part for part in parts if part))

@@ -1,0 +1,233 @@
+"""Environments made by uv, each at a path that its digest names, kept until nobody needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from blake3 import blake3
+
+from interlock.errors import EnvironmentFault, Refused
+from interlock.pipeline.plan import PythonPlan
+from interlock.system.files import locked, write_atomically
+
+from .program import Uv, UvFailed
+from .requirements import changed_requirements, refuse_loose_pins, without_hashes
+
+SERVER_REQUIREMENTS = ("granian>=2.8", "orjson>=3.11", "blake3>=1.0", "numpy")
+"""What the model server needs beside the model's own lock."""
+
+COMPLETE = "interlock-complete.json"
+"""Written last into an environment: one without it is half built."""
+
+FORMAT = 1
+"""Raised when environments are built in another way, so that old ones are not taken for new."""
+
+
+class UvEnvironments:
+    """Builds environments below ``folder``, each once, and finds them again by the digest of what they are made of.
+
+    Many threads and processes may ask at the same time. ``server_requirements`` are added for the purpose ``serve``
+    with the model's lock as constraints.
+    """
+
+    def __init__(self, folder: str | Path, server_requirements: Sequence[str] = SERVER_REQUIREMENTS) -> None:
+        self._folder = Path(folder).absolute()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._server_requirements = tuple(server_requirements)
+        self._uv = Uv()
+        self._interpreters: dict[str, tuple[str, str]] = {}
+        self._guard = threading.Lock()
+
+    @staticmethod
+    def python_of(folder: str) -> str:
+        """The interpreter of an environment that ``ensure`` answered."""
+        return str(Path(folder) / "bin" / "python")
+
+    def lock_files(self, python: PythonPlan, read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> dict[str, bytes]:
+        """``uv.lock`` with the ``pyproject.toml`` beside it, or the requirements file alone, by name."""
+        lock = Path(python.lock)
+        wanted = [python.lock] if _is_requirements(python) else [str(lock.with_name("pyproject.toml")), python.lock]
+        found = read(wanted)
+        for path in wanted:
+            if path not in found:
+                remedy = "run `uv lock` and commit uv.lock" if lock.name == "uv.lock" else "commit the file"
+                raise Refused(f"{path} is not in the commit", "python.lock", remedy)
+        return {Path(path).name: found[path] for path in wanted}
+
+    def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
+        """The digest of the files, the interpreter, the purpose, and for ``serve`` the server's requirements."""
+        _, version = self._interpreter(python)
+        made_of = [
+            FORMAT,
+            purpose,
+            f"{platform.system()} {platform.machine()} {version}",
+            list(self._server_requirements) if purpose == "serve" else [],
+            sorted((name, blake3(content).hexdigest()) for name, content in files.items()),
+        ]
+        return f"blake3:{blake3(json.dumps(made_of).encode()).hexdigest()}"
+
+    def check(self, python: PythonPlan, files: Mapping[str, bytes]) -> None:
+        """Refused where the lock does not fit the project file, or pins loosely; nothing is changed or installed."""
+        if _is_requirements(python):
+            name = Path(python.lock).name
+            refuse_loose_pins(_text(files[name], name), name)
+            return
+        self._interpreter(python)
+        changed = changed_requirements(
+            _text(files["pyproject.toml"], "pyproject.toml"), _text(files["uv.lock"], "uv.lock")
+        )
+        with self._laid_out(files) as project:
+            try:
+                self._check_lock(python, project)
+            except UvFailed as failure:
+                if failure.is_of_the_world and not changed:
+                    raise EnvironmentFault(f"the lock could not be checked: {failure.cause}") from failure
+                cause = "; ".join(changed) or failure.cause
+                remedy = "run `uv lock` and commit uv.lock"
+                raise Refused(f"the lock does not fit the project file: {cause}", python.lock, remedy) from failure
+
+    def ensure(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str, say: Callable[[str], None]) -> str:
+        """The folder of the environment, built now if it is not there yet."""
+        name = self.identify(python, files, purpose).removeprefix("blake3:")[:40]
+        environment = self._folder / name
+        complete = environment / COMPLETE
+        if not complete.exists():
+            with locked(self._folder / f"{name}.lock"):
+                if not complete.exists():
+                    self._build(python, files, purpose, environment, say)
+        os.utime(complete)  # when it was last used
+        return str(environment)
+
+    def _build(
+        self,
+        python: PythonPlan,
+        files: Mapping[str, bytes],
+        purpose: str,
+        environment: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        began = time.monotonic()
+        shutil.rmtree(environment, ignore_errors=True)
+        say(f"building the Python environment ({purpose}) of {python.lock}")
+        with self._laid_out(files) as project:
+            try:
+                constraints = self._install_lock(python, project, purpose, environment, say)
+            except UvFailed as failure:
+                raise _blamed(failure, "the environment cannot be installed", python.lock) from failure
+            if purpose == "serve":
+                self._install_server(python, project, constraints, environment, say)
+        seconds = time.monotonic() - began
+        facts = {"purpose": purpose, "lock": python.lock, "seconds": round(seconds, 3)}
+        write_atomically(environment / COMPLETE, json.dumps(facts).encode())
+        say(f"the Python environment is ready after {seconds:.1f} s")
+
+    def _install_lock(
+        self, python: PythonPlan, project: Path, purpose: str, environment: Path, say: Callable[[str], None]
+    ) -> str:
+        """Installs what the lock says; answers its pins as constraints."""
+        interpreter, _ = self._interpreter(python)
+        if _is_requirements(python):
+            pins = project / Path(python.lock).name
+            refuse_loose_pins(pins.read_text(encoding="utf-8"), pins.name)
+            self._uv("venv", "--no-project", "--python", interpreter, str(environment), folder=project, say=say)
+            target = ("--python", self.python_of(str(environment)))
+            strict = ("--require-hashes", "--allow-empty-requirements")
+            self._uv("pip", "sync", *strict, *target, str(pins), folder=project, say=say)
+            return without_hashes(pins.read_text(encoding="utf-8"))
+        groups = _groups(project / "pyproject.toml") if purpose == "build" else ("--no-default-groups",)
+        chosen = ("--frozen", "--no-install-project", *groups, "--python", interpreter)
+        self._uv("sync", *chosen, folder=project, say=say, env={"UV_PROJECT_ENVIRONMENT": str(environment)})
+        if purpose == "build":
+            return ""
+        bare = ("--quiet", "--no-emit-project", "--no-hashes", "--no-header", "--no-annotate")
+        return self._uv("export", "--frozen", *groups, *bare, folder=project)
+
+    def _install_server(
+        self, python: PythonPlan, project: Path, constraints: str, environment: Path, say: Callable[[str], None]
+    ) -> None:
+        """Adds the model server's few packages, none of which may move a version of the model's lock."""
+        pins = project / "constraints.txt"
+        pins.write_text(constraints, encoding="utf-8")
+        target = ("--python", self.python_of(str(environment)), "--constraint", str(pins))
+        try:
+            self._uv("pip", "install", *target, *self._server_requirements, folder=project, say=say)
+        except UvFailed as failure:
+            both = f"the model's lock and the model server's requirements ({', '.join(self._server_requirements)})"
+            raise _blamed(failure, f"{both} cannot be installed together", python.lock) from failure
+
+    def _check_lock(self, python: PythonPlan, project: Path) -> None:
+        interpreter, _ = self._interpreter(python)
+        try:
+            self._uv("lock", "--check", "--offline", "--python", interpreter, folder=project)
+        except UvFailed as failure:
+            if not failure.is_of_the_world:
+                raise
+            self._uv("lock", "--check", "--python", interpreter, folder=project)
+
+    def _interpreter(self, python: PythonPlan) -> tuple[str, str]:
+        """Path and version of an installed interpreter; Interlock's own where it fits."""
+        with self._guard:
+            if python.version not in self._interpreters:
+                self._interpreters[python.version] = self._find_interpreter(python)
+            return self._interpreters[python.version]
+
+    def _find_interpreter(self, python: PythonPlan) -> tuple[str, str]:
+        own = str(Path(sys.base_prefix) / "bin")
+        env = {"PATH": os.pathsep.join([own, os.environ.get("PATH", os.defpath)])}
+        arguments = ("--quiet", "--no-project", "--system", python.version)
+        try:
+            path = self._uv("python", "find", *arguments, folder=self._folder, env=env).strip()
+            version = self._uv("python", "find", "--show-version", *arguments, folder=self._folder, env=env).strip()
+        except UvFailed as failure:
+            remedy = "install such an interpreter, or change python.version; Interlock downloads none"
+            raise Refused(f"no Python {python.version} is installed here", "python.version", remedy) from failure
+        return path, version
+
+    @contextmanager
+    def _laid_out(self, files: Mapping[str, bytes]) -> Iterator[Path]:
+        """The files in a folder of their own for as long as the block lasts."""
+        with tempfile.TemporaryDirectory(prefix=".project-", dir=self._folder) as name:
+            for file, content in files.items():
+                (Path(name) / file).write_bytes(content)
+            yield Path(name)
+
+
+def _is_requirements(python: PythonPlan) -> bool:
+    return Path(python.lock).suffix == ".txt"
+
+
+def _text(content: bytes, name: str) -> str:
+    try:
+        text = content.decode("utf-8")
+        if name != "requirements.txt" and not name.endswith(".txt"):
+            tomllib.loads(text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Refused(f"it cannot be read: {error}", name, "mend the file, then lock again") from error
+    return text
+
+
+def _groups(project: Path) -> tuple[str, ...]:
+    """``dev`` is installed for checks and stages even where it is no default group."""
+    groups = tomllib.loads(project.read_text(encoding="utf-8")).get("dependency-groups", {})
+    return ("--group", "dev") if "dev" in groups else ()
+
+
+def _blamed(failure: UvFailed, problem: str, where: str) -> Refused | EnvironmentFault:
+    """The network and the disk are nobody's fault; anything else uv says is about the user's lock."""
+    if failure.is_of_the_world:
+        return EnvironmentFault(f"{problem}: {failure.cause}")
+    remedy = "change the requirement and lock again"
+    if "--no-build" in failure.said or "no-build" in failure.said:
+        remedy = "use a version that has a wheel, or start the server with UV_NO_BUILD=0 to build outside the sandbox"
+    return Refused(f"{problem}: {failure.cause}", where, remedy)

@@ -1,0 +1,208 @@
+"""One attempt from its request to its outcome, in the thread that calls it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from interlock.errors import ExecutorFault, Fault, Refused, SeveralRefused
+from interlock.ports import Blobs, Environments, Git, Sandbox
+from interlock.run.stage import Problem, StageOutcome, StageRequest
+from interlock.vocabulary import Json, Phase
+
+from .blame import blame, name_of_exit
+from .log import CappedLog, read_tail
+from .processes import Brake, Ended, Limits, run_watched
+from .programs import REPORT, STARTED, TIMES, Paths, Programs, isolate, paths_inside
+from .workspace import Workspace, read_left_behind, store_products
+
+CLOCK = re.compile(r"(\d+)m([\d.]+)s")
+
+
+class Braked(Exception):
+    """The attempt was told to end while it was being prepared."""
+
+
+class Found(BaseModel):
+    """What a probe writes down."""
+
+    passed: bool
+    because: str
+    problems: tuple[Problem, ...] = ()
+    report: Json = None
+
+
+class Parts(NamedTuple):
+    """What an attempt is run with; ``package`` is the folder that holds ``interlock/probes``."""
+
+    git: Git
+    blobs: Blobs
+    environments: Environments
+    sandbox: Sandbox
+    package: Path
+    sees_reads: bool
+
+
+def run_attempt(parts: Parts, request: StageRequest, folder: Path, log_path: Path, brake: Brake) -> StageOutcome:
+    """Runs it below ``folder``, which the caller makes and removes. Never raises: trouble of ours is ``errored``."""
+    began = time.monotonic()
+
+    def ended(phase: Phase, because: str, problems: tuple[Problem, ...] = ()) -> StageOutcome:
+        return StageOutcome(phase=phase, because=because, seconds=time.monotonic() - began, problems=problems)
+
+    try:
+        with CappedLog(log_path) as log:
+            try:
+                outcome = _Attempt(parts, request, folder, log, log_path, brake).run()
+            except Braked:
+                phase, because = brake.pulled or (Phase.CANCELLED, "stopped")
+                outcome = ended(phase, because)
+            except Refused as refused:
+                outcome = ended(Phase.FAILED, str(refused).replace("\n", "; "), problems_of(refused))
+            log.say(f"{outcome.phase}: {outcome.because}")
+    except (Fault, OSError) as fault:
+        return ended(Phase.ERRORED, str(fault))
+    except Exception as error:  # noqa: BLE001 - whatever breaks in here, the attempt has to end, and not as the user's fault
+        return ended(Phase.ERRORED, f"a defect in the executor: {type(error).__name__}: {error}")
+    return outcome.model_copy(update={"seconds": outcome.seconds or time.monotonic() - began})
+
+
+class _Attempt:
+    """The steps of ``run_attempt``, in order, and what they share."""
+
+    def __init__(
+        self, parts: Parts, request: StageRequest, folder: Path, log: CappedLog, log_path: Path, brake: Brake
+    ) -> None:
+        self._parts, self._request, self._log, self._brake = parts, request, log, brake
+        self._log_path = log_path
+        self._outside = Paths(
+            str(folder / "project"), str(folder / "exchange"), str(folder / "baseline"), str(parts.package)
+        )
+        self._is_isolated = parts.sandbox.level != "none"
+        self._inside = paths_inside(self._outside, request.project, self._is_isolated)
+        self._programs = Programs(parts.git, parts.blobs, parts.environments)
+
+    def run(self) -> StageOutcome:
+        if self._request.stage.builtin == "dependencies":
+            return self._check_dependencies()
+        for path in (self._outside.project, self._outside.exchange):
+            Path(path).mkdir(parents=True)
+        program = self._programs.make(self._request, self._inside, self._outside, self._say)
+        self._obey_brake()
+        workspace = Workspace(
+            Path(self._outside.project), self._parts.git, self._parts.blobs, self._request, self._parts.sees_reads
+        )
+        isolation = isolate(self._request, program, self._outside, self._inside)
+        command = self._parts.sandbox.command(isolation)
+        limits = Limits(self._request.stage.timeout, self._request.stage.resources.memory)
+        self._obey_brake()
+        ended = run_watched(command, self._log, limits, self._brake, self._is_isolated)
+        return self._conclude(ended, workspace)
+
+    def _check_dependencies(self) -> StageOutcome:
+        reads = self._programs.check(self._request, self._say)
+        return StageOutcome(
+            phase=Phase.SUCCEEDED, because=f"{self._request.python.lock} fits and is installed", reads=reads
+        )
+
+    def _conclude(self, ended: Ended, workspace: Workspace) -> StageOutcome:
+        exchange = Path(self._outside.exchange)
+        if read_left_behind(exchange / STARTED) is None:
+            raise ExecutorFault(f"the sandbox did not start: {read_tail(self._log_path).strip() or ended.exit_code}")
+        observed = workspace.observe()
+        times = read_left_behind(exchange / TIMES)
+        outcome = StageOutcome(
+            phase=Phase.SUCCEEDED,
+            because=f"finished in {ended.seconds:.1f} s",
+            exit_code=ended.exit_code,
+            seconds=ended.seconds,
+            cpu_seconds=max(ended.cpu_seconds, _cpu_seconds(times)),
+            peak_memory=ended.peak_memory,
+            reads=observed.reads,
+            listings=observed.listings,
+            changed_inputs=observed.changed_inputs,
+            problems=tuple(
+                Problem(message="the stage changed a file that it was given", path=path, is_warning=True)
+                for path in observed.changed_inputs
+            ),
+            sandbox=self._parts.sandbox.level,
+        )
+        if ended.forced is not None:
+            return outcome.model_copy(update={"phase": ended.forced[0], "because": ended.forced[1]})
+        if self._request.stage.builtin is not None:
+            return self._read_report(outcome, exchange / REPORT)
+        if ended.exit_code != 0:
+            return self._blame(outcome, workspace)
+        return self._keep_products(outcome, workspace)
+
+    def _read_report(self, outcome: StageOutcome, path: Path) -> StageOutcome:
+        """A probe that could not measure is our failure; what it found is the user's."""
+        content = read_left_behind(path)
+        if outcome.exit_code != 0 or content is None:
+            said = blame(read_tail(self._log_path), self._inside.project, ()).line
+            raise ExecutorFault(f"the probe {self._request.stage.builtin} ended with {outcome.exit_code}: {said}")
+        try:
+            found = Found.model_validate(json.loads(content))
+        except (ValueError, ValidationError) as error:
+            raise ExecutorFault(f"the probe {self._request.stage.builtin} wrote a report that is none") from error
+        return outcome.model_copy(
+            update={
+                "phase": Phase.SUCCEEDED if found.passed else Phase.FAILED,
+                "because": found.because,
+                "problems": (*found.problems, *outcome.problems),
+                "report": found.report,
+            }
+        )
+
+    def _blame(self, outcome: StageOutcome, workspace: Workspace) -> StageOutcome:
+        assert outcome.exit_code is not None
+        found = blame(read_tail(self._log_path), self._inside.project, workspace.files)
+        because = ": ".join(part for part in (name_of_exit(outcome.exit_code), found.line) if part)
+        problems = (*found.problems, *outcome.problems)
+        return outcome.model_copy(update={"phase": Phase.FAILED, "because": because, "problems": problems})
+
+    def _keep_products(self, outcome: StageOutcome, workspace: Workspace) -> StageOutcome:
+        try:
+            products, missing = store_products(workspace, self._parts.blobs, self._request.stage.products)
+        except Refused as refused:
+            problems = (*problems_of(refused), *outcome.problems)
+            return outcome.model_copy(update={"phase": Phase.FAILED, "because": str(refused), "problems": problems})
+        if not missing:
+            return outcome.model_copy(update={"products": products})
+        because = f"it ended well but did not make {', '.join(missing)}"
+        problems = tuple(
+            Problem(message="the stage declares this product and did not make it", path=one) for one in missing
+        )
+        return outcome.model_copy(
+            update={"phase": Phase.FAILED, "because": because, "problems": (*problems, *outcome.problems)}
+        )
+
+    def _say(self, line: str) -> None:
+        self._log.say(line)
+        self._obey_brake()
+
+    def _obey_brake(self) -> None:
+        if self._brake.pulled is not None:
+            raise Braked
+
+
+def problems_of(refused: Refused) -> tuple[Problem, ...]:
+    """A refusal as problems, with the path and line it names."""
+    if isinstance(refused, SeveralRefused):
+        return tuple(problem for one in refused.refusals for problem in problems_of(one))
+    path, _, line = refused.where.partition(":")
+    message = refused.problem + (f" ({refused.remedy})" if refused.remedy else "")
+    return (Problem(message=message, path=path or None, line=int(line) if line.isdigit() else None),)
+
+
+def _cpu_seconds(times: bytes | None) -> float:
+    """User and system time of the stage from the second line that a shell's ``times`` prints."""
+    lines = (times or b"").decode("ascii", "replace").splitlines()
+    if len(lines) < 2:
+        return 0.0
+    return sum(int(minutes) * 60 + float(seconds) for minutes, seconds in CLOCK.findall(lines[1]))

@@ -1,0 +1,255 @@
+"""What one attempt runs: the user's command or a built-in probe, and the little of the machine it may see."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from interlock.errors import Refused
+from interlock.pipeline.plan import DataPlan, StagePlan
+from interlock.pipeline.resolve import holdout_of
+from interlock.ports import Blobs, Environments, Git, Isolation
+from interlock.run.stage import Baseline, StageRequest
+from interlock.vocabulary import Digest, Json
+
+STARTED, TIMES, SETTINGS, REPORT = "started", "times", "settings.json", "report.json"
+"""Files of the exchange folder: proof that the sandbox came up, processor times, and a probe's two files."""
+
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+RUNNER = """echo started > "$1/started"
+{ echo 500 > /proc/$$/oom_score_adj; } 2>/dev/null
+times_file="$1/times"; shift
+trap : TERM
+"$@"
+code=$?
+times > "$times_file"
+exit $code"""
+"""Stays the parent of the stage: says that it began, offers it first to the kernel when memory ends, and notes its
+processor times. TERM is for the stage to handle."""
+
+
+class Paths(NamedTuple):
+    """Folders of one attempt as the machine sees them (``outside``) or as the stage sees them (``inside``)."""
+
+    project: str
+    exchange: str
+    baseline: str
+    package: str
+
+
+def paths_inside(outside: Paths, project: str, is_isolated: bool) -> Paths:
+    """The same for every attempt where there is a sandbox; without one a stage sees what is there."""
+    if not is_isolated:
+        return outside
+    return Paths(f"/workspace/{project}".rstrip("/"), "/interlock/exchange", "/interlock/baseline", "/interlock")
+
+
+class Program(NamedTuple):
+    """Command line, interpreters to show (the first is the stage's own), and a probe's settings."""
+
+    argv: tuple[str, ...]
+    interpreters: tuple[str, ...]
+    settings: dict[str, Json] | None = None
+
+
+class Programs:
+    """Makes the program of a request; environments it needs are built on the way."""
+
+    def __init__(self, git: Git, blobs: Blobs, environments: Environments) -> None:
+        self._git, self._blobs, self._environments = git, blobs, environments
+
+    def make(self, request: StageRequest, inside: Paths, outside: Paths, say: Callable[[str], None]) -> Program:
+        """Refused or EnvironmentFault where an environment cannot be built, ArtifactFault for a torn baseline."""
+        builtin = request.stage.builtin
+        if builtin in ("data", "measurements", "served"):
+            python, shown = sys.executable, (sys.executable,)
+        else:
+            python = python_in(self.prepare(request, "build", say))
+            shown = (python,)
+        if builtin is None:
+            return Program(("/bin/sh", "-c", request.stage.command or ""), shown)
+        settings, more = self._settings(request, inside, outside, say)
+        files = (f"{inside.exchange}/{SETTINGS}", f"{inside.exchange}/{REPORT}")
+        return Program((python, "-m", "interlock.probes", builtin, *files), (*shown, *more), settings)
+
+    def lock_files(self, request: StageRequest) -> dict[str, bytes]:
+        """The files of the commit that its environment is made of."""
+
+        def read(paths: Sequence[str]) -> dict[str, bytes]:
+            prefix = f"{request.project}/" if request.project else ""
+            found = self._git.read(request.commit, [prefix + path for path in paths])
+            return {path.removeprefix(prefix): content for path, content in found.items()}
+
+        return self._environments.lock_files(request.python, read)
+
+    def prepare(self, request: StageRequest, purpose: str, say: Callable[[str], None]) -> str:
+        """The folder of the commit's environment for a purpose."""
+        return self._environments.ensure(request.python, self.lock_files(request), purpose, say)
+
+    def check(self, request: StageRequest, say: Callable[[str], None]) -> tuple[str, ...]:
+        """The built-in ``dependencies``: the lock is right and can be installed; answers the files it read.
+
+        A model's serving environment is built too, so that a conflict with the model server is known before training.
+        """
+        files = self.lock_files(request)
+        self._environments.check(request.python, files)
+        say(f"{request.python.lock} fits")
+        for purpose in ("build", "serve") if request.model else ("build",):
+            self._environments.ensure(request.python, files, purpose, say)
+        folder = Path(request.python.lock).parent
+        return tuple(sorted(str(folder / name) for name in files))
+
+    def _settings(
+        self, request: StageRequest, inside: Paths, outside: Paths, say: Callable[[str], None]
+    ) -> tuple[dict[str, Json], tuple[str, ...]]:
+        """What the probe is told, and further interpreters that it needs."""
+        stage = request.stage
+        if stage.builtin in ("syntax", "imports"):
+            return {"entries": list(stage.deps)}, ()
+        if stage.builtin == "data":
+            return {"data": [data.model_dump(mode="json") for data in request.data]}, ()
+        if stage.builtin == "measurements":
+            return self._settings_of_measurements(request, inside, outside), ()
+        return self._settings_of_served(request, inside, outside, say)
+
+    def _settings_of_measurements(self, request: StageRequest, inside: Paths, outside: Paths) -> dict[str, Json]:
+        holdout = holdout_of(request.data)
+        metrics, predictions = measured_files(request.stage, holdout)
+        beside = request.baseline.predictions if request.baseline else None
+        if beside is not None:
+            self._show(beside, f"{outside.baseline}/predictions")
+        return {
+            "metrics": list(metrics),
+            "predictions": predictions,
+            "holdout": holdout.model_dump(mode="json") if holdout else None,
+            "baseline_predictions": f"{inside.baseline}/predictions" if beside is not None else None,
+            "baseline_name": request.baseline.name if request.baseline else None,
+        }
+
+    def _settings_of_served(
+        self, request: StageRequest, inside: Paths, outside: Paths, say: Callable[[str], None]
+    ) -> tuple[dict[str, Json], tuple[str, ...]]:
+        model = request.model
+        if model is None:
+            raise Refused("there is no model to serve", "model", "name the model in interlock.yaml")
+        python = python_in(self.prepare(request, "serve", say))
+        settings: dict[str, Json] = {
+            "model": model.model_dump(mode="json"),
+            "digest": self._digest_at(request.inputs, model.path, outside),
+            "python": python,
+            "inference_folder": f"{inside.package}/interlock/inference",
+            "baseline": None,
+        }
+        if request.baseline is None:
+            return settings, (python,)
+        baseline = request.baseline
+        beside = self._prepare_baseline(baseline, say)
+        self._show(baseline.model, f"{outside.baseline}/model")
+        settings["baseline"] = {
+            "name": baseline.name,
+            "path": f"{inside.baseline}/model",
+            "format": baseline.format,
+            "python": beside,
+            "digest": baseline.model,
+        }
+        return settings, (python, beside)
+
+    def _prepare_baseline(self, baseline: Baseline, say: Callable[[str], None]) -> str:
+        """The interpreter of the environment that the baseline's own lock gives."""
+        files = {name: self._blobs.read(digest) for name, digest in self._blobs.files(baseline.lock).items()}
+        return python_in(self._environments.ensure(baseline.python, files, "serve", say))
+
+    def _digest_at(self, inputs: Mapping[str, Digest], path: str, outside: Paths) -> Digest:
+        """The artifact at a path, which may be a part of a larger one."""
+        wanted = Path(path)
+        for placed, digest in inputs.items():
+            if wanted == Path(placed):
+                return digest
+            if wanted.is_relative_to(placed):
+                whole = Path(outside.baseline).with_name("whole")
+                self._blobs.materialise(digest, str(whole))
+                return self._blobs.put(str(whole / wanted.relative_to(placed)))
+        raise Refused("no stage made the model", path, "let a stage's outs name the path of the model")
+
+    def _show(self, digest: Digest, target: str) -> None:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        self._blobs.materialise(digest, target)
+
+
+def isolate(request: StageRequest, program: Program, outside: Paths, inside: Paths) -> Isolation:
+    """What the sandbox is asked for."""
+    package = Path(outside.package) / "interlock"
+    read_only = []
+    if program.settings is not None:
+        Path(outside.exchange, SETTINGS).write_text(json.dumps(program.settings), encoding="utf-8")
+        shown = ["__init__.py", "probes", *(["inference"] if request.stage.builtin == "served" else [])]
+        read_only = [(str(package / name), f"{inside.package}/interlock/{name}") for name in shown]
+        if Path(outside.baseline).is_dir():
+            read_only.append((outside.baseline, inside.baseline))
+    return Isolation(
+        argv=("/bin/sh", "-c", RUNNER, "sh", inside.exchange, *program.argv),
+        folder=inside.project,
+        env=variables(request, program, inside),
+        read_only=tuple(read_only),
+        writable=((outside.project, inside.project), (outside.exchange, inside.exchange)),
+        interpreters=program.interpreters,
+        network=request.stage.network or request.endpoint is not None,
+    )
+
+
+def variables(request: StageRequest, program: Program, inside: Paths) -> dict[str, str]:
+    """The whole environment of a stage: nothing of the server's own is in it."""
+    environment = Path(program.interpreters[0]).parent.parent
+    threads = str(max(1, math.ceil(request.stage.resources.cpu)))
+    found = {
+        "PATH": f"{environment}/bin:/usr/local/bin:/usr/bin:/bin",
+        "VIRTUAL_ENV": str(environment),
+        "HOME": "/tmp",  # noqa: S108 - private to the stage in a sandbox
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        **dict.fromkeys(THREADS, threads),
+    }
+    if request.endpoint is not None:
+        found["INTERLOCK_ENDPOINT"] = request.endpoint
+    found |= request.stage.env
+    if program.settings is not None:  # a probe is found here, and never in the folder that it looks at
+        found |= {"PYTHONPATH": inside.package, "PYTHONSAFEPATH": "1"}
+    return found
+
+
+def python_in(environment: str) -> str:
+    """The interpreter of an environment's folder."""
+    return str(Path(environment) / "bin" / "python")
+
+
+def measured_files(stage: StagePlan, holdout: DataPlan | None) -> tuple[tuple[str, ...], str | None]:
+    """The metrics files and the predictions file of a ``measurements`` stage.
+
+    Where the plan does not say which is which, all are ``deps``: metrics first, then predictions, then the holdout
+    dataset, which is there only beside predictions.
+    """
+    if stage.metrics or stage.predictions:
+        return stage.metrics, stage.predictions
+    files = tuple(path for path in stage.deps if holdout is None or path != holdout.path)
+    has_holdout = holdout is not None and holdout.path in stage.deps
+    if not files:
+        return (), None
+    *before, last = files
+    is_table = last.endswith((".parquet", ".csv", ".csv.gz"))
+    if has_holdout or (is_table and (before or last.endswith(".parquet"))):
+        return tuple(before), last
+    return files, None

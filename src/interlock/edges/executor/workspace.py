@@ -1,0 +1,246 @@
+"""The private copy of a project that one attempt works in, and what can be told from it afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from blake3 import blake3
+
+from interlock.errors import ExecutorFault, Refused
+from interlock.ports import Blobs, Git
+from interlock.run.stage import StageRequest
+from interlock.vocabulary import Digest, Json
+
+EPOCH = 0
+PARAMS = "params.yaml"
+CHUNK = 1 << 20
+
+
+class Observed(NamedTuple):
+    """What a stage did to what it was given; paths relative to the project, ``""`` is its own folder."""
+
+    reads: tuple[str, ...]
+    listings: tuple[str, ...]
+    changed_inputs: tuple[str, ...]
+
+
+class _Placed(NamedTuple):
+    """A file or folder as it was placed: enough to see later that it was read, replaced or changed."""
+
+    is_folder: bool
+    inode: int
+    changed: int
+
+
+class Workspace:
+    """The files of a commit's project and the artifacts it was given, below ``folder``, which must be empty.
+
+    All access times are set back after placing, so that under ``relatime`` whatever has another one afterwards was
+    read, whoever read it. ``sees_reads`` False: this file system does not record them, and every file counts as read.
+    """
+
+    def __init__(self, folder: Path, git: Git, blobs: Blobs, request: StageRequest, sees_reads: bool) -> None:
+        self.folder = folder
+        self._git, self._blobs, self._request, self._sees_reads = git, blobs, request, sees_reads
+        self._params: bytes | None = None
+        self._place()
+        self._placed = self._reset_access_times()
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The files that were placed."""
+        return frozenset(path for path, placed in self._placed.items() if not placed.is_folder)
+
+    def observe(self) -> Observed:
+        """To be asked once, when no process of the stage is left."""
+        found = dict(walk(self.folder))
+        touched = [path for path, placed in self._placed.items() if self._was_touched(placed, found.get(path))]
+        reads = [path for path in touched if not self._placed[path].is_folder]
+        if self._params is not None and PARAMS in reads:
+            reads.remove(PARAMS)  # its content came from the plan, not from the commit
+        changed = [path for path, placed in self._placed.items() if self._was_changed(path, placed, found.get(path))]
+        listings = [path for path in touched if self._placed[path].is_folder]
+        return Observed(*(tuple(sorted(map(shown, paths))) for paths in (reads, listings, changed)))
+
+    def product(self, path: str) -> Path | None:
+        """Where a product is; None where it is missing. Refused for one that is, or lies behind, a symbolic link."""
+        place = self.folder / path
+        if not os.path.lexists(place):
+            return None
+        if Path(os.path.realpath(place)) != Path(os.path.realpath(self.folder)) / os.path.normpath(path):
+            remedy = "write the files themselves: a link leads to something that is not kept"
+            raise Refused("the product is a symbolic link, or lies behind one", path, remedy)
+        return place
+
+    def _place(self) -> None:
+        request = self._request
+        self._git.export(request.commit, str(self.folder), request.project)
+        for path, digest in request.inputs.items():
+            self._blobs.materialise(digest, str(self._clear(path)))
+        if request.stage.params is not None and (request.stage.params or (self.folder / PARAMS).exists()):
+            self._params = yaml.safe_dump(nested(request.stage.params), sort_keys=True, allow_unicode=True).encode()
+            self._clear(PARAMS).write_bytes(self._params)
+        if not request.stage.builtin:
+            for path in request.stage.products:
+                self._clear(path)
+        if os.path.lexists(self.folder / ".git"):
+            self._clear(".git")
+
+    def _clear(self, path: str) -> Path:
+        """Makes sure that nothing is at ``path`` and real folders lead to it; Refused for a path that leaves."""
+        parts = Path(path).parts
+        if not parts or Path(path).is_absolute() or ".." in parts:
+            raise Refused("the path leaves the project", path, "name a path below the folder of interlock.yaml")
+        place = self.folder
+        for part in parts[:-1]:
+            place /= part
+            if place.is_symlink() or (place.exists() and not place.is_dir()):
+                place.unlink()
+            place.mkdir(exist_ok=True)
+        place /= parts[-1]
+        remove_tree(place)
+        return place
+
+    def _reset_access_times(self) -> dict[str, _Placed]:
+        entries = list(walk(self.folder))
+        for path, entry in entries:
+            os.utime(self.folder / path, ns=(EPOCH, entry.st_mtime_ns), follow_symlinks=False)
+        placed = {}
+        for path, _ in entries:
+            entry = (self.folder / path).lstat()
+            placed[path] = _Placed(stat.S_ISDIR(entry.st_mode), entry.st_ino, entry.st_ctime_ns)
+        return placed
+
+    def _was_touched(self, placed: _Placed, now: os.stat_result | None) -> bool:
+        is_other = now is None or now.st_ino != placed.inode
+        return not self._sees_reads or is_other or (now is not None and now.st_atime_ns != EPOCH)
+
+    def _was_changed(self, path: str, placed: _Placed, now: os.stat_result | None) -> bool:
+        if placed.is_folder:
+            return now is None
+        if now is None or now.st_ino != placed.inode:
+            return now is None or not self._is_as_placed(path, now)
+        return now.st_ctime_ns != placed.changed and not self._is_as_placed(path, now)
+
+    def _is_as_placed(self, path: str, now: os.stat_result) -> bool:
+        if not stat.S_ISREG(now.st_mode):
+            return False
+        content = blake3(max_threads=1)
+        with (self.folder / path).open("rb") as file:
+            while piece := file.read(CHUNK):
+                content.update(piece)
+        return f"blake3:{content.hexdigest()}" == self._digest_placed(path)
+
+    def _digest_placed(self, path: str) -> str | None:
+        if path == PARAMS and self._params is not None:
+            return f"blake3:{blake3(self._params).hexdigest()}"
+        for placed, digest in self._request.inputs.items():
+            relative = os.path.relpath(path, placed)
+            if relative == "." or not relative.startswith(".."):
+                return self._blobs.files(digest).get("" if relative == "." else relative)
+        name = f"{self._request.project}/{path}".lstrip("/")
+        content = self._git.read(self._request.commit, [name]).get(name)
+        return None if content is None else f"blake3:{blake3(content).hexdigest()}"
+
+
+def store_products(workspace: Workspace, blobs: Blobs, paths: tuple[str, ...]) -> tuple[dict[str, Digest], list[str]]:
+    """The artifacts by declared path, and the paths that are missing. Refused for content that cannot be kept."""
+    products, missing = {}, []
+    for path in paths:
+        place = workspace.product(path)
+        if place is None:
+            missing.append(path)
+        else:
+            products[path] = blobs.put(str(place))
+    return products, missing
+
+
+def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything in a folder and the folder itself (``""``), without following any link."""
+    waiting = [""]
+    yield "", folder.lstat()
+    while waiting:
+        parent = waiting.pop()
+        try:
+            entries = list(os.scandir(folder / parent))
+        except PermissionError:
+            (folder / parent).chmod(0o700)
+            entries = list(os.scandir(folder / parent))
+        for entry in entries:
+            path = f"{parent}/{entry.name}".lstrip("/")
+            yield path, entry.stat(follow_symlinks=False)
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(path)
+
+
+def nested(params: Mapping[str, Json]) -> dict[str, Json]:
+    """Dotted names as the mappings they stand for, as they are in the parameter file."""
+    tree: dict[str, Json] = {}
+    for name, value in params.items():
+        *parents, last = name.split(".")
+        place = tree
+        for parent in parents:
+            child = place.setdefault(parent, {})
+            assert isinstance(child, dict)
+            place = child
+        place[last] = value
+    return tree
+
+
+def shown(path: str) -> str:
+    """A path as text: bytes that are no UTF-8 are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def remove_tree(place: Path) -> None:
+    """Removes a file, link or folder, whatever permissions a stage left on it; nothing there is fine."""
+    if place.is_symlink() or not place.is_dir():
+        place.unlink(missing_ok=True)
+        return
+    shutil.rmtree(place, onerror=_open_up)
+
+
+def _open_up(again: Callable[[str], object], path: str, problem: object) -> None:
+    if not isinstance(problem, tuple) or not isinstance(problem[1], PermissionError):
+        raise problem[1] if isinstance(problem, tuple) else OSError(path)
+    Path(path).parent.chmod(0o700)
+    if again is os.unlink:
+        Path(path).unlink(missing_ok=True)
+        return
+    Path(path).chmod(0o700)
+    shutil.rmtree(path)
+
+
+def are_reads_recorded(folder: Path) -> bool:
+    """Whether the file system of ``folder`` records access times, tried with one file."""
+    trial = folder / ".access-time"
+    trial.write_bytes(b"?")
+    os.utime(trial, ns=(EPOCH, trial.stat().st_mtime_ns))
+    trial.read_bytes()
+    is_recorded = trial.stat().st_atime_ns != EPOCH
+    trial.unlink()
+    return is_recorded
+
+
+def read_left_behind(path: Path, limit: int = 64 << 20) -> bytes | None:
+    """A file that a stage may have written; None where there is none. ExecutorFault for anything but a small file.
+
+    Links are not followed and pipes are not waited for: the stage may have put anything there.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ExecutorFault(f"what the stage left behind cannot be read: {error}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        entry = os.fstat(descriptor)
+        if not stat.S_ISREG(entry.st_mode) or entry.st_size > limit:
+            raise ExecutorFault(f"the stage left something odd behind instead of {path.name}")
+        return file.read(limit)
