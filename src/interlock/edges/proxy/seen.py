@@ -1,0 +1,45 @@
+"""From Envoy's words to those of the house."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from interlock.delivery.revision import CounterSeen, EndpointSeen
+
+
+def split_environment(environment: str) -> tuple[str, str]:
+    """Model and environment name of ``model/environment``."""
+    model, _, name = environment.partition("/")
+    return model, name
+
+
+def environment_of(revision_key: str) -> str:
+    """``model/environment`` of ``model.environment.rN``."""
+    model, _, name = revision_key.rpartition(".r")[0].rpartition(".")
+    return f"{model}/{name}"
+
+
+def counter(cluster: str, stats: Mapping[str, int | str], epoch: str) -> CounterSeen:
+    """Attempts that a cluster answered or failed to.
+
+    Envoy counts in ``upstream_rq_completed`` and ``upstream_rq_5xx`` how a request ended, its own 503 and 504
+    included. An attempt before a retry is in neither; each retry stands for one that failed.
+    """
+    ended, failed, retried = (
+        int(stats.get(f"cluster.{cluster}.upstream_rq_{name}", 0)) for name in ("completed", "5xx", "retry")
+    )
+    return CounterSeen(epoch=epoch, requests=ended + retried, errors=failed + retried)
+
+
+def endpoints(hosts: Sequence[Mapping[str, Any]]) -> dict[str, EndpointSeen]:
+    """The replicas of a cluster by name."""
+    return {host["address"]["pipe"]["path"].split("/")[-2]: _endpoint(host) for host in hosts}
+
+
+def _endpoint(host: Mapping[str, Any]) -> EndpointSeen:
+    health = dict(host.get("health_status", {}))
+    configured = health.pop("eds_health_status", "UNKNOWN")
+    active = [int(one.get("value", 0)) for one in host.get("stats", []) if one["name"] == "rq_active"]
+    is_failing = any(flag is True for flag in health.values())  # the rest are flags, each for something wrong
+    return EndpointSeen(is_healthy=not is_failing, is_draining=configured == "DRAINING", active=sum(active))

@@ -1,0 +1,47 @@
+"""Replicas of dictionaries: they behave as the real ones do, and a test says when they are ready."""
+
+from __future__ import annotations
+
+from interlock.delivery.revision import ReplicaSeen, Revision
+from interlock.errors import StaleWrite
+
+
+class FakeReplicas:
+    """Stands in for replicas. New ones are ready unless ``is_ready_at_once`` is False."""
+
+    def __init__(self, is_ready_at_once: bool = True) -> None:
+        self._is_ready_at_once = is_ready_at_once
+        self._seen: dict[str, dict[str, dict[str, ReplicaSeen]]] = {}
+        self._versions: dict[str, int] = {}
+
+    def observe(self, environment: str) -> dict[str, ReplicaSeen]:
+        """The replicas of ``model/environment`` by name."""
+        revisions = self._seen.get(environment, {})
+        return {name: seen for replicas in revisions.values() for name, seen in replicas.items()}
+
+    def ensure(self, revision: Revision, version: int) -> None:
+        """The replicas that were not there are now."""
+        self._advance(revision.key, version)
+        replicas = self._seen.setdefault(revision.environment, {}).setdefault(revision.key, {})
+        for index in range(revision.replicas):
+            replicas.setdefault(revision.replica(index), ReplicaSeen(is_running=True, is_ready=self._is_ready_at_once))
+
+    def remove(self, revision_key: str, version: int) -> None:
+        """Its replicas are gone."""
+        self._advance(revision_key, version)
+        for revisions in self._seen.values():
+            revisions.pop(revision_key, None)
+
+    def set_seen(self, replica: str, seen: ReplicaSeen) -> None:
+        """What the next observation says of a replica."""
+        for revisions in self._seen.values():
+            for replicas in revisions.values():
+                if replica in replicas:
+                    replicas[replica] = seen
+
+    def _advance(self, revision_key: str, version: int) -> None:
+        in_force = self._versions.get(revision_key, 0)
+        if version < in_force:
+            problem = f"an act of version {version} comes too late"
+            raise StaleWrite(f"{revision_key} was decided at version {in_force}; {problem}")
+        self._versions[revision_key] = version

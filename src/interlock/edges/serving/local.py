@@ -1,0 +1,201 @@
+"""Replicas on this machine: sandboxed model servers that supervise keeps alive from files."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from interlock.delivery.revision import ReplicaSeen, Revision
+from interlock.errors import StaleWrite
+from interlock.ports import Isolation, Sandbox
+from interlock.system.files import locked, write_atomically
+from interlock.system.processes import is_alive
+from interlock.system.sockets import http_over
+from interlock.vocabulary import Digest
+
+from .copies import ArtifactCopies, copy_program
+from .supervising import ensure_supervise, supervisor_of
+
+LOCK = "replicas.lock"
+VERSIONS = "replicas.json"
+GRACE_SECONDS = 20.0
+READY_SECONDS = 0.3
+"""How long a replica may take to say that it is ready; a hung one holds nobody up."""
+TROUBLED_AFTER = 2
+"""Restarts after which a replica that is not ready has a problem."""
+PROBED_AT_ONCE = 16
+
+
+class LocalReplicas:
+    """The replicas of one data-plane folder.
+
+    ``place`` writes an artifact to a path that does not exist; ``environment_of`` answers the Python environment that
+    serves a revision; ``inference`` is the folder of the model server's program. Inside the sandbox a replica sees
+    the program, its model and golden requests, and may write to its own socket's folder and its prediction log.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sandbox: Sandbox,
+        place: Callable[[Digest, Path], None],
+        environment_of: Callable[[Revision], str],
+        inference: Path,
+    ) -> None:
+        self._folder = folder.absolute()
+        self._sandbox = sandbox
+        self._environment_of = environment_of
+        self._inference = inference
+        self._copies = ArtifactCopies(self._folder, place)
+
+    def observe(self, environment: str) -> dict[str, ReplicaSeen]:
+        """The replicas that shall run, as they are."""
+        pattern = re.compile(re.escape(environment.replace("/", ".")) + r"\.r\d+\.\d+")
+        names = sorted(name for name in self._processes() if pattern.fullmatch(name))
+        if not names:
+            return {}
+        with ThreadPoolExecutor(max_workers=min(PROBED_AT_ONCE, len(names))) as pool:
+            return dict(zip(names, pool.map(self._see, names), strict=True))
+
+    def ensure(self, revision: Revision, version: int) -> None:
+        """All replicas of the revision are running or being started; see the port.
+
+        What runs already is left as it is, also after this program was upgraded. A dead supervise is started.
+        """
+        names = [revision.replica(index) for index in range(revision.replicas)]
+        if not all(self._process_file(name).exists() for name in names):
+            python = str(Path(self._environment_of(revision)) / "bin" / "python")  # may take minutes: no lock yet
+            with self._locked():
+                self._advance(revision.key, version)
+                for name in names:
+                    self._run(name, self._isolation(name, revision, python))
+        else:
+            with self._locked():
+                self._advance(revision.key, version)
+        ensure_supervise(self._folder)
+
+    def remove(self, revision_key: str, version: int) -> None:
+        """Its replicas are stopped, gently, and will not come back."""
+        with self._locked():
+            self._advance(revision_key, version)
+            for name in self._processes():
+                if name.rpartition(".")[0] == revision_key:
+                    self._process_file(name).unlink()
+            self._sweep()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with locked(self._folder / LOCK):
+            yield
+
+    def _process_file(self, name: str) -> Path:
+        return self._folder / "processes" / f"{name}.json"
+
+    def _processes(self) -> dict[str, Path]:
+        return {path.name.removesuffix(".json"): path for path in (self._folder / "processes").glob("[!.]*.json")}
+
+    def _advance(self, revision_key: str, version: int) -> None:
+        """Remembers the row version a revision was decided at, also of removed ones: none comes back by a late act."""
+        path = self._folder / VERSIONS
+        versions: dict[str, int] = json.loads(path.read_bytes()) if path.exists() else {}
+        in_force = versions.get(revision_key, 0)
+        if version < in_force:
+            problem = f"an act of version {version} comes too late"
+            raise StaleWrite(f"{revision_key} was decided at version {in_force}; {problem}")
+        if version > in_force:
+            write_atomically(path, json.dumps({**versions, revision_key: version}).encode())
+
+    def _isolation(self, name: str, revision: Revision, python: str) -> Isolation:
+        """What a replica runs and sees. Paths are the same inside and outside; only the socket's must be short."""
+        program = copy_program(self._inference, self._folder)
+        model = self._copies.ensure(revision.model_digest)
+        golden = self._copies.ensure(revision.golden) if revision.golden else None
+        predictions = self._folder / "predictions" / revision.environment.replace("/", ".")
+        socket = self._folder / "s" / name
+        for folder in (predictions, socket):
+            folder.mkdir(parents=True, exist_ok=True)
+        argv = [python, "-m", "interlock.inference", "--name", revision.model, "--version", str(revision.version)]
+        argv += ["--revision", revision.key, "--model", str(model), "--digest", revision.model_digest]
+        argv += ["--format", revision.format, "--socket", f"s/{name}/http", "--predictions", str(predictions)]
+        argv += ["--golden", str(golden)] if golden else []
+        return Isolation(
+            argv=tuple(argv),
+            folder=str(self._folder),
+            env={
+                "HOME": "/tmp",  # noqa: S108 - its own, inside
+                "LANG": "C.UTF-8",
+                "OMP_NUM_THREADS": "1",
+                "PATH": "/usr/bin:/bin",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONPATH": str(program),
+                "PYTHONSAFEPATH": "1",
+                "PYTHONUNBUFFERED": "1",
+            },
+            read_only=tuple((str(path), str(path)) for path in (program, model, golden) if path),
+            writable=((str(socket), str(socket)), (str(predictions), str(predictions))),
+            interpreters=(python,),
+        )
+
+    def _run(self, name: str, isolation: Isolation) -> None:
+        argv = self._sandbox.command(isolation)
+        process = {
+            "name": name,
+            "argv": argv,
+            "env": {},
+            "folder": ".",
+            "generation": zlib.crc32(json.dumps(argv).encode()),
+            "grace": GRACE_SECONDS,
+            "unlink": [f"s/{name}/http"],
+        }
+        path = self._process_file(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_atomically(path, json.dumps(process).encode())
+
+    def _sweep(self) -> None:
+        """Removes what belongs to no replica that shall run or still runs."""
+        self._copies.forget_unless_named(path.read_text() for path in self._processes().values())
+        for folder in (self._folder / "s").glob("*"):
+            is_wanted = self._process_file(folder.name).exists()
+            if not is_wanted and not (self._folder / "status" / f"{folder.name}.json").exists():
+                shutil.rmtree(folder)
+
+    def _see(self, name: str) -> ReplicaSeen:
+        status = self._status(name)
+        is_running = status.get("state") == "running" and is_alive(str(status.get("identity")))
+        is_ready = is_running and self._says_ready(name)
+        restarts = int(status.get("restarts", 0))
+        problem = None
+        if not is_running and supervisor_of(self._folder) is None:
+            problem = "nobody supervises it"
+        elif not is_ready and restarts + (not is_running) >= TROUBLED_AFTER:
+            problem = self._last_words(name)
+        return ReplicaSeen(is_running=is_running, is_ready=is_ready, restarts=restarts, problem=problem)
+
+    def _status(self, name: str) -> dict[str, Any]:
+        try:
+            status: dict[str, Any] = json.loads((self._folder / "status" / f"{name}.json").read_bytes())
+        except (OSError, ValueError):  # not started yet, or the disk is full
+            return {}
+        return status
+
+    def _says_ready(self, name: str) -> bool:
+        try:
+            answer = http_over(self._folder / "s" / name, "http", "GET", "/v2/health/ready", timeout=READY_SECONDS)
+        except OSError:
+            return False
+        return answer.status == 200
+
+    def _last_words(self, name: str) -> str:
+        try:
+            lines = (self._folder / "logs" / f"{name}.log").read_text(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it ends without a word")

@@ -1,0 +1,134 @@
+"""Keeping one program alive: when it starts, starts again, and ends.
+
+=====================  =============================================================================
+seen                   done
+=====================  =============================================================================
+not running, wanted    started; after a death at once, then 0.2, 0.4 ... 5 s later, until it lived 10 s
+running, other         TERM, after its grace KILL; then the new generation is started at once
+generation wanted
+running, not wanted    TERM, after its grace KILL; then its status goes away
+=====================  =============================================================================
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .child import Child
+from .files import read_object, record, rotate, write_atomically
+from .program import Program
+
+FIRST_DELAY = 0.2
+LONGEST_DELAY = 5.0
+STEADY = 10.0
+"""Seconds alive after which a program's earlier deaths are forgiven."""
+
+
+class Keeper:
+    """Keeps the program of one name. ``folder`` is the data-plane folder; all moments are of the monotonic clock."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._status_file = folder / "status" / f"{name}.json"
+        self._log = folder / "logs" / f"{name}.log"
+        self._child: Child | None = None
+        self._generation: int | None = None
+        self._grace = 0.0
+        self._unlink: tuple[str, ...] = ()
+        self._started = 0.0
+        self._due = 0.0
+        self._deaths = 0
+        self._kill_at: float | None = None
+        self._status: dict[str, Any] = {}
+
+    @classmethod
+    def adopt(cls, folder: Path, name: str, now: float) -> Keeper:
+        """Takes over what an earlier supervise had started, if it still runs."""
+        keeper = cls(folder, name)
+        try:
+            status = read_object(keeper._status_file)
+            keeper._child = Child.adopt(int(status["pid"]), str(status["identity"]))
+            keeper._generation = int(status["generation"])
+            keeper._grace = float(status["grace"])
+            keeper._unlink = tuple(status["unlink"])
+            keeper._status = status
+        except (OSError, ValueError, KeyError, TypeError):
+            return keeper
+        keeper._started = now
+        if keeper._child is not None:
+            record(folder, name, "adopted", f"process {keeper._child.pid} runs since an earlier supervise")
+        return keeper
+
+    def look(self, wanted: Program | None, now: float) -> bool:
+        """One look: does what is due. Answers whether there is anything left to keep."""
+        if self._child is not None and self._child.has_ended():
+            self._note_end(self._child, now)
+        if self._child is not None:
+            if wanted is None or wanted.generation != self._generation:
+                self._end(self._child, now)
+            return True
+        if wanted is None:
+            self._clean()
+            self._status_file.unlink(missing_ok=True)
+            return False
+        if wanted.generation != self._generation:
+            self._deaths, self._due, self._status = 0, now, {}
+        if now >= self._due:
+            self._start(wanted, now)
+        return True
+
+    def _start(self, program: Program, now: float) -> None:
+        self._unlink = program.unlink
+        self._clean()
+        rotate(self._log)
+        child = Child.prepare(self._folder, self._log)
+        self._child, self._generation, self._grace = child, program.generation, program.grace
+        self._started, self._kill_at = now, None
+        # Written down before it may run: whenever supervise dies, the next one knows of everything that runs.
+        self._say(
+            pid=child.pid,
+            identity=child.identity,
+            started=time.time(),
+            restarts=self._status.get("restarts", -1) + 1,
+            generation=program.generation,
+            grace=program.grace,
+            unlink=list(program.unlink),
+            state="running",
+            exit=self._status.get("exit"),
+        )
+        child.begin(program)
+
+    def _end(self, child: Child, now: float) -> None:
+        if self._kill_at is None:
+            self._kill_at = now + self._grace
+            self._say(state="stopping")
+            child.terminate()
+        elif now >= self._kill_at:
+            child.kill()
+
+    def _note_end(self, child: Child, now: float) -> None:
+        self._child = None
+        if self._kill_at is not None:
+            self._say(pid=None, identity=None, exit=child.exit_code)
+            return
+        self._deaths = 0 if now - self._started >= STEADY else self._deaths
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (self._deaths - 1)) if self._deaths else 0.0
+        self._deaths += 1
+        self._due = now + delay
+        self._say(pid=None, identity=None, state="backing_off", exit=child.exit_code)
+        record(self._folder, self._name, "ended", f"exit code {child.exit_code}; started again in {delay:g} s")
+
+    def _clean(self) -> None:
+        for path in self._unlink:
+            (self._folder / path).unlink(missing_ok=True)
+
+    def _say(self, **status: object) -> None:
+        self._status = {**self._status, **status}
+        try:
+            write_atomically(self._status_file, self._status)
+        except OSError as problem:  # a full disk: to serve matters more than to say so
+            sys.stderr.write(f"{self._name}: its status cannot be written: {problem}\n")

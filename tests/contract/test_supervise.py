@@ -1,0 +1,307 @@
+"""Supervise as a process: what it starts, starts again, ends, adopts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interlock.edges.sandbox import BubblewrapSandbox
+from interlock.edges.serving import ensure_supervise, stop_supervise
+from interlock.ports import Isolation
+from interlock.system.processes import identity_of, is_alive
+
+STEADY = "import signal; print('up', flush=True); signal.pause()"
+STUBBORN = (
+    "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True)\nwhile 1: signal.pause()"
+)
+GENTLE = """
+import signal, sys
+def leave(*_):
+    print("leaving", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, leave)
+print("up", flush=True)
+signal.pause()
+"""
+
+
+def eventually(holds: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            pytest.fail(f"not within {seconds:g} s: {what}")
+        time.sleep(0.01)
+
+
+def has_members(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Folder:
+    """A data-plane folder and what a test asks of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / "processes").mkdir()
+
+    def want(self, name: str, code: str = STEADY, **settings: object) -> None:
+        self.want_command(name, [sys.executable, "-S", "-c", code], **settings)
+
+    def want_command(self, name: str, argv: list[str], **settings: object) -> None:
+        process = {"name": name, "argv": argv, "env": {}, "generation": 1, "grace": 5, **settings}
+        self.write(f"processes/{name}.json", json.dumps(process))
+
+    def write(self, name: str, content: str) -> None:
+        part = self.path / "part"
+        part.write_text(content)
+        part.rename(self.path / name)
+
+    def unwant(self, name: str) -> None:
+        (self.path / "processes" / f"{name}.json").unlink()
+
+    def status(self, name: str) -> dict[str, Any]:
+        try:
+            status: dict[str, Any] = json.loads((self.path / "status" / f"{name}.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+        return status
+
+    def log(self, name: str) -> str:
+        path = self.path / "logs" / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
+    def wait_up(self, name: str, times: int = 1) -> dict[str, Any]:
+        eventually(lambda: self.log(name).count("up") >= times, f"{name} is up for the {times}. time")
+        return self.status(name)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        path = self.path / "events.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [event for event in map(json.loads, lines) if event["name"] == name]
+
+    def children(self, name: str) -> list[int]:
+        stub = self.status(name)["pid"]
+        return [int(pid) for pid in Path(f"/proc/{stub}/task/{stub}/children").read_text().split()]
+
+    def supervisor(self) -> int:
+        return int(json.loads((self.path / "supervise.json").read_bytes())["pid"])
+
+    def kill_supervise(self) -> int:
+        pid = self.supervisor()
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: identity_of(pid) is None, "supervise is dead")
+        return pid
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    folder = Folder(tmp_path)
+    ensure_supervise(tmp_path)
+    try:
+        yield folder
+    finally:
+        ensure_supervise(tmp_path)
+        stop_supervise(tmp_path)
+        assert not list((tmp_path / "status").glob("*.json"))
+
+
+def test_a_program_runs_while_its_file_is_there(folder: Folder) -> None:
+    folder.want("a", GENTLE)
+    status = folder.wait_up("a")
+    assert is_alive(status["identity"])
+    assert (status["state"], status["restarts"], status["generation"], status["exit"]) == ("running", 0, 1, None)
+    assert abs(status["started"] - time.time()) < 60
+    folder.unwant("a")
+    eventually(lambda: not folder.status("a"), "its status is gone")
+    assert not is_alive(status["identity"])
+    assert folder.log("a") == "up\nleaving\n"  # it was asked, not killed
+
+
+def test_a_program_that_dies_is_started_again(folder: Folder) -> None:
+    folder.want("a")
+    first = folder.wait_up("a")
+    os.kill(folder.children("a")[0], signal.SIGKILL)
+    second = folder.wait_up("a", 2)
+    assert second["pid"] != first["pid"]
+    assert (second["restarts"], second["exit"]) == (1, 128 + signal.SIGKILL)
+    assert "exit code 137" in folder.events("a")[-1]["because"]
+
+
+def test_a_program_whose_stub_is_killed_does_not_live_on_beside_the_next(folder: Folder) -> None:
+    folder.want("a")
+    first = folder.wait_up("a")
+    program = identity_of(folder.children("a")[0])
+    assert program is not None
+    os.kill(first["pid"], signal.SIGKILL)
+    folder.wait_up("a", 2)
+    eventually(lambda: not is_alive(program), "the first program ended")
+
+
+def test_a_crash_loop_slows_down_and_says_so(folder: Folder) -> None:
+    folder.want("a", "print('up'); raise SystemExit(7)")
+    eventually(lambda: folder.status("a").get("restarts", 0) >= 3, "it was started four times")
+    delays = [event["because"] for event in folder.events("a")]
+    assert delays[:3] == [f"exit code 7; started again in {delay} s" for delay in ("0", "0.2", "0.4")]
+    eventually(lambda: folder.status("a")["state"] == "backing_off", "it waits")
+    assert folder.status("a")["exit"] == 7
+
+
+def test_another_generation_replaces_the_program_one_after_the_other(folder: Folder) -> None:
+    folder.want("a", GENTLE)
+    first = folder.wait_up("a")
+    folder.want("a", GENTLE, generation=2)
+    second = folder.wait_up("a", 2)
+    assert folder.log("a") == "up\nleaving\nup\n"
+    assert not is_alive(first["identity"])
+    assert (second["generation"], second["restarts"]) == (2, 0)
+
+
+def test_the_same_generation_written_again_changes_nothing(folder: Folder) -> None:
+    folder.want("a")
+    first = folder.wait_up("a")
+    folder.want("a", "raise SystemExit(1)")
+    time.sleep(0.3)
+    assert folder.status("a") == first
+
+
+def test_who_does_not_listen_is_killed_after_its_grace(folder: Folder) -> None:
+    folder.want("a", STUBBORN, grace=0.5)
+    status = folder.wait_up("a")
+    folder.unwant("a")
+    eventually(lambda: folder.status("a").get("state") == "stopping", "it is asked to end")
+    eventually(lambda: not folder.status("a"), "its status is gone")
+    assert not is_alive(status["identity"])
+
+
+def test_what_a_program_started_ends_with_it(folder: Folder) -> None:
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {STUBBORN!r}])"
+    folder.want("a", f"{code}; print('parent', flush=True); import signal; signal.pause()", grace=0.3)
+    folder.wait_up("a")
+    group = folder.status("a")["pid"]
+    folder.unwant("a")
+    eventually(lambda: not folder.status("a"), "its status is gone")
+    eventually(lambda: not has_members(group), "nobody of its process group is left")
+
+
+def test_a_sandboxed_program_is_asked_to_end_too(folder: Folder) -> None:
+    argv = (sys.executable, "-S", "-c", GENTLE)
+    isolation = Isolation(argv=argv, folder="/tmp", interpreters=(sys.executable,))
+    folder.want_command("a", BubblewrapSandbox().command(isolation))
+    folder.wait_up("a")
+    folder.unwant("a")
+    eventually(lambda: not folder.status("a"), "its status is gone")
+    assert folder.log("a") == "up\nleaving\n"
+
+
+def test_programs_outlive_supervise_and_are_adopted(folder: Folder) -> None:
+    isolation = Isolation(argv=(sys.executable, "-S", "-c", STEADY), folder="/tmp", interpreters=(sys.executable,))
+    folder.want_command("sandboxed", BubblewrapSandbox().command(isolation))
+    folder.want("plain")
+    folder.want("removed")
+    before = {name: folder.wait_up(name) for name in ("sandboxed", "plain", "removed")}
+    old = folder.kill_supervise()
+    time.sleep(0.3)
+    assert all(is_alive(status["identity"]) for status in before.values())
+    folder.unwant("removed")
+    ensure_supervise(folder.path)
+    assert folder.supervisor() != old
+    eventually(lambda: not folder.status("removed"), "what is not wanted any more ends")
+    assert not is_alive(before["removed"]["identity"])
+    for name in ("sandboxed", "plain"):
+        assert folder.status(name)["identity"] == before[name]["identity"]
+        assert is_alive(before[name]["identity"])
+        assert folder.log(name) == "up\n"
+    os.kill(before["plain"]["pid"], signal.SIGKILL)
+    folder.wait_up("plain", 2)
+    assert folder.status("plain")["restarts"] == 1
+
+
+def test_what_died_while_supervise_was_dead_is_started_again(folder: Folder) -> None:
+    folder.want("a")
+    status = folder.wait_up("a")
+    folder.kill_supervise()
+    os.kill(status["pid"], signal.SIGKILL)
+    ensure_supervise(folder.path)
+    folder.wait_up("a", 2)
+
+
+def test_there_is_one_supervise_for_a_folder(folder: Folder) -> None:
+    pid = folder.supervisor()
+    for options in ([], ["--detach"]):
+        command = [sys.executable, "-m", "interlock.supervise", *options, str(folder.path)]
+        assert subprocess.run(command, check=False).returncode == 3
+    ensure_supervise(folder.path)
+    assert folder.supervisor() == pid
+
+
+def test_stop_ends_everything_and_a_new_start_brings_it_back(folder: Folder) -> None:
+    folder.want("a", GENTLE)
+    status = folder.wait_up("a")
+    assert stop_supervise(folder.path)
+    assert not is_alive(status["identity"])
+    assert folder.log("a") == "up\nleaving\n"
+    assert not stop_supervise(folder.path)
+    ensure_supervise(folder.path)
+    folder.wait_up("a", 2)
+
+
+def test_a_file_that_cannot_be_read_stops_nothing(folder: Folder) -> None:
+    folder.want("a")
+    first = folder.wait_up("a")
+    for content in ("{", "[]", '{"argv": []}', '{"argv": ["x"]}', '{"argv": 3, "generation": 1}'):
+        folder.write("processes/a.json", content)
+    folder.write("processes/b.json", '{"generation": 1}')
+    folder.want("c")
+    folder.wait_up("c")
+    assert folder.status("a") == first
+    assert folder.status("b") == {}
+    assert "cannot be read" in folder.events("b")[0]["because"]
+
+
+def test_a_program_that_is_not_there_is_said_in_its_log(folder: Folder) -> None:
+    folder.want_command("a", ["/nowhere/program"])
+    eventually(lambda: "cannot start /nowhere/program" in folder.log("a"), "the log says why")
+    eventually(lambda: folder.status("a").get("exit") == 127, "the status says so")
+
+
+def test_a_program_gets_its_folder_its_environment_and_a_clean_socket_path(folder: Folder) -> None:
+    (folder.path / "inner").mkdir()
+    (folder.path / "inner" / "socket").write_text("left behind")
+    code = (
+        "import os; print(os.getcwd(), dict(os.environ), os.listdir(), 'up', flush=True); import signal; signal.pause()"
+    )
+    folder.want("a", code, folder="inner", env={"ONE": "1", "LC_ALL": "C.UTF-8"}, unlink=["inner/socket"])
+    folder.wait_up("a")
+    expected = {"ONE": "1", "LC_ALL": "C.UTF-8"}
+    assert folder.log("a").strip() == f"{folder.path / 'inner'} {expected} [] up"
+
+
+def test_a_large_log_is_rotated(folder: Folder) -> None:
+    folder.want("a", "print('x' * 11_000_000); print('up'); raise SystemExit(1)")
+    rotated = folder.path / "logs" / "a.log.1"
+    eventually(lambda: rotated.exists() and rotated.stat().st_size > 10_000_000, "the old part is kept aside")
+    folder.unwant("a")
+
+
+def test_a_lease_that_cannot_be_read_is_set_aside(folder: Folder) -> None:
+    folder.write("leases/flights.production.json", "{")
+    eventually((folder.path / "leases" / "flights.production.broken").exists, "it is set aside")
+    assert "cannot be read" in folder.events("flights.production")[0]["because"]
+
+
+def test_the_command_says_how_it_is_used() -> None:
+    done = subprocess.run([sys.executable, "-m", "interlock.supervise"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "usage: python -m interlock.supervise [--detach] FOLDER\n")
