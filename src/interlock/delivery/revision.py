@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from interlock.pipeline.plan import PythonPlan
 from interlock.vocabulary import Digest, Stored
 
 
@@ -17,6 +18,7 @@ class Revision(Stored):
     model: str
     model_digest: Digest
     lock: Digest
+    python: PythonPlan = PythonPlan()
     format: str
     golden: Digest | None = None
     replicas: int = 2

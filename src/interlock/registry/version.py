@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from interlock.gate.judgement import Judgement
-from interlock.pipeline.plan import EnvironmentPlan
+from interlock.pipeline.plan import EnvironmentPlan, PythonPlan
 from interlock.vocabulary import Digest, Stored
 
 
 class ModelVersion(Stored):
     """One registered model version.
 
-    ``digest`` is the model's artifact, ``lock`` the artifact that holds the files its environment is made of, ``plan``
-    the digest of the plan, ``serving`` of what is delivered (model, lock, format, golden requests and delivery plan):
-    two
-    versions of equal ``serving`` would serve alike. ``signature`` and ``provenance`` are artifacts.
+    ``digest`` is the model's artifact, ``lock`` the artifact that holds the files its environment is made of (for the
+    interpreter ``python`` asks for), ``plan`` the digest of the plan, ``serving`` of what is delivered (model, lock,
+    format, golden requests and delivery plan): two versions of equal ``serving`` would serve alike. ``signature`` and
+    ``provenance`` are artifacts.
     """
 
     model: str
     number: int
     digest: Digest
     lock: Digest
+    python: PythonPlan = PythonPlan()
     format: str
     golden: Digest | None = None
     predictions: Digest | None = None

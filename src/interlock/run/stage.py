@@ -10,12 +10,14 @@ from interlock.vocabulary import Digest, Json, Phase, Stored
 class Baseline(Stored):
     """The production model version that a candidate is measured beside.
 
-    ``model``, ``lock`` and ``predictions`` are artifacts; ``name`` is for people (``flights v3``).
+    ``model``, ``lock`` and ``predictions`` are artifacts; ``name`` is for people (``flights v3``); ``python`` and
+    ``lock`` say together which environment it is served in.
     """
 
     name: str
     model: Digest
     lock: Digest
+    python: PythonPlan = PythonPlan()
     format: str
     predictions: Digest | None = None
 

@@ -1,0 +1,159 @@
+"""An environment: where one stable revision of a model serves, and what the data plane should look like for it.
+
+Only an environment desires weights and replicas, and it is asked for ever; a rollout says which weights while it
+lasts. ``follow`` takes over what a rollout decided; ``differences`` compares with the world and answers acts.
+
+A revision that is no longer wanted leaves in this order, one act at a time, each only after the one before is seen in
+the world: no weight -> draining -> no request in flight -> no endpoints -> no replicas. A revision that is wanted
+comes in the reverse order. While the proxy cannot be read nothing is taken away.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from interlock.delivery.revision import DataPlaneSeen, Revision
+from interlock.delivery.rollout import Rollout, RolloutPhase
+from interlock.vocabulary import Stored
+
+ActName = Literal[
+    "ensure_replicas",
+    "ensure_endpoints",
+    "ensure_weights",
+    "renew_lease",
+    "end_lease",
+    "drain_endpoints",
+    "remove_endpoints",
+    "remove_replicas",
+]
+
+
+class Act(Stored):
+    """One thing to make so. ``revision`` is a revision key; ``weights`` percent by revision key."""
+
+    name: ActName
+    revision: str = ""
+    weights: dict[str, int] = {}
+
+
+class Environment(Stored):
+    """``model/environment``. ``rollout`` is the number of the one under way; ``rollouts`` counts them all."""
+
+    name: str
+    model: str
+    stable: Revision | None = None
+    candidate: Revision | None = None
+    previous: Revision | None = None
+    weights: dict[str, int] = {}
+    rollout: int | None = None
+    revisions: int = 0
+    because: str = "nothing was delivered yet"
+
+    @property
+    def key(self) -> str:
+        """Its key in the store."""
+        return f"{self.model}/{self.name}"
+
+    @property
+    def wanted(self) -> tuple[Revision, ...]:
+        """The revisions that should have replicas."""
+        return tuple(revision for revision in (self.stable, self.candidate) if revision is not None)
+
+
+def enter(environment: Environment, rollout: Rollout) -> Environment:
+    """The environment with this rollout begun in it."""
+    return environment.model_copy(
+        update={
+            "candidate": rollout.candidate,
+            "rollout": rollout.number,
+            "revisions": rollout.candidate.number,
+            "because": rollout.because,
+        }
+    )
+
+
+def follow(environment: Environment, rollout: Rollout) -> Environment:
+    """The environment after what its rollout decided; the same value when that changes nothing."""
+    if environment.rollout != rollout.number:
+        return environment
+    if not rollout.phase.is_final:
+        return environment.model_copy(update={"weights": rollout.weights})
+    if rollout.phase is RolloutPhase.PROMOTED:
+        return environment.model_copy(
+            update={
+                "stable": rollout.candidate,
+                "previous": environment.stable or environment.previous,
+                "candidate": None,
+                "rollout": None,
+                "weights": {rollout.candidate.key: 100},
+                "because": rollout.because,
+            }
+        )
+    return environment.model_copy(
+        update={
+            "candidate": None,
+            "rollout": None,
+            "weights": {environment.stable.key: 100} if environment.stable else {},
+            "because": f"rollout {rollout.number} {rollout.phase}: {rollout.because}",
+        }
+    )
+
+
+def differences(environment: Environment, seen: DataPlaneSeen) -> tuple[Act, ...]:
+    """What must be made so now, in this order."""
+    acts = [Act(name="ensure_replicas", revision=revision.key) for revision in environment.wanted]
+    acts += [
+        Act(name="ensure_endpoints", revision=revision.key)
+        for revision in environment.wanted
+        if revision.key in seen.endpoints or _is_ready(revision, seen)
+    ]
+    if _weights_may_change(environment, seen):
+        acts.append(Act(name="ensure_weights", weights=environment.weights))
+    acts.append(_lease(environment))
+    if seen.problem is None:
+        acts += _departures(environment, seen)
+    return tuple(acts)
+
+
+def _is_ready(revision: Revision, seen: DataPlaneSeen) -> bool:
+    return all(
+        (replica := seen.replicas.get(revision.replica(index))) is not None and replica.is_ready
+        for index in range(revision.replicas)
+    )
+
+
+def _weights_may_change(environment: Environment, seen: DataPlaneSeen) -> bool:
+    """Traffic is only sent where the proxy already has somebody healthy, or had sent it before."""
+    if environment.weights == {key: weight for key, weight in seen.weights.items() if weight > 0}:
+        return False
+    return all(
+        seen.weights.get(key, 0) > 0 or any(endpoint.is_healthy for endpoint in seen.endpoints.get(key, {}).values())
+        for key, weight in environment.weights.items()
+        if weight > 0
+    )
+
+
+def _lease(environment: Environment) -> Act:
+    stable, candidate = environment.stable, environment.candidate
+    if stable is not None and candidate is not None and environment.weights.get(candidate.key, 0) > 0:
+        return Act(name="renew_lease", revision=candidate.key)
+    return Act(name="end_lease")
+
+
+def _departures(environment: Environment, seen: DataPlaneSeen) -> list[Act]:
+    wanted = {revision.key for revision in environment.wanted}
+    with_replicas = {replica.rpartition(".")[0] for replica in seen.replicas}
+    acts: list[Act] = []
+    for key in sorted((with_replicas | set(seen.endpoints)) - wanted):
+        endpoints = seen.endpoints.get(key, {})
+        if seen.weights.get(key, 0) > 0:
+            continue
+        if any(not endpoint.is_draining for endpoint in endpoints.values()):
+            acts.append(Act(name="drain_endpoints", revision=key))
+        elif any(endpoint.active for endpoint in endpoints.values()):
+            continue
+        elif key in seen.endpoints:
+            acts.append(Act(name="remove_endpoints", revision=key))
+        else:
+            acts.append(Act(name="remove_replicas", revision=key))
+    return acts

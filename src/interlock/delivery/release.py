@@ -1,0 +1,128 @@
+"""A release: one model version's way through the environments, one rollout in each, in order.
+
+=============================================  =====================================================
+seen                                           then
+=============================================  =====================================================
+a newer release of the model                   stopped (what it had begun is superseded)
+its rollout here ended without promotion       stopped, with that rollout's reason
+its rollout here was promoted                  the next environment, or done
+the version is not admitted here               stopped, with the condition that does not hold
+the environment is busy with another rollout   waiting
+otherwise                                      a rollout begins here
+=============================================  =====================================================
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from interlock.delivery.rollout import RolloutPhase
+from interlock.pipeline.plan import EnvironmentPlan
+from interlock.registry.admission import Admission
+from interlock.registry.version import ModelVersion
+from interlock.vocabulary import Decision, Stored
+
+
+class ReleasePhase(StrEnum):
+    """Where a release is."""
+
+    OPEN = "open"
+    WAITING = "waiting"
+    DONE = "done"
+    STOPPED = "stopped"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing moves from here."""
+        return self in (ReleasePhase.DONE, ReleasePhase.STOPPED)
+
+
+class Release(Stored):
+    """``run`` is the run that brought it; ``rollouts`` maps the name of each environment entered so far to the
+    number of the rollout there.
+    """
+
+    number: int
+    model: str
+    version: str
+    title: str
+    run: str
+    environments: tuple[EnvironmentPlan, ...]
+    rollouts: dict[str, int] = {}
+    phase: ReleasePhase = ReleasePhase.OPEN
+    because: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its key in the store."""
+        return str(self.number)
+
+    @property
+    def here(self) -> EnvironmentPlan | None:
+        """The environment it is in or enters next; None when it has been through all."""
+        entered = [plan for plan in self.environments if plan.name in self.rollouts]
+        if entered and len(entered) == len(self.environments):
+            return None
+        return self.environments[len(entered)]
+
+    def environment_key(self, name: str) -> str:
+        """``model/environment``."""
+        return f"{self.model}/{name}"
+
+
+class ReleaseSeen(Stored):
+    """``rollout`` is how the rollout in the last environment entered stands; ``next_rollout`` the number a new one
+    gets.
+    """
+
+    newer: int | None = None
+    rollout: RolloutPhase | None = None
+    rollout_because: str = ""
+    admission: Admission | None = None
+    busy_with: int | None = None
+    next_rollout: int | None = None
+
+
+def begin(number: int, version: ModelVersion, run: str) -> Release:
+    """The release of a version, brought by ``run``, before its first environment."""
+    return Release(
+        number=number,
+        model=version.model,
+        version=version.key,
+        title=version.title,
+        run=run,
+        environments=version.deploy,
+        because=f"run {run} brings {version.title}",
+    )
+
+
+def advance(release: Release, seen: ReleaseSeen) -> Decision[Release]:
+    """The next state of the release, and why (the table above)."""
+    if seen.newer is not None:
+        return _to(release, ReleasePhase.STOPPED, f"superseded by release {seen.newer}")
+    if seen.rollout is RolloutPhase.PROGRESSING:
+        return Decision(state=release, because="its rollout is under way")
+    if seen.rollout is not None and seen.rollout is not RolloutPhase.PROMOTED:
+        return _to(release, ReleasePhase.STOPPED, f"the rollout was {seen.rollout}: {seen.rollout_because}")
+    here = release.here
+    if here is None:
+        return _to(release, ReleasePhase.DONE, f"{release.title} is promoted in every environment")
+    if seen.admission is not None and not seen.admission.is_admitted:
+        return _to(release, ReleasePhase.STOPPED, seen.admission.because)
+    if seen.busy_with is not None:
+        because = f"{release.environment_key(here.name)} is busy with rollout {seen.busy_with}"
+        return _to(release, ReleasePhase.WAITING, because)
+    if seen.admission is None or seen.next_rollout is None:
+        return Decision(state=release, because="not yet asked whether it is admitted")
+    state = release.model_copy(
+        update={
+            "phase": ReleasePhase.OPEN,
+            "rollouts": {**release.rollouts, here.name: seen.next_rollout},
+            "because": seen.admission.because,
+        }
+    )
+    return Decision(state=state, because=f"rollout {seen.next_rollout} begins: {seen.admission.because}")
+
+
+def _to(release: Release, phase: ReleasePhase, because: str) -> Decision[Release]:
+    return Decision(state=release.model_copy(update={"phase": phase, "because": because}), because=because)

@@ -1,0 +1,328 @@
+"""A rollout: moving one environment from its stable revision to a candidate, step by step, on evidence.
+
+The first row that fits decides:
+
+==================================================  ==========================================================
+seen                                                then
+==================================================  ==========================================================
+it ended                                            nothing
+a person asked for the way back                     rolled back
+a newer release                                     superseded
+the candidate's replicas keep crashing              rolled back
+proven harm (sequential test)                       rolled back
+the deadline passed                                 rolled back: undecided is not good enough
+the candidate is not healthy in the proxy's eyes    wait
+a step's weight is not yet in force                 wait
+an analysis or pause is not over, or shows nothing  wait
+the next step gives 100 %, harmlessness not proven  wait (hold until the deadline)
+the step is over                                    the next step
+no step is left, checks not all passed              run them; one that fails rolls back
+no step is left, all checks passed                  promoted
+==================================================  ==========================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, Revision
+from interlock.gate.sequential import CanaryTest, Tick, begin_test, conclude, observe_tick
+from interlock.pipeline.plan import CommandPlan, EnvironmentPlan, StepPlan, StrategyPlan
+from interlock.vocabulary import Decision, Json, Phase, Stored, Verdict
+
+TICK_SECONDS = 1.0
+"""Least time between two looks at the counters that are fed to the test."""
+CRASHES = 3
+"""Restarts of one candidate replica that count as a crash loop."""
+
+
+class RolloutPhase(StrEnum):
+    """Where a rollout is."""
+
+    PROGRESSING = "progressing"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing moves from here."""
+        return self is not RolloutPhase.PROGRESSING
+
+
+class CheckRun(Stored):
+    """One check against the live endpoint. ``attempt`` counts from 1, 0 before the first."""
+
+    phase: Phase = Phase.QUEUED
+    attempt: int = 0
+    because: str = ""
+
+
+class Rollout(Stored):
+    """``step`` indexes ``steps``; ``since`` is when it was entered, ``started`` when the rollout began (wall seconds).
+
+    ``weight`` is the candidate's share in percent; ``test`` the sequential test with all evidence so far; ``counted``
+    the counters at the last look. ``wish`` is a person's request for the way back.
+    """
+
+    number: int
+    environment: str
+    release: int | None
+    stable: Revision | None
+    candidate: Revision
+    steps: tuple[StepPlan, ...]
+    deadline: float
+    checks: tuple[CommandPlan, ...] = ()
+    started: float
+    since: float
+    step: int = 0
+    weight: int = 0
+    test: CanaryTest | None = None
+    counted: dict[str, CounterSeen] = {}
+    counted_at: float = 0.0
+    check_runs: dict[str, CheckRun] = {}
+    wish: str | None = None
+    phase: RolloutPhase = RolloutPhase.PROGRESSING
+    because: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its key in the store."""
+        return str(self.number)
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Percent of traffic by revision key, only those above 0; empty when nothing may be served yet."""
+        shares = {self.candidate.key: self.weight}
+        if self.stable is not None:
+            shares[self.stable.key] = 100 - self.weight
+        return {key: share for key, share in shares.items() if share > 0}
+
+    def check_key(self, name: str) -> str:
+        """``rollout-N/check/attempt`` of the check's present attempt."""
+        return f"rollout-{self.number}/{name}/{self.check_runs[name].attempt}"
+
+
+class CheckOutcome(Stored):
+    """How a check against the live endpoint ended."""
+
+    phase: Phase
+    because: str
+
+
+class RolloutSeen(Stored):
+    """What the loop saw. ``lost`` names checks whose executor is gone; ``superseded_by`` is a newer release."""
+
+    plane: DataPlaneSeen
+    checks: dict[str, CheckOutcome] = {}
+    lost: tuple[str, ...] = ()
+    superseded_by: int | None = None
+
+
+def steps_of(strategy: StrategyPlan, has_stable: bool) -> tuple[StepPlan, ...]:
+    """The steps really taken. Without a stable revision there is nothing to compare with, so all traffic at once."""
+    everything = StepPlan(set_weight=100)
+    if strategy.kind == "rolling" or not has_stable:
+        return (everything,)
+    if any(step.set_weight == 100 for step in strategy.steps):
+        return strategy.steps
+    return (*strategy.steps, everything)
+
+
+def begin(
+    number: int, candidate: Revision, stable: Revision | None, plan: EnvironmentPlan, *, release: int | None, now: float
+) -> Rollout:
+    """A rollout of ``candidate`` with its plan frozen."""
+    strategy = plan.strategy
+    is_compared = strategy.kind == "canary" and stable is not None
+    return Rollout(
+        number=number,
+        environment=candidate.environment,
+        release=release,
+        stable=stable,
+        candidate=candidate,
+        steps=steps_of(strategy, stable is not None),
+        deadline=strategy.deadline,
+        checks=plan.checks,
+        started=now,
+        since=now,
+        test=begin_test(strategy.analysis, max(1, round(strategy.deadline / TICK_SECONDS))) if is_compared else None,
+        check_runs={check.name: CheckRun() for check in plan.checks},
+        because=f"{candidate.title} starts" + (f" beside {stable.title}" if stable else ": the first here"),
+    )
+
+
+def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout]:
+    """The next state of the rollout, and why (the table above)."""
+    if rollout.phase.is_final:
+        return Decision(state=rollout, because=rollout.because)
+    if rollout.wish is not None:
+        return _end(rollout, RolloutPhase.ROLLED_BACK, rollout.wish)
+    if seen.superseded_by is not None:
+        return _end(rollout, RolloutPhase.SUPERSEDED, f"superseded by release {seen.superseded_by}")
+    rollout = _count(rollout, seen.plane, now)
+    harm = _harm(rollout, seen.plane)
+    if harm is not None:
+        return _end(rollout, RolloutPhase.ROLLED_BACK, harm)
+    if now - rollout.started > rollout.deadline:
+        missing = _step_waits_for(rollout, seen.plane, now) or _checks_wait_for(rollout) or "the last step"
+        return _end(
+            rollout, RolloutPhase.ROLLED_BACK, f"deadline of {rollout.deadline:g} s passed, still waiting: {missing}"
+        )
+    waits_for = _step_waits_for(rollout, seen.plane, now)
+    if waits_for is not None:
+        return Decision(state=rollout.model_copy(update={"because": waits_for}), because=waits_for)
+    if rollout.step < len(rollout.steps):
+        return _next_step(rollout, now)
+    return _check(rollout, seen)
+
+
+def _end(rollout: Rollout, phase: RolloutPhase, because: str) -> Decision[Rollout]:
+    weight = 100 if phase is RolloutPhase.PROMOTED else 0
+    return Decision(
+        state=rollout.model_copy(update={"phase": phase, "because": because, "weight": weight}), because=because
+    )
+
+
+def _harm(rollout: Rollout, plane: DataPlaneSeen) -> str | None:
+    for index in range(rollout.candidate.replicas):
+        replica = plane.replicas.get(rollout.candidate.replica(index))
+        if replica is not None and replica.restarts >= CRASHES:
+            return (
+                f"{rollout.candidate.replica(index)} crashed {replica.restarts} times: {replica.problem or 'no word'}"
+            )
+    if rollout.test is not None:
+        result = conclude(rollout.test)
+        if result.verdict is Verdict.FAIL:
+            return result.because
+    return None
+
+
+def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
+    """Feeds the counters' growth since the last look to the test; a counter that began anew carries no evidence."""
+    if rollout.test is None or rollout.stable is None or now - rollout.counted_at < TICK_SECONDS:
+        return rollout
+    stable = plane.counters.get(rollout.stable.key)
+    candidate = plane.counters.get(rollout.candidate.key)
+    if stable is None or candidate is None:
+        return rollout
+    counted = {"stable": stable, "candidate": candidate}
+    tick = _growth(rollout.counted, counted)
+    test = rollout.test if tick is None else observe_tick(rollout.test, tick)
+    return rollout.model_copy(update={"test": test, "counted": counted, "counted_at": now})
+
+
+def _growth(before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen]) -> Tick | None:
+    if not before or any(before[side].epoch != after[side].epoch for side in after):
+        return None
+    growth: dict[str, int] = {}
+    for side in after:
+        growth[f"{side}_requests"] = after[side].requests - before[side].requests
+        growth[f"{side}_errors"] = after[side].errors - before[side].errors
+        if not 0 <= growth[f"{side}_errors"] <= growth[f"{side}_requests"]:
+            return None
+    return Tick(**growth)
+
+
+def _is_healthy(revision: Revision, plane: DataPlaneSeen) -> bool:
+    endpoints = plane.endpoints.get(revision.key, {})
+    return all(
+        (endpoint := endpoints.get(revision.replica(index))) is not None and endpoint.is_healthy
+        for index in range(revision.replicas)
+    )
+
+
+def _step_waits_for(rollout: Rollout, plane: DataPlaneSeen, now: float) -> str | None:
+    """What the present step still waits for; None when it is over (or none is left and the weight is in force)."""
+    if plane.problem is not None:
+        return f"the proxy cannot be read: {plane.problem}"
+    if rollout.weight == 0 and not _is_healthy(rollout.candidate, plane):
+        return f"{rollout.candidate.title} is starting"
+    in_force = plane.weights.get(rollout.candidate.key, 0)
+    if in_force != rollout.weight:
+        return f"weight {rollout.weight} % is not yet in force ({in_force} %)"
+    if rollout.step >= len(rollout.steps):
+        return None
+    step = rollout.steps[rollout.step]
+    if step.set_weight is not None:
+        return _weight_waits_for(rollout, step.set_weight)
+    duration = step.analysis if step.analysis is not None else step.pause or 0.0
+    left = duration - (now - rollout.since)
+    told = _evidence(rollout)
+    if left > 0:
+        return f"{'analysis' if step.analysis is not None else 'pause'} at {rollout.weight} %, {left:.0f} s left{told}"
+    if step.analysis is not None and not _was_exposed(rollout):
+        return f"no request has reached {rollout.candidate.title} yet"
+    return None
+
+
+def _weight_waits_for(rollout: Rollout, weight: int) -> str | None:
+    if weight < 100 or rollout.test is None:
+        return None
+    result = conclude(rollout.test)
+    return None if result.verdict is Verdict.PASS else f"not promoted without proof: {result.because}"
+
+
+def _was_exposed(rollout: Rollout) -> bool:
+    if rollout.test is None:
+        return True
+    requests = conclude(rollout.test).evidence.get("candidate_requests", 0)
+    return isinstance(requests, int) and requests > 0
+
+
+def _evidence(rollout: Rollout) -> str:
+    return f"; {conclude(rollout.test).because}" if rollout.test is not None else ""
+
+
+def _next_step(rollout: Rollout, now: float) -> Decision[Rollout]:
+    step = rollout.steps[rollout.step]
+    weight = rollout.weight if step.set_weight is None else step.set_weight
+    told = (
+        f"weight {weight} %"
+        if step.set_weight is not None
+        else f"step {rollout.step + 1} of {len(rollout.steps)} is over"
+    )
+    because = told + _evidence(rollout)
+    state = rollout.model_copy(update={"step": rollout.step + 1, "since": now, "weight": weight, "because": because})
+    return Decision(state=state, because=because)
+
+
+def _checks_wait_for(rollout: Rollout) -> str | None:
+    waiting = [name for name, check in rollout.check_runs.items() if check.phase is not Phase.SUCCEEDED]
+    return f"check {', '.join(waiting)}" if waiting else None
+
+
+def _check(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout]:
+    for check in rollout.checks:
+        run = rollout.check_runs[check.name]
+        outcome = seen.checks.get(check.name)
+        if run.phase is Phase.SUCCEEDED:
+            continue
+        if run.phase is Phase.RUNNING and check.name in seen.lost:
+            return _set_check(rollout, check.name, CheckRun(attempt=run.attempt), "its executor is gone")
+        if run.phase is Phase.RUNNING and outcome is None:
+            because = f"check {check.name} is running"
+            return Decision(state=rollout.model_copy(update={"because": because}), because=because)
+        if run.phase is Phase.RUNNING and outcome is not None:
+            if outcome.phase is not Phase.SUCCEEDED:
+                return _end(rollout, RolloutPhase.ROLLED_BACK, f"check {check.name} {outcome.phase}: {outcome.because}")
+            done = run.model_copy(update={"phase": Phase.SUCCEEDED, "because": outcome.because})
+            return _set_check(rollout, check.name, done, f"passed: {outcome.because}")
+        started = CheckRun(phase=Phase.RUNNING, attempt=run.attempt + 1)
+        return _set_check(rollout, check.name, started, "starts against the live endpoint")
+    proven = "" if rollout.test is None else f": {conclude(rollout.test).because}"
+    passed = f", {len(rollout.checks)} checks passed" if rollout.checks else ""
+    return _end(rollout, RolloutPhase.PROMOTED, f"{rollout.candidate.title} has all traffic{passed}{proven}")
+
+
+def _set_check(rollout: Rollout, name: str, run: CheckRun, told: str) -> Decision[Rollout]:
+    because = f"check {name} {told}"
+    state = rollout.model_copy(update={"check_runs": {**rollout.check_runs, name: run}, "because": because})
+    return Decision(state=state, because=because)
+
+
+def summary(rollout: Rollout) -> dict[str, Json]:
+    """The evidence so far, for people and events."""
+    return {} if rollout.test is None else conclude(rollout.test).evidence

@@ -1,0 +1,52 @@
+"""The one rule that lets a model version into an environment. There is no other way in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from interlock.registry.version import ModelVersion
+from interlock.vocabulary import Stored, Verdict
+
+
+class Evidence(Stored):
+    """What is known of a version when it asks to be admitted.
+
+    ``signature_problem`` is None where the signature was checked over the very bytes and holds; ``quarantine`` the
+    reason the digest was rolled back for; ``served_in`` the environments where this digest was promoted.
+    """
+
+    signature_problem: str | None
+    quarantine: str | None = None
+    served_in: tuple[str, ...] = ()
+
+
+class Admission(Stored):
+    """Whether the version may come in, and why."""
+
+    is_admitted: bool
+    because: str
+
+
+def admit(environment: str, requires: Sequence[str], version: ModelVersion, evidence: Evidence) -> Admission:
+    """Whether ``version`` may serve in ``environment``; the first condition that does not hold is the reason.
+
+    ``requires`` names the environments in which the same digest must have been promoted before.
+    """
+    missing = [name for name in requires if name not in evidence.served_in]
+    conditions = (
+        (version.is_trusted, f"its ref {version.ref} is not trusted to deploy"),
+        (
+            version.judgement.verdict is Verdict.PASS,
+            f"its gates say {version.judgement.verdict}: {version.judgement.because}",
+        ),
+        (evidence.signature_problem is None, f"its signature does not hold: {evidence.signature_problem}"),
+        (evidence.quarantine is None, f"its digest is quarantined: {evidence.quarantine}"),
+        (not missing, f"this digest was not promoted in {', '.join(missing)}"),
+    )
+    for holds, because in conditions:
+        if not holds:
+            return Admission(is_admitted=False, because=f"{version.title} is not admitted to {environment}: {because}")
+    return Admission(
+        is_admitted=True,
+        because=f"{version.title} is admitted to {environment}: trusted, gated, signed, not quarantined",
+    )

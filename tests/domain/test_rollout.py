@@ -1,0 +1,325 @@
+"""A rollout's decisions: each row of its table, and what holds over any history."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, ReplicaSeen, Revision
+from interlock.delivery.rollout import (
+    CRASHES,
+    CheckOutcome,
+    Rollout,
+    RolloutPhase,
+    RolloutSeen,
+    advance,
+    begin,
+    steps_of,
+    summary,
+)
+from interlock.pipeline.plan import (
+    AnalysisMetricPlan,
+    AnalysisPlan,
+    CommandPlan,
+    EnvironmentPlan,
+    StepPlan,
+    StrategyPlan,
+)
+from interlock.vocabulary import Digest, Phase
+
+
+def revision(number: int) -> Revision:
+    return Revision(
+        environment="flights/production",
+        number=number,
+        version=number,
+        model="flights",
+        model_digest=Digest(f"blake3:{number}"),
+        lock=Digest("blake3:l"),
+        format="skops",
+        replicas=2,
+    )
+
+
+STABLE, CANDIDATE = revision(1), revision(2)
+ANALYSIS = AnalysisPlan(metrics=(AnalysisMetricPlan(metric="error_rate", margin=0.02, max=0.05),))
+CANARY = EnvironmentPlan(
+    name="production",
+    strategy=StrategyPlan(
+        kind="canary",
+        steps=(StepPlan(set_weight=10), StepPlan(analysis=10.0), StepPlan(set_weight=50), StepPlan(analysis=10.0)),
+        deadline=300.0,
+        analysis=ANALYSIS,
+    ),
+)
+ROLLING = EnvironmentPlan(name="staging", checks=(CommandPlan(name="contract", command="pytest"),))
+
+
+class World:
+    """A data plane that does as it is told, with traffic of a given rate and error share on each side."""
+
+    def __init__(self, rate: float = 50.0, stable_errors: float = 0.0, candidate_errors: float = 0.0) -> None:
+        self.rate, self.stable_errors, self.candidate_errors = rate, stable_errors, candidate_errors
+        self.requests = {STABLE.key: 0.0, CANDIDATE.key: 0.0}
+        self.errors = {STABLE.key: 0.0, CANDIDATE.key: 0.0}
+        self.weights: dict[str, int] = {}
+        self.is_healthy, self.restarts, self.epoch = True, 0, "one"
+        self.problem: str | None = None
+
+    def serve(self, seconds: float) -> None:
+        shares = {STABLE.key: self.stable_errors, CANDIDATE.key: self.candidate_errors}
+        for key, weight in self.weights.items():
+            self.requests[key] += self.rate * seconds * weight / 100
+            self.errors[key] += self.rate * seconds * weight / 100 * shares[key]
+
+    def seen(self) -> DataPlaneSeen:
+        endpoint = EndpointSeen(is_healthy=self.is_healthy, is_draining=False)
+        return DataPlaneSeen(
+            replicas={
+                CANDIDATE.replica(i): ReplicaSeen(
+                    is_running=True, is_ready=True, restarts=self.restarts, problem="boom"
+                )
+                for i in range(2)
+            },
+            endpoints={r.key: {r.replica(i): endpoint for i in range(2)} for r in (STABLE, CANDIDATE)},
+            weights=self.weights,
+            counters={
+                key: CounterSeen(epoch=self.epoch, requests=int(self.requests[key]), errors=int(self.errors[key]))
+                for key in self.requests
+            },
+            problem=self.problem,
+        )
+
+
+def play(rollout: Rollout, world: World, seconds: int, start: int = 0) -> tuple[Rollout, int]:
+    """Second by second until the rollout ends or time is up; the world takes over the weights each time."""
+    now = start
+    for now in range(start, start + seconds):
+        rollout = advance(rollout, RolloutSeen(plane=world.seen()), float(now)).state
+        if rollout.phase.is_final:
+            break
+        world.weights = rollout.weights
+        world.serve(1.0)
+    return rollout, now
+
+
+def canary(stable: Revision | None = STABLE) -> Rollout:
+    return begin(4, CANDIDATE, stable, CANARY, release=5, now=0.0)
+
+
+def test_a_canary_takes_its_steps_and_ends_with_all_traffic() -> None:
+    steps = steps_of(CANARY.strategy, has_stable=True)
+    assert steps == (*CANARY.strategy.steps, StepPlan(set_weight=100))
+    whole = StrategyPlan(kind="canary", steps=(StepPlan(set_weight=5), StepPlan(set_weight=100)))
+    assert steps_of(whole, has_stable=True) == whole.steps
+
+
+@pytest.mark.parametrize(("strategy", "has_stable"), [(ROLLING.strategy, True), (CANARY.strategy, False)])
+def test_without_steps_or_without_a_stable_side_all_traffic_moves_at_once(
+    strategy: StrategyPlan, has_stable: bool
+) -> None:
+    assert steps_of(strategy, has_stable) == (StepPlan(set_weight=100),)
+
+
+def test_a_good_candidate_is_promoted_step_by_step() -> None:
+    world = World()
+    rollout, ended = play(canary(), world, 200)
+    assert rollout.phase is RolloutPhase.PROMOTED
+    assert 20 <= ended <= 60
+    assert rollout.weights == {CANDIDATE.key: 100}
+    assert summary(rollout)["candidate_errors"] == 0
+
+
+def test_a_candidate_that_fails_one_request_in_seven_is_rolled_back_soon() -> None:
+    world = World(candidate_errors=0.145)
+    rollout, ended = play(canary(), world, 200)
+    assert rollout.phase is RolloutPhase.ROLLED_BACK
+    assert ended < 30
+    assert rollout.weights == {STABLE.key: 100}
+
+
+def test_equal_errors_on_both_sides_are_no_reason_to_roll_back() -> None:
+    rollout, _ = play(canary(), World(stable_errors=0.03, candidate_errors=0.03), 280)
+    assert rollout.phase is not RolloutPhase.ROLLED_BACK
+
+
+def test_without_traffic_nothing_is_promoted_and_the_deadline_rolls_back() -> None:
+    rollout, ended = play(canary(), World(rate=0.0), 400)
+    assert rollout.phase is RolloutPhase.ROLLED_BACK
+    assert ended == 301
+    assert "deadline" in rollout.because
+
+
+def test_too_little_evidence_holds_until_the_deadline() -> None:
+    rollout, _ = play(canary(), World(rate=1.0), 290)
+    assert rollout.phase is RolloutPhase.PROGRESSING
+    assert "not promoted without proof" in rollout.because
+    rollout, _ = play(rollout, World(rate=1.0), 20, start=290)
+    assert rollout.phase is RolloutPhase.ROLLED_BACK
+
+
+def test_counters_that_begin_anew_carry_no_evidence() -> None:
+    world = World()
+    rollout, _ = play(canary(), world, 12)
+    before = summary(rollout)["candidate_requests"]
+    world.epoch = "two"
+    world.requests = dict.fromkeys(world.requests, 1000.0)
+    world.errors = dict.fromkeys(world.errors, 900.0)
+    rollout, _ = play(rollout, world, 1, start=12)
+    assert summary(rollout)["candidate_requests"] == before
+    world.requests[CANDIDATE.key] -= 500  # and a counter that falls carries none either
+    rollout, _ = play(rollout, world, 1, start=13)
+    assert summary(rollout)["candidate_errors"] == 0
+
+
+def test_a_candidate_waits_until_the_proxy_finds_it_healthy() -> None:
+    world = World()
+    world.is_healthy = False
+    rollout, _ = play(canary(), world, 30)
+    assert (rollout.step, rollout.weight) == (0, 0)
+    assert "is starting" in rollout.because
+
+
+def test_a_proxy_that_cannot_be_read_stops_the_clockwork_but_not_the_deadline() -> None:
+    world = World()
+    world.problem = "no answer"
+    rollout, _ = play(canary(), world, 20)
+    assert rollout.weight == 0
+    assert "no answer" in rollout.because
+
+
+def test_a_step_waits_until_its_weight_is_in_force() -> None:
+    world = World()
+    rollout = advance(canary(), RolloutSeen(plane=world.seen()), 0.0).state
+    assert rollout.weight == 10
+    again = advance(rollout, RolloutSeen(plane=world.seen()), 1.0).state
+    assert (again.step, again.weight) == (rollout.step, 10)
+    assert "not yet in force" in again.because
+
+
+def test_a_crash_loop_rolls_back_with_the_last_word_of_the_replica() -> None:
+    world = World()
+    world.restarts = CRASHES
+    rollout, ended = play(canary(), world, 10)
+    assert (rollout.phase, ended) == (RolloutPhase.ROLLED_BACK, 0)
+    assert "boom" in rollout.because
+
+
+def test_a_person_and_a_newer_release_end_a_rollout() -> None:
+    plane = World().seen()
+    wished = canary().model_copy(update={"wish": "rolled back by a person: odd numbers"})
+    assert advance(wished, RolloutSeen(plane=plane), 1.0).state.phase is RolloutPhase.ROLLED_BACK
+    superseded = advance(canary(), RolloutSeen(plane=plane, superseded_by=6), 1.0)
+    assert superseded.state.phase is RolloutPhase.SUPERSEDED
+    assert "release 6" in superseded.because
+
+
+def test_an_ended_rollout_stays_as_it_is() -> None:
+    ended = canary().model_copy(update={"phase": RolloutPhase.PROMOTED, "because": "done"})
+    assert advance(ended, RolloutSeen(plane=World().seen()), 9.0).state == ended
+
+
+def test_a_pause_is_waited_for() -> None:
+    strategy = StrategyPlan(kind="canary", steps=(StepPlan(set_weight=50), StepPlan(pause=30.0)), analysis=ANALYSIS)
+    begun = begin(4, CANDIDATE, STABLE, EnvironmentPlan(name="production", strategy=strategy), release=None, now=0.0)
+    rollout, _ = play(begun, World(), 20)
+    assert "pause at 50 %" in rollout.because
+    rollout, ended = play(rollout, World(), 100, start=20)
+    assert rollout.phase is RolloutPhase.PROMOTED
+    assert ended >= 30
+
+
+def rolling_with_all_traffic() -> tuple[Rollout, World]:
+    rollout = begin(4, CANDIDATE, STABLE, ROLLING, release=5, now=0.0)
+    assert rollout.test is None
+    assert summary(rollout) == {}
+    world = World()
+    rollout, _ = play(rollout, world, 2)
+    return rollout, world
+
+
+def test_a_rolling_update_gives_all_traffic_then_checks_the_live_endpoint() -> None:
+    rollout, world = rolling_with_all_traffic()
+    assert rollout.weights == {CANDIDATE.key: 100}
+    rollout = advance(rollout, RolloutSeen(plane=world.seen()), 3.0).state
+    assert rollout.check_runs["contract"].phase is Phase.RUNNING
+    assert rollout.check_key("contract") == "rollout-4/contract/1"
+    waiting = advance(rollout, RolloutSeen(plane=world.seen()), 4.0).state
+    assert "is running" in waiting.because
+
+
+@pytest.mark.parametrize(
+    ("phase", "expected"),
+    [(Phase.SUCCEEDED, RolloutPhase.PROMOTED), (Phase.FAILED, RolloutPhase.ROLLED_BACK)],
+)
+def test_the_checks_decide_a_rolling_update(phase: Phase, expected: RolloutPhase) -> None:
+    rollout, world = rolling_with_all_traffic()
+    rollout = advance(rollout, RolloutSeen(plane=world.seen()), 3.0).state
+    seen = RolloutSeen(plane=world.seen(), checks={"contract": CheckOutcome(phase=phase, because="it said so")})
+    rollout = advance(rollout, seen, 4.0).state
+    rollout = advance(rollout, RolloutSeen(plane=world.seen()), 5.0).state
+    assert rollout.phase is expected
+
+
+def test_a_lost_check_is_tried_again_as_the_next_attempt() -> None:
+    rollout, world = rolling_with_all_traffic()
+    rollout = advance(rollout, RolloutSeen(plane=world.seen()), 3.0).state
+    rollout = advance(rollout, RolloutSeen(plane=world.seen(), lost=("contract",)), 4.0).state
+    rollout = advance(rollout, RolloutSeen(plane=world.seen()), 5.0).state
+    assert rollout.check_key("contract") == "rollout-4/contract/2"
+
+
+def test_a_check_that_never_ends_meets_the_deadline() -> None:
+    rollout, world = rolling_with_all_traffic()
+    rollout, _ = play(rollout, world, 10, start=10)
+    late = advance(rollout, RolloutSeen(plane=world.seen()), 1e6).state
+    assert late.phase is RolloutPhase.ROLLED_BACK
+    assert "check contract" in late.because
+
+
+def test_a_rollout_reads_back_as_it_was_stored() -> None:
+    rollout, _ = play(canary(), World(), 15)
+    assert Rollout.model_validate(rollout.model_dump(mode="json")) == rollout
+
+
+HAPPENING = st.tuples(
+    st.sampled_from(
+        ["serve", "serve", "serve", "errors", "sick", "well", "proxy gone", "proxy back", "epoch", "crash"]
+    ),
+    st.integers(1, 10),
+)
+
+
+def happen(world: World, what: str) -> None:
+    if what == "errors":
+        world.candidate_errors = 0.3
+    elif what in ("sick", "well"):
+        world.is_healthy = what == "well"
+    elif what in ("proxy gone", "proxy back"):
+        world.problem = "gone" if what == "proxy gone" else None
+    elif what == "epoch":
+        world.epoch += "x"
+    elif what == "crash":
+        world.restarts += 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(HAPPENING, max_size=40))
+def test_over_any_history_weights_are_whole_and_the_end_is_one(history: list[tuple[str, int]]) -> None:
+    """Safety: weights sum to 100, promotion only from full weight, final is final. Liveness: the deadline ends it."""
+    world, rollout, now = World(), canary(), 0.0
+    for what, seconds in history:
+        happen(world, what)
+        for _ in range(seconds):
+            before = rollout
+            rollout = advance(rollout, RolloutSeen(plane=world.seen()), now).state
+            if before.phase.is_final:
+                assert rollout == before
+            assert sum(rollout.weights.values()) == 100
+            if rollout.phase is RolloutPhase.PROMOTED:
+                assert before.weight == 100
+            if not rollout.phase.is_final and world.problem is None:
+                world.weights = rollout.weights
+            world.serve(1.0)
+            now += 1.0
+    late = advance(rollout, RolloutSeen(plane=world.seen()), 1e6).state
+    assert late.phase.is_final

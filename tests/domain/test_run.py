@@ -1,0 +1,273 @@
+"""A run's decisions, as tables of what is seen and what follows."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interlock.gate.judgement import GateResult, Judgement
+from interlock.pipeline.plan import GatePlan, ModelPlan, Plan, StagePlan
+from interlock.pipeline.trace import KeyInputs, Lookup, Trace
+from interlock.run.run import ATTEMPTS, Run, RunSeen, Sealed, advance, begin, ready_stages, refuse
+from interlock.run.stage import Baseline, Problem, StageOutcome
+from interlock.source.commit import Commit, Occasion
+from interlock.vocabulary import Digest, Phase, Verdict
+
+COMMIT = Commit(repository="flights", git_directory="/g", ref="refs/heads/main", sha="a" * 40, tree="b" * 40)
+CHECK = StagePlan(name="unit", kind="check", command="pytest")
+TRAIN = StagePlan(name="train", kind="stage", command="python train.py", outs=("model/",), needs=("unit",))
+PROFILE = StagePlan(name="profile", kind="stage", command="python profile.py", needs=("unit",))
+SERVED = StagePlan(name="served", kind="measure", builtin="served", needs=("train",), deps=("model/",))
+PLAN = Plan(
+    stages=(CHECK, TRAIN, PROFILE, SERVED),
+    model=ModelPlan(name="flights", path="model/", format="skops"),
+    gates=(GatePlan(metric="latency_p99_ms", max=20.0),),
+)
+SEALED = Sealed(signature=Digest("blake3:s"), provenance=Digest("blake3:p"))
+
+
+def new_run(plan: Plan = PLAN) -> Run:
+    return begin(7, COMMIT, Occasion(kind="push"), plan, Digest("blake3:x"), driver="server", is_trusted=True)
+
+
+def miss(because: str = "never ran before") -> Lookup:
+    return Lookup(key="k", hit=None, because=because, differences=(because,))
+
+
+def hit(stage: str, **products: str) -> Lookup:
+    trace = Trace(
+        inputs=KeyInputs(stage=stage, command="c"),
+        reads={},
+        listings={},
+        products={path: Digest(digest) for path, digest in products.items()},
+        run="3",
+        attempt=f"3/{stage}/1",
+        seconds=1.0,
+        made=1.0,
+    )
+    return Lookup(key="k", hit=trace, because="reused from run 3")
+
+
+def outcome(phase: Phase = Phase.SUCCEEDED, **more: object) -> StageOutcome:
+    return StageOutcome.model_validate({"phase": phase, "because": f"it {phase}", **more})
+
+
+def at(phases: dict[str, Phase], **more: object) -> Run:
+    run = new_run()
+    stages = {
+        name: stage.model_copy(update={"phase": phases.get(name, Phase.SUCCEEDED), "attempt": 1})
+        for name, stage in run.stages.items()
+    }
+    return run.model_copy(update={"phase": Phase.RUNNING, "stages": stages, **more})
+
+
+def test_only_stages_whose_needs_have_succeeded_are_ready() -> None:
+    assert [stage.name for stage in ready_stages(new_run())] == ["unit"]
+    after_check = at({"train": Phase.QUEUED, "profile": Phase.QUEUED, "served": Phase.QUEUED})
+    assert [stage.name for stage in ready_stages(after_check)] == ["train", "profile"]
+
+
+def test_a_stage_that_was_never_executed_starts_as_its_first_attempt() -> None:
+    after = advance(new_run(), RunSeen(lookups={"unit": miss()})).state
+    assert after.stages["unit"].phase is Phase.RUNNING
+    assert after.attempt_key("unit") == "7/unit/1"
+    assert after.phase is Phase.RUNNING
+
+
+def test_a_cache_hit_succeeds_without_an_attempt_and_says_where_it_comes_from() -> None:
+    run = at({"train": Phase.QUEUED, "served": Phase.QUEUED})
+    run = run.model_copy(
+        update={"stages": {**run.stages, "train": run.stages["train"].model_copy(update={"attempt": 0})}}
+    )
+    decision = advance(run, RunSeen(lookups={"train": hit("train", **{"model/": "blake3:m"})}))
+    train = decision.state.stages["train"]
+    assert (train.phase, train.attempt, train.reused) == (Phase.SUCCEEDED, 0, "3/train/1")
+    assert decision.state.product("model") == "blake3:m"
+    assert decision.state.product("elsewhere") is None
+    assert "reused" in decision.because
+
+
+def test_independent_stages_start_together() -> None:
+    run = at({"train": Phase.QUEUED, "profile": Phase.QUEUED, "served": Phase.QUEUED})
+    after = advance(run, RunSeen(lookups={"train": miss(), "profile": miss()})).state
+    assert {name for name, stage in after.stages.items() if stage.phase is Phase.RUNNING} == {"train", "profile"}
+
+
+def test_a_queued_stage_without_a_look_up_waits() -> None:
+    run = new_run()
+    assert advance(run, RunSeen()).state == run
+
+
+@pytest.mark.parametrize(
+    ("phase", "attempt", "expected"),
+    [
+        (Phase.SUCCEEDED, 1, Phase.SUCCEEDED),
+        (Phase.FAILED, 1, Phase.FAILED),
+        (Phase.ERRORED, 1, Phase.QUEUED),
+        (Phase.ERRORED, ATTEMPTS, Phase.ERRORED),
+        (Phase.CANCELLED, 1, Phase.CANCELLED),
+    ],
+)
+def test_an_outcome_is_taken_and_only_faults_are_tried_again(phase: Phase, attempt: int, expected: Phase) -> None:
+    run = at({"train": Phase.RUNNING, "served": Phase.QUEUED})
+    stages = {**run.stages, "train": run.stages["train"].model_copy(update={"attempt": attempt})}
+    run = run.model_copy(update={"stages": stages})
+    assert advance(run, RunSeen(outcomes={"train": outcome(phase)})).state.stages["train"].phase is expected
+
+
+def test_what_an_attempt_made_and_found_is_kept() -> None:
+    run = at({"train": Phase.RUNNING, "served": Phase.QUEUED})
+    told = outcome(products={"model/": "blake3:m"}, report="blake3:r", seconds=2.5, problems=[{"message": "look"}])
+    train = advance(run, RunSeen(outcomes={"train": told})).state.stages["train"]
+    assert (train.products, train.report, train.seconds) == ({"model/": "blake3:m"}, "blake3:r", 2.5)
+    assert train.problems == (Problem(message="look"),)
+
+
+def test_a_lost_attempt_is_queued_again_and_gets_a_new_number() -> None:
+    run = at({"train": Phase.RUNNING, "served": Phase.QUEUED})
+    queued = advance(run, RunSeen(lost=("train",))).state
+    assert queued.stages["train"].phase is Phase.QUEUED
+    again = advance(queued, RunSeen(lookups={"train": miss()})).state
+    assert again.attempt_key("train") == "7/train/2"
+
+
+def test_a_failed_stage_ends_the_run_cancels_what_runs_and_skips_what_waits() -> None:
+    run = at({"train": Phase.FAILED, "profile": Phase.RUNNING, "served": Phase.QUEUED})
+    decision = advance(run, RunSeen())
+    assert decision.state.phase is Phase.FAILED
+    assert decision.state.stages["profile"].phase is Phase.CANCELLED
+    assert decision.state.stages["served"].phase is Phase.SKIPPED
+    assert decision.state.stages["unit"].phase is Phase.SUCCEEDED
+    assert decision.because.startswith("train failed")
+
+
+def test_a_model_that_is_already_delivered_is_not_measured_again() -> None:
+    run = at({"served": Phase.QUEUED})
+    decision = advance(run, RunSeen(twin="flights v3", lookups={"served": miss()}))
+    assert decision.state.phase is Phase.SUCCEEDED
+    assert decision.state.stages["served"].phase is Phase.SKIPPED
+    assert decision.state.version == "flights v3"
+    assert "flights v3" in decision.because
+
+
+def test_nothing_ran_is_said_when_every_stage_was_reused() -> None:
+    run = at({"served": Phase.QUEUED})
+    reused = {name: stage.model_copy(update={"attempt": 0}) for name, stage in run.stages.items()}
+    decision = advance(run.model_copy(update={"stages": reused}), RunSeen(twin="flights v3"))
+    assert "no stage ran" in decision.because
+
+
+def test_a_twin_waits_for_a_measurement_that_is_already_running() -> None:
+    run = at({"served": Phase.RUNNING})
+    assert advance(run, RunSeen(twin="flights v3")).state == run
+
+
+def test_what_is_in_production_is_frozen_when_measuring_begins() -> None:
+    baseline = Baseline(name="flights v2", model=Digest("blake3:m"), lock=Digest("blake3:l"), format="skops")
+    run = at({"served": Phase.QUEUED})
+    measuring = advance(run, RunSeen(lookups={"served": miss()}, baseline=baseline, production="flights v2")).state
+    assert (measuring.baseline, measuring.production) == (baseline, "flights v2")
+    later = advance(measuring, RunSeen(outcomes={"served": outcome()}, baseline=None, production="none")).state
+    assert (later.baseline, later.production) == (baseline, "flights v2")
+
+
+def served(latency: float) -> dict[str, object]:
+    side = {
+        "latency_ms": [latency] * 500,
+        "memory_peak_mb": 100.0,
+        "requests": 500,
+        "errors": 0,
+        "startup_ms": 900.0,
+        "golden": {"checked": 1, "wrong": []},
+    }
+    return {"served": {"candidate": side, "baseline": None}}
+
+
+@pytest.mark.parametrize(
+    ("latency", "phase", "verdict"),
+    [(5.0, Phase.RUNNING, Verdict.PASS), (50.0, Phase.FAILED, Verdict.FAIL)],
+)
+def test_a_run_whose_stages_are_done_is_judged(latency: float, phase: Phase, verdict: Verdict) -> None:
+    decision = advance(at({}), RunSeen.model_validate({"reports": served(latency)}))
+    assert decision.state.phase is phase
+    assert decision.state.judgement is not None
+    assert decision.state.judgement.verdict is verdict
+
+
+def test_a_gate_without_a_measurement_holds_the_run() -> None:
+    decision = advance(at({}), RunSeen())
+    assert decision.state.phase is Phase.HELD
+
+
+GOOD = Judgement(results=(GateResult(gate="g", verdict=Verdict.PASS, because="fine"),))
+
+
+@pytest.mark.parametrize(
+    ("needs_seal", "sealed", "phase"),
+    [(True, None, Phase.RUNNING), (True, SEALED, Phase.SUCCEEDED), (False, None, Phase.SUCCEEDED)],
+)
+def test_a_good_run_succeeds_once_it_is_sealed(needs_seal: bool, sealed: Sealed | None, phase: Phase) -> None:
+    run = at({}, judgement=GOOD)
+    assert advance(run, RunSeen(needs_seal=needs_seal, sealed=sealed)).state.phase is phase
+
+
+def test_a_refused_pipeline_file_is_a_failed_run_with_every_problem() -> None:
+    problems = (Problem(message="unknown key", path="interlock.yaml", line=3), Problem(message="no stage"))
+    run = refuse(8, COMMIT, Occasion(kind="push"), problems, driver="server", is_trusted=True)
+    assert run.phase is Phase.FAILED
+    assert run.problems == problems
+    assert "unknown key" in run.because
+    assert "1 more" in run.because
+    assert str(problems[0]) == "interlock.yaml:3: unknown key"
+    assert str(problems[1]) == "no stage"
+    alone = refuse(9, COMMIT, Occasion(kind="push"), (), driver="server", is_trusted=True)
+    assert "cannot be read" in alone.because
+
+
+def test_a_run_reads_back_as_it_was_stored() -> None:
+    run = at({"served": Phase.QUEUED}, judgement=GOOD)
+    assert Run.model_validate(run.model_dump(mode="json")) == run
+
+
+PHASES = st.sampled_from([Phase.SUCCEEDED, Phase.FAILED, Phase.ERRORED])
+
+
+@given(st.data())
+def test_whatever_happens_a_run_ends_and_no_stage_starts_before_its_needs(data: st.DataObject) -> None:
+    """Random outcomes, hits and losses: the run reaches a final phase, and order holds at every step."""
+    run = new_run()
+    for _ in range(60):
+        if run.phase.is_final:
+            break
+        running = [name for name, stage in run.stages.items() if stage.phase is Phase.RUNNING]
+        ended = {name: data.draw(PHASES) for name in running}
+        lost = tuple(name for name in running if data.draw(st.integers(0, 9)) == 0)
+        ready = {stage.name for stage in ready_stages(run)}
+        lookups = {name: hit(name) if data.draw(st.booleans()) else miss() for name in ready}
+        after = advance(
+            run,
+            RunSeen(
+                outcomes={name: outcome(phase) for name, phase in ended.items() if name not in lost},
+                lost=lost,
+                lookups=lookups,
+                twin=data.draw(st.sampled_from([None, "flights v1"])),
+                needs_seal=True,
+                sealed=SEALED,
+                **served_reports(),
+            ),
+        ).state
+        for stage in run.plan.stages:
+            started = run.stages[stage.name].phase is Phase.QUEUED and after.stages[stage.name].phase in (
+                Phase.RUNNING,
+                Phase.SUCCEEDED,
+            )
+            if started:
+                assert all(run.stages[need].phase is Phase.SUCCEEDED for need in stage.needs)
+            assert after.stages[stage.name].attempt >= run.stages[stage.name].attempt
+        run = after
+    assert run.phase.is_final
+    assert run.because
+    assert all(stage.phase.is_final for stage in run.stages.values())
+
+
+def served_reports() -> dict[str, dict[str, object]]:
+    return {"reports": served(5.0)}
