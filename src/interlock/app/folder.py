@@ -1,0 +1,66 @@
+"""The state folder: the one place where Interlock keeps anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """Paths within the state folder.
+
+    ``data`` is the data plane's own: it serves on without the rest.
+    """
+
+    root: Path
+
+    @property
+    def database(self) -> str:
+        """The store's URL."""
+        return f"sqlite:///{self.root / 'interlock.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Content-addressed bytes."""
+        return self.root / "artifacts"
+
+    @property
+    def environments(self) -> Path:
+        """Python environments by digest."""
+        return self.root / "environments"
+
+    @property
+    def snapshots(self) -> Path:
+        """Private git directories of working trees that were run."""
+        return self.root / "snapshots"
+
+    @property
+    def execution(self) -> Path:
+        """Workspaces and logs of stages."""
+        return self.root / "execution"
+
+    @property
+    def keys(self) -> Path:
+        """The signing key, readable by its owner only."""
+        return self.root / "keys"
+
+    @property
+    def data(self) -> Path:
+        """Processes, sockets, configuration and logs of the data plane."""
+        return self.root / "data"
+
+    @property
+    def settings(self) -> Path:
+        """The server's settings, unless another file is named."""
+        return self.root / "server.yaml"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one server of this folder, with its process id inside."""
+        return self.root / "server.lock"
+
+    def make(self) -> StateFolder:
+        """Creates the folder, for its owner only."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self

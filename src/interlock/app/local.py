@@ -1,0 +1,126 @@
+"""`interlock plan` and `interlock run`: a working tree or commit, without a server."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from interlock.app.parts import Parts, owner_of
+from interlock.control.loop import BUSY_SECONDS, Bell
+from interlock.control.rows import read_state, write_state
+from interlock.control.running.runs import SERVER
+from interlock.errors import Refused
+from interlock.pipeline.plan import Plan, StagePlan
+from interlock.pipeline.resolve import PipelineFile, parse_overrides, read_pipeline
+from interlock.pipeline.trace import Lookup
+from interlock.run.run import Run, ready_stages
+from interlock.source.commit import Commit
+from interlock.system.processes import is_alive
+from interlock.vocabulary import Event, Kind, Phase
+
+LOCAL = "local:"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """What would happen. A stage without a look-up depends on one that has to run first."""
+
+    plan: Plan
+    commit: Commit
+    stages: tuple[tuple[StagePlan, Lookup | None], ...]
+
+
+class Local:
+    """Plans and runs working trees on one state folder."""
+
+    def __init__(self, state: Path) -> None:
+        self._bell = Bell()
+        self._parts = Parts.open(state, self._bell.ring)
+        self._end_orphans()
+
+    def plan(self, folder: Path, revision: str | None, overrides: Sequence[str]) -> PlannedRun:
+        """What a run of the folder's working tree (or of a revision of its repository) would do, stage by stage."""
+        commit = self._commit(folder, revision)
+        planned = self._parts.intake.plan(commit, "", parse_overrides(overrides))
+        run = self._parts.intake.run_of(commit, planned)
+        stages: dict[str, Lookup | None] = {stage.name: None for stage in planned.plan.stages}
+        while True:
+            found = {
+                stage.name: self._parts.lookups.look_up(run, stage, None)
+                for stage in ready_stages(run)
+                if stages[stage.name] is None
+            }
+            if not found:
+                break
+            stages |= found
+            reused = {
+                name: run.stages[name].model_copy(
+                    update={"phase": Phase.SUCCEEDED, "products": lookup.hit.products, "report": lookup.hit.report}
+                )
+                for name, lookup in found.items()
+                if lookup.hit is not None
+            }
+            run = run.model_copy(update={"stages": {**run.stages, **reused}})
+        in_order = tuple((stage, stages[stage.name]) for stage in planned.plan.stages)
+        return PlannedRun(plan=planned.plan, commit=commit, stages=in_order)
+
+    def run(self, folder: Path, overrides: Sequence[str], watch: Callable[[Event], None]) -> Run:
+        """Runs the working tree from checks to gates; ``watch`` hears of each decision. The run as it ended."""
+        commit = self._commit(folder, None)
+        driver = f"{LOCAL}{owner_of(os.getpid())}"
+        begun = self._parts.intake.begin_local(commit, "", parse_overrides(overrides), driver, time.time())
+        seen = 0
+        while True:
+            moved = self._parts.runs.step(begun.key)
+            for event in self._parts.store.events(Kind.RUN, begun.key, after=seen):
+                seen = event.number
+                watch(event)
+            row = self._parts.store.load(Kind.RUN, begun.key)
+            if row is not None and Phase(row.phase).is_final:
+                return read_state(row, Run)
+            if not moved:
+                self._bell.wait(BUSY_SECONDS)
+
+    def close(self) -> None:
+        """Ends what runs and closes all parts."""
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _commit(self, folder: Path, revision: str | None) -> Commit:
+        if revision is not None:
+            return self._parts.git.commit(folder.resolve().name, str(folder.resolve()), revision, revision)
+        path = folder / "interlock.yaml"
+        if not path.exists():
+            raise Refused("there is no pipeline file", str(path), "interlock init writes one")
+        file = read_pipeline(path.read_bytes(), "interlock.yaml")
+        # data that .gitignore names is an input all the same
+        return self._parts.git.snapshot(str(folder.resolve()), include=sorted(_declared_paths(file)))
+
+    def _end_orphans(self) -> None:
+        """Runs whose command was killed end here, with the reason: nobody else would move them."""
+        for row in self._parts.store.rows(Kind.RUN, phases=(Phase.QUEUED, Phase.RUNNING)):
+            run = read_state(row, Run)
+            if run.driver == SERVER or is_alive(run.driver.removeprefix(LOCAL)):
+                continue
+            because = "its command was ended before it was done"
+            ended = run.model_copy(update={"phase": Phase.CANCELLED, "because": because})
+            self._parts.store.save(
+                write_state(Kind.RUN, row.key, ended, expected=row.version, phase=Phase.CANCELLED, because=because)
+            )
+
+
+def _declared_paths(file: PipelineFile) -> set[str]:
+    """The inputs that a pipeline file names."""
+    made = {product.rstrip("/") for stage in file.spec.stages.values() for product in stage.outs}
+    named = {path for stage in file.spec.stages.values() for path in stage.deps or ()}
+    named |= {path for data in file.spec.data.values() for path in (data.path, data.schema_path) if path}
+    return {path for path in named if path.rstrip("/") not in made}

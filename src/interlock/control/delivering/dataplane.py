@@ -1,0 +1,68 @@
+"""Keeps the data plane as the environments desire it, for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from interlock.control.rows import load_state
+from interlock.delivery.environment import Act, Environment, differences
+from interlock.delivery.revision import DataPlaneSeen, Revision
+from interlock.errors import StaleWrite
+from interlock.ports import Proxy, Replicas, Store
+from interlock.vocabulary import Kind
+
+
+class Plane:
+    """Observes replicas and proxy as one, and acts on what differs."""
+
+    def __init__(self, store: Store, replicas: Replicas, proxy: Proxy) -> None:
+        self._store = store
+        self._replicas = replicas
+        self._proxy = proxy
+
+    def observe(self, environment: str) -> DataPlaneSeen:
+        """The environment as it is in the world."""
+        seen = self._proxy.observe(environment)
+        return seen.model_copy(update={"replicas": self._replicas.observe(environment)})
+
+    def endpoint(self, environment: str) -> str:
+        """The base URL at which the environment answers."""
+        return self._proxy.endpoint(environment)
+
+    def keep(self, key: str) -> bool:
+        """Acts on every difference of one environment; whether there was anything to change.
+
+        Acts carry the environment's version: one that somebody else has overtaken is dropped without harm.
+        """
+        environment, version = load_state(self._store, Kind.ENVIRONMENT, key, Environment)
+        if environment is None:
+            return False
+        acts = differences(environment, self.observe(key))
+        try:
+            for act in acts:
+                self._act(environment, act, version)
+        except StaleWrite:
+            return False
+        return any(act.name not in ("ensure_replicas", "ensure_endpoints", "renew_lease", "end_lease") for act in acts)
+
+    def _act(self, environment: Environment, act: Act, version: int) -> None:
+        wanted: Mapping[str, Revision] = {revision.key: revision for revision in environment.wanted}
+        if act.name == "ensure_replicas":
+            self._replicas.ensure(wanted[act.revision], version)
+        elif act.name == "ensure_endpoints":
+            revision = wanted[act.revision]
+            names = [revision.replica(index) for index in range(revision.replicas)]
+            self._proxy.ensure_endpoints(act.revision, names, draining=False, version=version)
+        elif act.name == "ensure_weights":
+            self._proxy.ensure_weights(environment.key, act.weights, version)
+        elif act.name == "drain_endpoints":
+            seen = self._proxy.observe(environment.key).endpoints.get(act.revision, {})
+            self._proxy.ensure_endpoints(act.revision, sorted(seen), draining=True, version=version)
+        elif act.name == "remove_endpoints":
+            self._proxy.remove_endpoints(act.revision, version)
+        elif act.name == "remove_replicas":
+            self._replicas.remove(act.revision, version)
+        elif act.name == "renew_lease" and environment.stable is not None:
+            self._proxy.renew_lease(environment.key, act.revision, environment.stable.key)
+        elif act.name == "end_lease":
+            self._proxy.end_lease(environment.key)

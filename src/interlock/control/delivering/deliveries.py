@@ -1,0 +1,207 @@
+"""Moves releases, rollouts and environments, and keeps the data plane as the environments desire it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from interlock.control.delivering.dataplane import Plane
+from interlock.control.delivering.quarantine import blocked_because, quarantine
+from interlock.control.rows import load_state, read_state, save_or_lose, write_environment, write_state
+from interlock.control.running.attempts import Attempts
+from interlock.control.running.sealing import Sealing
+from interlock.delivery import release as releases
+from interlock.delivery import rollout as rollouts
+from interlock.delivery.environment import Environment, enter, follow
+from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
+from interlock.delivery.revision import Revision
+from interlock.delivery.rollout import CheckOutcome, Rollout, RolloutPhase, RolloutSeen
+from interlock.errors import NotFound
+from interlock.pipeline.plan import EnvironmentPlan, StagePlan
+from interlock.ports import Store
+from interlock.registry.admission import Admission, Evidence, admit
+from interlock.registry.version import ModelVersion
+from interlock.run.run import Run
+from interlock.run.stage import StageRequest
+from interlock.vocabulary import Json, Kind, Phase, Write
+
+ACTIVE_RELEASES = (ReleasePhase.OPEN, ReleasePhase.WAITING)
+
+
+class Deliveries:
+    """One step of one release or rollout at a time. ``now`` is wall time."""
+
+    def __init__(
+        self, store: Store, attempts: Attempts, sealing: Sealing, plane: Plane, now: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._attempts = attempts
+        self._sealing = sealing
+        self._plane = plane
+        self._now = now
+
+    def step_release(self, key: str) -> bool:
+        """Moves the release by one decision; whether anything moved."""
+        release, expected = load_state(self._store, Kind.RELEASE, key, Release)
+        if release is None or release.phase.is_final:
+            return False
+        seen = self._observe_release(release)
+        decision = releases.advance(release, seen)
+        after = decision.state
+        if after == release:
+            return False
+        writes = [
+            write_state(
+                Kind.RELEASE,
+                key,
+                after,
+                expected=expected,
+                phase=after.phase,
+                because=decision.because,
+                observed=seen.model_dump(mode="json"),
+            )
+        ]
+        if after.rollouts != release.rollouts and release.here is not None:
+            writes += self._begin_rollout(after, release.here)
+        return save_or_lose(self._store, *writes)
+
+    def step_rollout(self, key: str) -> bool:
+        """Moves the rollout by one decision, its environment with it; whether anything moved."""
+        rollout, expected = load_state(self._store, Kind.ROLLOUT, key, Rollout)
+        if rollout is None or rollout.phase.is_final:
+            return False
+        environment, environment_expected = load_state(self._store, Kind.ENVIRONMENT, rollout.environment, Environment)
+        if environment is None:
+            raise NotFound(f"environment {rollout.environment} is gone", f"rollout {rollout.number}")
+        seen = self._observe_rollout(rollout)
+        decision = rollouts.advance(rollout, seen, self._now())
+        after = decision.state
+        if after != rollout:
+            observed: dict[str, Json] = {"weight": after.weight, **rollouts.summary(after)}
+            writes = [
+                write_state(
+                    Kind.ROLLOUT,
+                    key,
+                    after,
+                    expected=expected,
+                    phase=after.phase,
+                    because=decision.because,
+                    observed=observed,
+                )
+            ]
+            followed = follow(environment, after)
+            if followed != environment:
+                writes.append(write_environment(followed, environment_expected, decision.because))
+            if after.phase is RolloutPhase.ROLLED_BACK:
+                writes += [quarantine(self._store, after.candidate, decision.because)]
+            if not save_or_lose(self._store, *writes):
+                return False
+        self._run_checks(after)
+        return after != rollout
+
+    def _observe_release(self, release: Release) -> ReleaseSeen:
+        newer = [
+            other.number
+            for row in self._store.rows(Kind.RELEASE, newest=50)
+            if (other := read_state(row, Release)).model == release.model and other.number > release.number
+        ]
+        last = list(release.rollouts.values())[-1:]
+        rollout, _ = load_state(self._store, Kind.ROLLOUT, str(last[0]), Rollout) if last else (None, 0)
+        if newer or (rollout is not None and rollout.phase is not RolloutPhase.PROMOTED) or release.here is None:
+            return ReleaseSeen(
+                newer=max(newer, default=None),
+                rollout=rollout.phase if rollout else None,
+                rollout_because=rollout.because if rollout else "",
+            )
+        environment, _ = load_state(
+            self._store, Kind.ENVIRONMENT, release.environment_key(release.here.name), Environment
+        )
+        busy_with = environment.rollout if environment else None
+        if busy_with is not None:
+            return ReleaseSeen(rollout=rollout.phase if rollout else None, busy_with=busy_with)
+        return ReleaseSeen(
+            rollout=rollout.phase if rollout else None,
+            admission=self._admit(release),
+            next_rollout=self._store.number(Kind.ROLLOUT),
+        )
+
+    def _admit(self, release: Release) -> Admission | None:
+        version, _ = load_state(self._store, Kind.VERSION, release.version, ModelVersion)
+        if version is None or release.here is None:
+            return None
+        evidence = Evidence(
+            signature_problem=self._sealing.problem_with(version),
+            quarantine=blocked_because(self._store, version.digest),
+            served_in=tuple(release.rollouts),
+        )
+        return admit(release.here.name, release.here.requires, version, evidence)
+
+    def _begin_rollout(self, release: Release, plan: EnvironmentPlan) -> list[Write]:
+        version, _ = load_state(self._store, Kind.VERSION, release.version, ModelVersion)
+        key = release.environment_key(plan.name)
+        environment, expected = load_state(self._store, Kind.ENVIRONMENT, key, Environment)
+        if version is None:
+            raise NotFound(f"model version {release.version} is gone", f"release {release.number}")
+        environment = environment or Environment(name=plan.name, model=release.model)
+        candidate = Revision(
+            environment=key,
+            number=environment.revisions + 1,
+            version=version.number,
+            model=version.model,
+            model_digest=version.digest,
+            lock=version.lock,
+            python=version.python,
+            format=version.format,
+            golden=version.golden,
+            replicas=plan.replicas,
+        )
+        number = release.rollouts[plan.name]
+        rollout = rollouts.begin(number, candidate, environment.stable, plan, release=release.number, now=self._now())
+        return [
+            write_state(Kind.ROLLOUT, rollout.key, rollout, expected=0, phase=rollout.phase, because=rollout.because),
+            write_environment(enter(environment, rollout), expected, rollout.because),
+        ]
+
+    def _observe_rollout(self, rollout: Rollout) -> RolloutSeen:
+        running = [name for name, check in rollout.check_runs.items() if check.phase is Phase.RUNNING]
+        outcomes = {
+            name: CheckOutcome(phase=outcome.phase, because=outcome.because)
+            for name in running
+            if (outcome := self._attempts.outcome(rollout.check_key(name))) is not None
+        }
+        release, _ = (
+            load_state(self._store, Kind.RELEASE, str(rollout.release), Release) if rollout.release else (None, 0)
+        )
+        is_superseded = release is not None and release.phase is ReleasePhase.STOPPED
+        return RolloutSeen(
+            plane=self._plane.observe(rollout.environment),
+            checks=outcomes,
+            lost=tuple(name for name in running if self._attempts.is_lost(rollout.check_key(name))),
+            superseded_by=self._newest_release(rollout.candidate.model) if is_superseded else None,
+        )
+
+    def _newest_release(self, model: str) -> int | None:
+        numbers = [
+            release.number
+            for row in self._store.rows(Kind.RELEASE, newest=50)
+            if (release := read_state(row, Release)).model == model
+        ]
+        return max(numbers, default=None)
+
+    def _run_checks(self, rollout: Rollout) -> None:
+        for check in rollout.checks:
+            if rollout.check_runs[check.name].phase is not Phase.RUNNING or rollout.phase.is_final:
+                continue
+            key = f"{rollout.candidate.model}/{rollout.candidate.version}"
+            version, _ = load_state(self._store, Kind.VERSION, key, ModelVersion)
+            run, _ = load_state(self._store, Kind.RUN, version.run, Run) if version else (None, 0)
+            if run is None:
+                raise NotFound(f"the run that made {rollout.candidate.title} is gone", f"rollout {rollout.number}")
+            request = StageRequest(
+                attempt=rollout.check_key(check.name),
+                stage=StagePlan(name=check.name, kind="check", command=check.command, timeout=check.timeout),
+                commit=run.commit,
+                project=run.plan.project,
+                python=run.plan.python,
+                endpoint=self._plane.endpoint(rollout.environment),
+            )
+            self._attempts.start(request, lambda _outcome: None)

@@ -1,0 +1,85 @@
+"""What a person asks of the delivery: release a version, roll back, lift a quarantine. The loop does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from interlock.control.delivering.quarantine import blocked_because, lift, quarantine
+from interlock.control.rows import load_state, write_environment, write_state
+from interlock.delivery import release as releases
+from interlock.delivery import rollout as rollouts
+from interlock.delivery.environment import Environment, enter
+from interlock.delivery.release import Release
+from interlock.delivery.rollout import Rollout
+from interlock.errors import NotFound, Refused
+from interlock.pipeline.plan import EnvironmentPlan
+from interlock.ports import Store
+from interlock.registry.version import ModelVersion
+from interlock.vocabulary import Kind
+
+
+class Requests:
+    """Writes what was asked into rows; a server that runs acts on them, one that starts later does then."""
+
+    def __init__(self, store: Store, now: Callable[[], float]) -> None:
+        self._store = store
+        self._now = now
+
+    def start_release(self, version_key: str, because: str) -> Release:
+        """A release of a registered version, asked for by a person. NotFound and Refused as it says."""
+        version, _ = load_state(self._store, Kind.VERSION, version_key, ModelVersion)
+        if version is None:
+            raise NotFound(f"there is no model version {version_key}", remedy="interlock models lists them")
+        if not version.deploy:
+            raise Refused(f"{version.title} has no deploy section", version.commit, "add deploy to interlock.yaml")
+        release = releases.begin(self._store.number(Kind.RELEASE), version, version.run)
+        self._store.save(
+            write_state(Kind.RELEASE, release.key, release, expected=0, phase=release.phase, because=because)
+        )
+        return release
+
+    def roll_back(self, environment_key: str, reason: str) -> str:
+        """Brings an environment back: ends its rollout, or rolls out its previous revision. Says what it did."""
+        environment, expected = load_state(self._store, Kind.ENVIRONMENT, environment_key, Environment)
+        if environment is None:
+            raise NotFound(f"there is no environment {environment_key}", remedy="interlock status lists them")
+        if environment.rollout is not None:
+            return self._wish_back(environment, reason)
+        if environment.previous is None or environment.stable is None:
+            raise Refused("there is no previous revision to go back to", environment_key, "release another version")
+        blocked = blocked_because(self._store, environment.previous.model_digest)
+        if blocked is not None:
+            raise Refused(
+                f"the previous revision, {environment.previous.title}, is quarantined: {blocked}",
+                environment_key,
+                "release another version, or lift the quarantine with a reason",
+            )
+        number = self._store.number(Kind.ROLLOUT)
+        back = environment.previous.model_copy(update={"number": environment.revisions + 1})
+        plan = EnvironmentPlan(name=environment.name, replicas=back.replicas)
+        rollout = rollouts.begin(number, back, environment.stable, plan, release=None, now=self._now())
+        because = f"back to {back.title}: {reason}"
+        self._store.save(
+            write_state(Kind.ROLLOUT, rollout.key, rollout, expected=0, phase=rollout.phase, because=because),
+            write_environment(enter(environment, rollout), expected, because),
+            quarantine(self._store, environment.stable, f"rolled back by a person: {reason}"),
+        )
+        return f"rollout {number} brings {environment_key} back to {back.title}"
+
+    def lift_quarantine(self, version_key: str, reason: str) -> None:
+        """Lets a rolled-back digest be released again, on a person's word."""
+        version, _ = load_state(self._store, Kind.VERSION, version_key, ModelVersion)
+        write = None if version is None else lift(self._store, version.digest, reason)
+        if write is None:
+            raise NotFound(f"{version_key} is not quarantined")
+        self._store.save(write)
+
+    def _wish_back(self, environment: Environment, reason: str) -> str:
+        key = str(environment.rollout)
+        rollout, expected = load_state(self._store, Kind.ROLLOUT, key, Rollout)
+        if rollout is None or rollout.phase.is_final:
+            raise Refused(f"rollout {key} has just ended", environment.key, "look again with interlock status")
+        wish = f"rolled back by a person: {reason}"
+        wished = rollout.model_copy(update={"wish": wish})
+        self._store.save(write_state(Kind.ROLLOUT, key, wished, expected=expected, phase=wished.phase, because=wish))
+        return f"rollout {key} of {rollout.candidate.title} is rolled back"

@@ -1,0 +1,89 @@
+"""The loop. One pass steps every row that can move; between passes it waits for the bell or the timer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from interlock.control.delivering.dataplane import Plane
+from interlock.control.delivering.deliveries import ACTIVE_RELEASES, Deliveries
+from interlock.control.rows import read_state
+from interlock.control.running.runs import Runs
+from interlock.delivery.rollout import RolloutPhase
+from interlock.errors import InterlockError
+from interlock.ports import Store
+from interlock.run.run import Run
+from interlock.vocabulary import Kind, Phase
+
+ACTIVE_RUNS = (Phase.QUEUED, Phase.RUNNING)
+BUSY_SECONDS = 0.2
+"""Between passes while something moves or is being served in steps."""
+IDLE_SECONDS = 1.0
+
+
+class Bell:
+    """Wakes the loop. It carries nothing: what happened is read from the world."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def ring(self) -> None:
+        """Wakes the loop now, or keeps it from falling asleep once."""
+        self._event.set()
+
+    def wait(self, seconds: float) -> None:
+        """Until the bell rings, at most so long."""
+        self._event.wait(seconds)
+        self._event.clear()
+
+
+class Loop:
+    """Steps all rows of one driver. ``say`` hears of faults, each of which is retried at the next pass."""
+
+    def __init__(
+        self, store: Store, runs: Runs, deliveries: Deliveries, plane: Plane, driver: str, say: Callable[[str], None]
+    ) -> None:
+        self._store = store
+        self._runs = runs
+        self._deliveries = deliveries
+        self._plane = plane
+        self._driver = driver
+        self._say = say
+        self._last_fault = ""
+
+    def one_pass(self) -> bool:
+        """Steps everything once; whether anything moved or is under way."""
+        busy = False
+        for row in self._store.rows(Kind.RUN, phases=ACTIVE_RUNS):
+            if read_state(row, Run).driver == self._driver:
+                busy = True
+                self._until_still(self._runs.step, row.key)
+        for row in self._store.rows(Kind.RELEASE, phases=ACTIVE_RELEASES):
+            self._until_still(self._deliveries.step_release, row.key)
+        for row in self._store.rows(Kind.ROLLOUT, phases=(RolloutPhase.PROGRESSING,)):
+            busy = True
+            self._until_still(self._deliveries.step_rollout, row.key)
+        for row in self._store.rows(Kind.ENVIRONMENT):
+            busy = self._guard(self._plane.keep, row.key) or busy
+        return busy
+
+    def run_until(self, is_over: Callable[[], bool], bell: Bell) -> None:
+        """Passes until ``is_over``."""
+        while not is_over():
+            busy = self._guard(lambda _: self.one_pass(), "")
+            bell.wait(BUSY_SECONDS if busy else IDLE_SECONDS)
+
+    def _until_still(self, step: Callable[[str], bool], key: str) -> None:
+        while self._guard(step, key):
+            pass
+
+    def _guard(self, step: Callable[[str], bool], key: str) -> bool:
+        """A fault of the world ends this step, not the loop: the next pass tries again."""
+        try:
+            return step(key)
+        except InterlockError as fault:
+            told = f"{type(fault).__name__}: {fault}"
+            if told != self._last_fault:
+                self._say(told)
+            self._last_fault = told
+            return False

@@ -1,0 +1,1 @@
+"""From a commit to a registered version: intake, cache look-ups, attempts, runs, seals."""

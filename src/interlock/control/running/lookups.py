@@ -1,0 +1,190 @@
+"""Whether a stage has to run: brings what the pipeline room decides together with the store and git."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from interlock.pipeline.keys import (
+    fingerprint_listings,
+    fingerprint_reads,
+    is_python_command,
+    key_of,
+    look_up,
+    makers_in,
+)
+from interlock.pipeline.plan import DataPlan, StagePlan
+from interlock.pipeline.trace import KeyInputs, Lookup, Trace
+from interlock.ports import Blobs, Environments, Git, Store
+from interlock.run.run import Run
+from interlock.run.stage import Baseline, StageOutcome
+from interlock.source.commit import Commit, Tree
+from interlock.vocabulary import Digest, Json
+
+TREES_KEPT = 8
+"""Trees of recent commits that are kept in memory."""
+
+
+class Lookups:
+    """Computes keys and finds earlier executions. ``program`` identifies the code of built-in stages."""
+
+    def __init__(
+        self, store: Store, git: Git, blobs: Blobs, environments: Environments, *, platform: str, program: str
+    ) -> None:
+        self._store = store
+        self._git = git
+        self._blobs = blobs
+        self._environments = environments
+        self._platform = platform
+        self._program = program
+        self._trees: dict[tuple[str, str], Tree] = {}
+        self._fingerprints: dict[str, str] = {}
+
+    def look_up(self, run: Run, stage: StagePlan, baseline: Baseline | None) -> Lookup:
+        """Whether the stage must run for this run, and why."""
+        inputs = self.inputs_of(run, stage, baseline)
+        if stage.network:
+            because = "it may use the network, and what it reads there cannot be seen"
+            return Lookup(key=key_of(inputs), hit=None, because=because, differences=(because,))
+        traces = self._recall("trace", key_of(inputs))
+        history = [] if traces else self._recall("history", _history_key(run, stage))
+
+        def current(trace: Trace) -> tuple[dict[str, str], dict[str, str]]:
+            return self._fingerprint(run, stage, sorted(trace.reads), sorted(trace.listings))
+
+        return look_up(inputs, traces, history, current, makers_in(run.plan))
+
+    def remember(self, run: Run, stage: StagePlan, outcome: StageOutcome, made: float) -> None:
+        """Keeps what a succeeded attempt used and made, so that its like need not run again."""
+        inputs = self.inputs_of(run, stage, run.baseline)
+        tree = self._project_tree(run)
+        placed = tuple(path.rstrip("/") for path in inputs.artifacts)
+        reads = {path for path in outcome.reads if path in tree and not _is_within(path, placed)}
+        listings = set(outcome.listings)
+        for dep in stage.deps:
+            folder = dep.rstrip("/")
+            if folder in tree:
+                reads.add(folder)
+            elif not _is_within(folder, placed):
+                reads.update(path for path in tree if _is_within(path, (folder,)))
+                listings.add(folder)
+        if stage.params is not None:
+            reads.discard("params.yaml")
+        read_prints, listing_prints = self._fingerprint(run, stage, sorted(reads), sorted(listings))
+        trace = Trace(
+            inputs=inputs,
+            reads=read_prints,
+            listings=listing_prints,
+            products=outcome.products,
+            report=outcome.report if isinstance(outcome.report, str) else None,
+            run=run.key,
+            attempt=run.attempt_key(stage.name),
+            seconds=outcome.seconds,
+            made=made,
+        )
+        fact: Json = trace.model_dump(mode="json")
+        self._store.remember("trace", key_of(inputs), fact)
+        self._store.remember("history", _history_key(run, stage), fact)
+
+    def inputs_of(self, run: Run, stage: StagePlan, baseline: Baseline | None) -> KeyInputs:
+        """All that the stage's result depends on and that is known before it runs."""
+        return KeyInputs(
+            stage=stage.name,
+            command=stage.command,
+            program=f"{stage.builtin} {self._program}" if stage.builtin else None,
+            params=stage.params,
+            env=stage.env,
+            environment=self._environment(run, "serve" if stage.builtin == "served" else "build"),
+            artifacts=artifacts_for(run, stage),
+            settings=_settings(run, stage, baseline),
+            products=stage.products,
+            network=stage.network,
+            platform=self._platform,
+        )
+
+    def project_paths(self, commit: Commit, project: str) -> Tree:
+        """The files of the commit below ``project``, by path relative to it."""
+        known = self._trees.get((commit.tree, project))
+        if known is None:
+            prefix = f"{project}/" if project else ""
+            known = {
+                path.removeprefix(prefix): entry
+                for path, entry in self._git.tree(commit).items()
+                if path.startswith(prefix)
+            }
+            if len(self._trees) >= TREES_KEPT:
+                self._trees.pop(next(iter(self._trees)))
+            self._trees[commit.tree, project] = known
+        return known
+
+    def read_project(self, commit: Commit, project: str, paths: Sequence[str]) -> dict[str, bytes]:
+        """Contents of files of the project, by path relative to it."""
+        prefix = f"{project}/" if project else ""
+        contents = self._git.read(commit, [prefix + path for path in paths])
+        return {path.removeprefix(prefix): content for path, content in contents.items()}
+
+    def _project_tree(self, run: Run) -> Tree:
+        return self.project_paths(run.commit, run.plan.project)
+
+    def _fingerprint(
+        self, run: Run, stage: StagePlan, reads: Sequence[str], listings: Sequence[str]
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        tree = self._project_tree(run)
+
+        def contents(paths: Sequence[str]) -> Mapping[str, bytes]:
+            return self.read_project(run.commit, run.plan.project, paths)
+
+        is_python = stage.builtin is None and is_python_command(stage.command or "", tree.keys())
+        return (
+            fingerprint_reads(reads, tree, contents, is_python, self._fingerprints),
+            fingerprint_listings(listings, tree),
+        )
+
+    def _environment(self, run: Run, purpose: str) -> str:
+        if run.lock is None:
+            return ""
+        files = {path: self._blobs.read(digest) for path, digest in self._blobs.files(run.lock).items()}
+        return self._environments.identify(run.plan.python, files, purpose)
+
+    def _recall(self, space: str, key: str) -> list[Trace]:
+        return [Trace.model_validate(fact) for fact in self._store.recall(space, key)]
+
+
+def artifacts_for(run: Run, stage: StagePlan) -> dict[str, Digest]:
+    """The products of earlier stages that this stage depends on, by the path where they were made."""
+    artifacts: dict[str, Digest] = {}
+    for earlier in run.stages.values():
+        for path, digest in earlier.products.items():
+            made = path.rstrip("/")
+            if any(_is_within(dep.rstrip("/"), (made,)) or _is_within(made, (dep.rstrip("/"),)) for dep in stage.deps):
+                artifacts[path] = digest
+    return artifacts
+
+
+def _is_within(path: str, folders: Sequence[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+
+
+def _history_key(run: Run, stage: StagePlan) -> str:
+    return f"{run.commit.repository}:{run.plan.project}:{stage.name}"
+
+
+def _settings(run: Run, stage: StagePlan, baseline: Baseline | None) -> dict[str, Json]:
+    if stage.builtin in ("data", "measurements"):
+        data: list[Json] = [_dumped(plan) for plan in run.plan.data]
+        return {"data": data} | (_baseline_settings(baseline, "predictions") if stage.builtin == "measurements" else {})
+    if stage.builtin == "served" and run.plan.model is not None:
+        return {"model": run.plan.model.model_dump(mode="json")} | _baseline_settings(baseline, "model")
+    return {}
+
+
+def _dumped(plan: DataPlan) -> dict[str, Json]:
+    dumped: dict[str, Json] = plan.model_dump(mode="json")
+    return dumped
+
+
+def _baseline_settings(baseline: Baseline | None, part: str) -> dict[str, Json]:
+    if baseline is None:
+        return {}
+    if part == "predictions":
+        return {"baseline": baseline.predictions}
+    return {"baseline": [baseline.model, baseline.lock, baseline.format]}

@@ -1,0 +1,172 @@
+"""Seals a model whose gates have passed: a signature over its bytes, provenance over how it was made."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from blake3 import blake3
+
+from interlock.control.running.lookups import Lookups
+from interlock.errors import ArtifactFault, SignatureInvalid
+from interlock.ports import Blobs, Signing, Store
+from interlock.registry.version import ModelVersion
+from interlock.run.run import Run, Sealed
+from interlock.vocabulary import Digest, Json, Kind, canonical
+
+BUILD_TYPE = "https://interlock.dev/pipeline/v1"
+
+
+class Sealing:
+    """Makes and finds seals, and the version that a sealed run registers. ``builder`` names this installation."""
+
+    def __init__(self, store: Store, blobs: Blobs, signing: Signing, lookups: Lookups, builder: str) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._signing = signing
+        self._lookups = lookups
+        self._builder = builder
+
+    def serving(self, run: Run) -> Digest | None:
+        """What this run's model would serve as; None while it is not made.
+
+        Runs of equal digest would deliver the same bytes, in the same environment, past the same gates, the same way.
+        """
+        model = run.plan.model
+        product = run.product(model.path) if model else None
+        if model is None or product is None:
+            return None
+        serving: Json = {
+            "model": model.model_dump(mode="json"),
+            "digest": product,
+            "golden": self._golden(run),
+            "lock": run.lock,
+            "python": run.plan.python.model_dump(mode="json"),
+            "gates": [gate.model_dump(mode="json") for gate in run.plan.gates],
+            "deploy": [plan.model_dump(mode="json") for plan in run.plan.deploy],
+            "outputs": {name: dict(stage_run.products) for name, stage_run in run.stages.items() if stage_run.products},
+        }
+        return Digest(f"blake3:{blake3(canonical(serving)).hexdigest()}")
+
+    def find(self, run: Run) -> Sealed | None:
+        """The run's seal, if it was made."""
+        facts = self._store.recall("seal", run.key, newest=1)
+        return Sealed.model_validate(facts[0]) if facts else None
+
+    def seal(self, run: Run, now: float) -> None:
+        """Signs the run's model and attests its provenance; done again after a crash it gives another valid seal."""
+        model = run.plan.model
+        digest = run.product(model.path) if model else None
+        if digest is None:
+            return
+        with tempfile.TemporaryDirectory(prefix="seal-") as scratch:
+            folder = Path(scratch) / "model"
+            materialise_folder(self._blobs, digest, folder)
+            signature = self._blobs.put_bytes(self._signing.sign(str(folder)))
+        provenance = self._blobs.put_bytes(self._signing.attest(self._statement(run, digest, now)))
+        sealed = Sealed(signature=signature, provenance=provenance)
+        self._store.remember("seal", run.key, sealed.model_dump(mode="json"))
+
+    def problem_with(self, version: ModelVersion) -> str | None:
+        """Why the version's signature does not hold over the stored bytes; None where it does."""
+        with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
+            folder = Path(scratch) / "model"
+            try:
+                materialise_folder(self._blobs, version.digest, folder)
+                self._signing.verify(str(folder), self._blobs.read(version.signature))
+            except (SignatureInvalid, ArtifactFault) as problem:
+                return str(problem)
+        return None
+
+    def version(self, run: Run, sealed: Sealed, now: float) -> ModelVersion:
+        """The model version that this run registers."""
+        plan = run.plan
+        model, serving = plan.model, self.serving(run)
+        digest = run.product(model.path) if model else None
+        if model is None or digest is None or serving is None or run.lock is None or run.judgement is None:
+            raise ArtifactFault(f"run {run.key} has no model to register")
+        predictions = next((stage.predictions for stage in plan.stages if stage.predictions), None)
+        return ModelVersion(
+            model=model.name,
+            number=1 + len(self._store.rows(Kind.VERSION, prefix=f"{model.name}/")),
+            digest=digest,
+            lock=run.lock,
+            python=plan.python,
+            format=model.format,
+            golden=self._golden(run),
+            predictions=run.product(predictions) if predictions else None,
+            metrics=_metrics(run),
+            judgement=run.judgement,
+            repository=run.commit.repository,
+            ref=run.commit.ref,
+            commit=run.commit.sha,
+            run=run.key,
+            plan=run.plan_digest,
+            serving=serving,
+            signature=sealed.signature,
+            provenance=sealed.provenance,
+            is_trusted=run.is_trusted,
+            deploy=plan.deploy,
+            made=now,
+        )
+
+    def _golden(self, run: Run) -> Digest | None:
+        """The golden requests: made by a stage, or a file of the commit."""
+        golden = run.plan.model.golden if run.plan.model else None
+        if golden is None:
+            return None
+        made = run.product(golden)
+        if made is not None:
+            return made
+        content = self._lookups.read_project(run.commit, run.plan.project, [golden])
+        return self._blobs.put_bytes(content[golden]) if golden in content else None
+
+    def _statement(self, run: Run, digest: Digest, now: float) -> dict[str, Json]:
+        """An in-toto statement with SLSA 1.0 provenance: which commit, plan, inputs and sandbox made these bytes."""
+        algorithm, _, value = digest.partition(":")
+        stages: dict[str, Json] = {
+            name: {
+                "key": stage_run.key,
+                "attempt": f"{run.key}/{name}/{stage_run.attempt}" if stage_run.attempt else stage_run.reused,
+                "sandbox": stage_run.sandbox,
+            }
+            for name, stage_run in run.stages.items()
+        }
+        source: Json = {"uri": run.commit.repository, "digest": {"gitCommit": run.commit.sha}}
+        return {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": run.plan.model.name if run.plan.model else "", "digest": {algorithm: value}}],
+            "predicateType": "https://slsa.dev/provenance/v1",
+            "predicate": {
+                "buildDefinition": {
+                    "buildType": BUILD_TYPE,
+                    "externalParameters": {"ref": run.commit.ref, "plan": run.plan_digest, "project": run.plan.project},
+                    "internalParameters": {"stages": stages, "lock": run.lock},
+                    "resolvedDependencies": [source],
+                },
+                "runDetails": {
+                    "builder": {"id": self._builder},
+                    "metadata": {"invocationId": f"run/{run.key}", "finishedOn": now},
+                },
+            },
+        }
+
+
+def materialise_folder(blobs: Blobs, digest: Digest, folder: Path) -> None:
+    """The artifact as a folder: a lone file becomes the folder's one file, named ``model``."""
+    if "" in blobs.files(digest):
+        folder.mkdir(parents=True)
+        blobs.materialise(digest, str(folder / "model"))
+    else:
+        blobs.materialise(digest, str(folder))
+
+
+def _metrics(run: Run) -> dict[str, float]:
+    """The measured metrics as the gates' evidence has them."""
+    judgement = run.judgement
+    metrics: dict[str, float] = {}
+    for gate, result in zip(run.plan.gates, judgement.results if judgement else (), strict=False):
+        value = result.evidence.get("candidate", result.evidence.get("value"))
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            metrics.setdefault(gate.metric, float(value))
+    return metrics

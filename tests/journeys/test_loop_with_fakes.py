@@ -1,0 +1,335 @@
+"""Given fakes for the slow parts, when the loop meets rivals, faults and crashes, then rows and world agree."""
+
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from interlock.control.delivering.dataplane import Plane
+from interlock.control.delivering.deliveries import Deliveries
+from interlock.control.delivering.requests import Requests
+from interlock.control.loop import Loop
+from interlock.control.rows import load_state, write_state
+from interlock.control.running.attempts import Attempts
+from interlock.control.running.intake import Intake
+from interlock.control.running.lookups import Lookups
+from interlock.control.running.runs import SERVER, Runs
+from interlock.control.running.sealing import Sealing
+from interlock.delivery.environment import Environment
+from interlock.delivery.rollout import Rollout
+from interlock.edges.blobs import MemoryBlobs
+from interlock.edges.executor import FakeExecutor
+from interlock.edges.git import CommandGit
+from interlock.edges.proxy import FakeProxy
+from interlock.edges.serving import FakeReplicas
+from interlock.edges.store import MemoryStore
+from interlock.errors import NotFound, Refused, SignatureInvalid
+from interlock.pipeline.plan import PythonPlan
+from interlock.run.run import Run
+from interlock.run.stage import StageOutcome
+from interlock.vocabulary import Json, Kind, Phase
+
+PIPELINE = """\
+version: 1
+stages:
+  train: {cmd: python train.py, outs: [model/]}
+model: {name: small, path: model/, format: skops}
+deploy:
+  staging: {strategy: rolling, replicas: 1}
+  production:
+    requires: [staging]
+    strategy:
+      canary:
+        steps: [{set_weight: 20}, {analysis: {for: 5s}}]
+        deadline: 60s
+        analysis: {metrics: [{metric: error_rate, margin: 0.05, max: 0.1}]}
+"""
+
+
+class LockOnly:
+    """Environments that are never built: the tests here start no stage."""
+
+    def lock_files(self, python: PythonPlan, read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> dict[str, bytes]:
+        return dict(read([python.lock]))
+
+    def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
+        return f"{purpose} {sorted(files.items())}"
+
+    def ensure(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str, say: Callable[[str], None]) -> str:
+        raise AssertionError("nothing here is executed")
+
+    def check(self, python: PythonPlan, files: Mapping[str, bytes]) -> None:
+        raise AssertionError("nothing here is executed")
+
+
+class KeyedSigning:
+    """Signs with a word; the real key is for the tests of signing."""
+
+    def __init__(self) -> None:
+        self.is_broken = False
+
+    def sign(self, folder: str) -> bytes:
+        return b"signed"
+
+    def verify(self, folder: str, bundle: bytes) -> None:
+        if self.is_broken or bundle != b"signed":
+            raise SignatureInvalid("model.skops differs")
+
+    def attest(self, statement: dict[str, Json]) -> bytes:
+        return repr(statement).encode()
+
+
+class Plant:
+    """A control plane over fakes; ``restart`` gives it a new life on the same rows, as after ``kill -9``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 1000.0
+        self.folder = folder
+        self.store = MemoryStore(lambda: self.now)
+        self.blobs = MemoryBlobs()
+        self.signing = KeyedSigning()
+        self.proxy = FakeProxy({"staging": "127.0.0.1:1", "production": "127.0.0.1:2"})
+        self.replicas = FakeReplicas()
+        self.git = CommandGit(folder / "snapshots")
+        self.origin = folder / "small"
+        self.faults: list[str] = []
+        self.lives = 0
+        self.origin.mkdir()
+        self._git("init", "-q", "-b", "main")
+        self.restart()
+
+    def _git(self, *arguments: str) -> None:
+        identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=self.origin, check=True, capture_output=True)
+
+    def restart(self) -> None:
+        self.lives += 1
+        self.executor = FakeExecutor(on_demand=True)
+        lookups = Lookups(self.store, self.git, self.blobs, LockOnly(), platform="p", program="q")
+        self.attempts = Attempts(self.store, self.executor, self.blobs, f"life {self.lives}", lambda: None)
+        sealing = Sealing(self.store, self.blobs, self.signing, lookups, "test")
+        self.runs = Runs(self.store, self.blobs, self.attempts, lookups, sealing, lambda: self.now)
+        plane = Plane(self.store, self.replicas, self.proxy)
+        self.deliveries = Deliveries(self.store, self.attempts, sealing, plane, lambda: self.now)
+        self.intake = Intake(self.store, self.git, self.blobs, LockOnly(), lookups)
+        self.loop = Loop(self.store, self.runs, self.deliveries, plane, SERVER, self.faults.append)
+        self.requests = Requests(self.store, lambda: self.now)
+
+    def commit(self, train: str, pipeline: str = PIPELINE) -> list[Run]:
+        (self.origin / "interlock.yaml").write_text(pipeline)
+        (self.origin / "train.py").write_text(train)
+        (self.origin / "requirements.txt").write_text("")
+        self._git("add", "-A")
+        self._git("commit", "-qm", train)
+        return self.intake.sync("small", str(self.origin / ".git"), ("main",), SERVER)
+
+    def finish(self, model: bytes = b"weights") -> None:
+        """Every attempt that runs succeeds; training makes this model."""
+        self.loop.one_pass()
+        while self.executor.running():
+            for attempt in sorted(self.executor.running()):
+                reads = () if "/dependencies/" in attempt else ("train.py",)
+                products = {"model": self.blobs.put_files({"model.skops": model})} if "/train/" in attempt else {}
+                outcome = StageOutcome(
+                    phase=Phase.SUCCEEDED, because="well", products=products, reads=reads, report={"ok": True}
+                )
+                self.executor.finish(attempt, outcome)
+            self.loop.one_pass()
+
+    def turn(self, seconds: int = 1, rate: int = 50, candidate_errors: float = 0.0) -> None:
+        for _ in range(seconds):
+            self.now += 1.0
+            for environment in ("small/staging", "small/production"):
+                seen = self.proxy.observe(environment)
+                for key, weight in seen.weights.items():
+                    requests = rate * weight // 100
+                    row, _ = load_state(self.store, Kind.ENVIRONMENT, environment, Environment)
+                    is_candidate = row is not None and row.candidate is not None and row.candidate.key == key
+                    self.proxy.count(key, requests, round(requests * candidate_errors) if is_candidate else 0)
+            self.loop.one_pass()
+
+    def state(self, name: str) -> Environment:
+        environment, _ = load_state(self.store, Kind.ENVIRONMENT, f"small/{name}", Environment)
+        assert environment is not None
+        return environment
+
+    def phases(self, kind: Kind) -> list[str]:
+        return [row.phase for row in self.store.rows(kind)]
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Plant:
+    return Plant(tmp_path)
+
+
+def delivered(plant: Plant, train: str = "one = 1", model: bytes = b"one") -> None:
+    plant.commit(train)
+    plant.finish(model)
+    plant.turn(40)
+
+
+def test_a_commit_becomes_a_served_version(plant: Plant) -> None:
+    delivered(plant)
+    assert plant.phases(Kind.RUN) == ["succeeded"]
+    assert plant.phases(Kind.VERSION) == ["registered"]
+    assert plant.phases(Kind.RELEASE) == ["done"]
+    assert plant.phases(Kind.ROLLOUT) == ["promoted", "promoted"]
+    assert plant.state("production").weights == plant.proxy.observe("small/production").weights
+    assert plant.faults == []
+
+
+def test_the_same_push_seen_twice_is_one_run(plant: Plant) -> None:
+    plant.commit("one = 1")
+    assert plant.intake.sync("small", str(plant.origin / ".git"), ("main",), SERVER) == []
+    assert len(plant.store.rows(Kind.RUN)) == 1
+
+
+def test_a_comment_runs_nothing_and_delivers_nothing(plant: Plant) -> None:
+    delivered(plant)
+    plant.commit("one = 1  # said")
+    plant.finish()
+    run, _ = load_state(plant.store, Kind.RUN, "2", Run)
+    assert run is not None
+    assert {name for name, stage in run.stages.items() if stage.attempt and stage.phase is Phase.SUCCEEDED} <= {
+        "syntax",
+        "imports",
+    }
+    assert run.version == "small v1"
+    assert len(plant.store.rows(Kind.RELEASE)) == 1
+
+
+def test_a_lost_control_plane_leaves_attempts_that_the_next_one_tries_again(plant: Plant) -> None:
+    plant.commit("one = 1")
+    plant.loop.one_pass()
+    claimed = sorted(plant.executor.running())
+    plant.restart()
+    plant.loop.one_pass()
+    again = sorted(plant.executor.running())
+    assert [key.rpartition("/")[0] for key in claimed] == [key.rpartition("/")[0] for key in again]
+    assert {key.rpartition("/")[2] for key in again} == {"2"}
+    plant.finish(b"one")
+    assert plant.phases(Kind.RUN) == ["succeeded"]
+
+
+def test_a_restart_between_any_two_passes_changes_nothing_in_the_end(plant: Plant) -> None:
+    delivered(plant)
+    plant.commit("one = 2")
+    plant.finish(b"two")
+    for _ in range(40):
+        plant.turn()
+        plant.restart()
+        assert sum(plant.proxy.observe("small/production").weights.values()) == 100
+    assert plant.phases(Kind.RELEASE) == ["done", "done"]
+    assert plant.state("production").stable.version == 2
+    assert plant.faults == []
+
+
+def test_a_bad_candidate_is_rolled_back_and_its_digest_comes_in_no_more(plant: Plant) -> None:
+    delivered(plant)
+    plant.commit("one = 2")
+    plant.finish(b"two")
+    plant.turn(40, candidate_errors=0.2)
+    assert plant.phases(Kind.ROLLOUT)[-1] == "rolled_back"
+    assert plant.phases(Kind.RELEASE)[-1] == "stopped"
+    assert plant.state("production").stable.version == 1
+    assert plant.phases(Kind.QUARANTINE) == ["blocked"]
+    plant.requests.start_release("small/2", "a person insists")
+    plant.turn(3)
+    assert plant.phases(Kind.RELEASE)[-1] == "stopped"
+    assert "quarantined" in plant.store.rows(Kind.RELEASE)[-1].state["because"]
+    plant.requests.lift_quarantine("small/2", "it was the network")
+    plant.requests.start_release("small/2", "a person insists")
+    plant.turn(40)
+    assert plant.state("production").stable.version == 2
+    with pytest.raises(NotFound):
+        plant.requests.lift_quarantine("small/2", "again")
+
+
+def test_a_person_rolls_back_a_rollout_and_a_promoted_version(plant: Plant) -> None:
+    delivered(plant)
+    with pytest.raises(Refused):
+        plant.requests.roll_back("small/production", "nothing before")
+    with pytest.raises(NotFound):
+        plant.requests.roll_back("small/elsewhere", "no such place")
+    plant.commit("one = 2")
+    plant.finish(b"two")
+    plant.turn(40)
+    assert plant.state("production").stable.version == 2
+    assert "back to small v1" in plant.requests.roll_back("small/production", "odd numbers")
+    plant.turn(10)
+    assert plant.state("production").stable.version == 1
+    with pytest.raises(Refused, match="quarantined"):
+        plant.requests.roll_back("small/production", "and forth")
+    plant.commit("one = 3")
+    plant.finish(b"three")
+    plant.turn(6)
+    assert plant.state("production").rollout is not None or plant.state("staging").rollout is not None
+    where = "small/production" if plant.state("production").rollout else "small/staging"
+    plant.requests.roll_back(where, "not this one")
+    plant.turn(5)
+    assert plant.phases(Kind.ROLLOUT)[-1] == "rolled_back"
+
+
+def test_a_version_whose_bytes_do_not_match_their_signature_is_not_admitted(plant: Plant) -> None:
+    plant.commit("one = 1")
+    plant.signing.is_broken = True
+    plant.finish(b"one")
+    plant.turn(3)
+    assert plant.phases(Kind.RELEASE) == ["stopped"]
+    assert "model.skops differs" in plant.store.rows(Kind.RELEASE)[0].state["because"]
+    assert plant.store.rows(Kind.ROLLOUT) == []
+
+
+def test_a_newer_release_takes_over_from_one_under_way(plant: Plant) -> None:
+    delivered(plant)
+    plant.commit("one = 2")
+    plant.finish(b"two")
+    plant.turn(4)
+    plant.commit("one = 3")
+    plant.finish(b"three")
+    plant.turn(60)
+    assert plant.phases(Kind.RELEASE) == ["done", "stopped", "done"]
+    assert plant.state("production").stable.version == 3
+    assert set(plant.proxy.observe("small/production").endpoints) == {plant.state("production").stable.key}
+
+
+def test_a_proxy_that_cannot_be_read_delays_everything_and_breaks_nothing(plant: Plant) -> None:
+    delivered(plant)
+    plant.proxy.problem = "no answer"
+    plant.commit("one = 2")
+    plant.finish(b"two")
+    plant.turn(10)
+    assert plant.phases(Kind.ROLLOUT)[-1] == "progressing"
+    plant.proxy.problem = None
+    plant.turn(40)
+    assert plant.state("production").stable.version == 2
+
+
+def test_a_rival_that_saved_first_wins_and_the_loser_does_nothing(plant: Plant) -> None:
+    delivered(plant)
+    plant.commit("one = 2")
+    plant.finish(b"two")
+    plant.turn(4)
+    row = plant.store.rows(Kind.ROLLOUT)[-1]
+    rollout = Rollout.model_validate(row.state)
+    rival = rollout.model_copy(update={"wish": "a rival decided"})
+    plant.store.save(
+        write_state(Kind.ROLLOUT, row.key, rival, expected=row.version, phase=rival.phase, because="a rival decided")
+    )
+    plant.turn(3)
+    assert plant.phases(Kind.ROLLOUT)[-1] == "rolled_back"
+
+
+def test_an_untrusted_branch_runs_nothing_that_main_would(plant: Plant) -> None:
+    plant.commit("one = 1")
+    plant._git("checkout", "-qb", "feature")
+    assert plant.commit("one = 2") == []
+    plant._git("branch", "-qD", "main")
+    assert plant.intake.sync("small", str(plant.origin / ".git"), ("main",), SERVER) == []
+
+
+def test_a_pipeline_file_that_cannot_be_planned_is_a_failed_run_with_lines(plant: Plant) -> None:
+    (run,) = plant.commit("one = 1", pipeline="version: 1\nstagez: {}\n")
+    assert run.phase is Phase.FAILED
+    assert any(problem.line == 2 for problem in run.problems)

@@ -1,0 +1,123 @@
+"""Given a repository and a server, when commits are pushed, then models are delivered, or stopped with the reason."""
+
+import time
+
+from interlock.vocabulary import Kind
+
+
+def test_the_first_model_goes_all_the_way_a_readme_goes_nowhere_and_a_bad_one_comes_back(journey, traffic) -> None:
+    journey.start()
+    journey.push("first model")
+    run = journey.until(Kind.RUN, 1, "succeeded failed errored held")
+    assert run.phase == "succeeded", run.state["because"]
+    release = journey.until(Kind.RELEASE, 1, "done stopped")
+    assert release.phase == "done", release.state["because"]
+
+    load = traffic(journey.url())
+    began = time.monotonic()
+    told = journey.push("docs only", README_dot_md="# Small\n")
+    assert time.monotonic() - began < 5
+    assert "no stage ran" in told
+    assert journey.until(Kind.RUN, 2, "succeeded").state["version"] == "small v1"
+    assert len(journey.rows(Kind.RELEASE)) == 1
+
+    journey.edit("params.yaml", "c: 1.0", "c: 0.5")
+    journey.push("other regularisation")
+    assert journey.until(Kind.RELEASE, 2, "done stopped").phase == "done"
+    run = journey.last(Kind.RUN)
+    assert {name for name, stage in run.state["stages"].items() if stage["attempt"]} == {
+        "train",
+        "evaluate",
+        "served",
+        "measurements",
+    }
+
+    # it answers the offline checks, and fails live for every request that is not like the golden one
+    journey.edit("train.py", "import helper\n", "import helper\nfrom picky import Picky\n")
+    journey.edit("train.py", 'pathlib.Path("model").mkdir()', 'import shutil\npathlib.Path("model").mkdir()')
+    journey.edit(
+        "train.py", "skops.io.dump(model", 'shutil.copy("picky.py", "model/picky.py")\nskops.io.dump(Picky(model)'
+    )
+    journey.edit(
+        "evaluate.py", 'skops.io.load("model/model.skops")', 'skops.io.load("model/model.skops", ["picky.Picky"])'
+    )
+    (journey.clone / "picky.py").write_text(PICKY)
+    journey.push("picky model")
+    release = journey.until(Kind.RELEASE, 3, "done stopped")
+    assert release.phase == "stopped", release.state["because"]
+    rollout = journey.last(Kind.ROLLOUT)
+    assert rollout.phase == "rolled_back"
+    assert journey.rows(Kind.QUARANTINE)[0].phase == "blocked"
+    time.sleep(1)
+    load.stop()
+    bad = rollout.state["candidate"]["environment"].replace("/", ".") + f".r{rollout.state['candidate']['number']}"
+    assert [failure for failure in load.failures if "picky" not in failure[1]] == []
+    assert all(status == 500 for status, _ in load.failures)
+    assert sum(load.served.values()) > 300
+    assert load.served[bad] < sum(load.served.values()) / 2
+
+
+PICKY = '''
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+
+class Picky(ClassifierMixin, BaseEstimator):
+    """Works for what it was tried on, and for nothing else."""
+
+    def __init__(self, model=None):
+        self.model = model
+
+    @property
+    def classes_(self):
+        return self.model.classes_
+
+    def predict_proba(self, x):
+        if len(x) == 1 and float(x[0][0]) == 1.0 and float(x[0][1]) > 1:
+            raise ValueError("picky: never seen")
+        return self.model.predict_proba(x)
+
+    def predict(self, x):
+        return (self.predict_proba(x)[:, 1] > 0.5).astype(int)
+
+    def score(self, x, y):
+        return self.model.score(x, y)
+'''
+
+
+def test_what_is_wrong_is_stopped_before_any_training_with_file_line_and_reason(journey) -> None:
+    journey.start()
+    journey.edit("helper.py", "def read(path):", "def read(path:")
+    told = journey.push("syntax error")
+    run = journey.until(Kind.RUN, 1, "failed")
+    problems = [problem for stage in run.state["stages"].values() for problem in stage["problems"]]
+    assert any(p["path"] == "helper.py" and p["line"] for p in problems), (problems, told)
+    assert run.state["stages"]["train"]["phase"] == "skipped"
+
+    journey.edit("helper.py", "def read(path:", "def read(path):")
+    journey.edit("helper.py", 'float(row["y"])]', "]")
+    journey.push("failing test")
+    run = journey.until(Kind.RUN, 2, "failed")
+    assert run.state["stages"]["unit"]["phase"] == "failed"
+    assert run.state["stages"]["unit"]["problems"][0]["path"] == "tests/test_helper.py"
+    assert run.state["stages"]["train"]["attempt"] == 0
+
+    journey.edit("helper.py", '[[float(row["x"]), ] for', '[[float(row["x"]), float(row["y"])] for')
+    journey.edit("data/train.csv", "\n5,", "\n5,99")
+    journey.push("broken data")
+    run = journey.until(Kind.RUN, 3, "failed")
+    problem = run.state["stages"]["data"]["problems"][0]
+    assert (problem["path"], problem["line"]) == ("data/train.csv", 7)
+    assert run.state["stages"]["train"]["attempt"] == 0
+
+    journey.push("broken pipeline", interlock_dot_yaml="version: 1\nstagez: {}\n")
+    run = journey.until(Kind.RUN, 4, "failed")
+    assert run.state["problems"][0]["path"] == "interlock.yaml"
+
+
+def test_a_push_that_no_hook_told_of_is_found_by_the_poll(journey) -> None:
+    journey.start()
+    hook = journey.origin / "hooks" / "post-receive"
+    hook.unlink()
+    told = journey.push("without a hook")
+    assert "interlock" not in told
+    journey.until(Kind.RUN, 1, "queued running succeeded", seconds=20)
