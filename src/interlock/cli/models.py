@@ -1,0 +1,137 @@
+"""The commands about registered models: ``models``, ``release`` and ``rollback``."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from interlock.cli.group import Session, with_session
+from interlock.cli.output import ExitCode, Line
+from interlock.client.bell import ring_for
+from interlock.errors import NotFound, Refused
+
+if TYPE_CHECKING:
+    from interlock.app.reading import Reading
+    from interlock.vocabulary import Row
+
+
+@click.group(invoke_without_command=True)
+@with_session
+def models(session: Session) -> int | None:
+    """The registered model versions and where each of them serves."""
+    if click.get_current_context().invoked_subcommand is not None:
+        return None
+    return _list_versions(session)
+
+
+@models.command("list")
+@with_session
+def list_versions(session: Session) -> int:
+    """List the registered model versions."""
+    return _list_versions(session)
+
+
+def _list_versions(session: Session) -> int:
+    from interlock.cli import show
+    from interlock.vocabulary import Kind
+
+    with session.read() as reading:
+        versions = reading.store.rows(Kind.VERSION)
+        session.output.say(*show.version_lines(versions, reading.store.rows(Kind.ENVIRONMENT)))
+        session.output.answer({"versions": [show.row_json(row) for row in versions]})
+    return ExitCode.SUCCESS
+
+
+@models.command()
+@click.argument("name", metavar="MODEL@ENVIRONMENT")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@with_session
+def pull(session: Session, name: str, folder: Path) -> int:
+    """Write the model that MODEL@ENVIRONMENT serves (or MODEL@NUMBER) into DIR, and verify its signature."""
+    from interlock.cli import show
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Refused("it is there already and not empty", str(folder), "name a folder that is not there yet")
+    with session.read() as reading:
+        row = _find_version(reading, name)
+        from interlock.app.pulling import pull as pull_version
+
+        with session.output.progress(f"pulling {row.key}"):
+            pull_version(session.state, show.read_version(row), folder)
+    session.output.say(Line(f"{row.key} is in {folder}: its files are those that were signed", "good"))
+    session.output.answer({"folder": str(folder.absolute()), **show.row_json(row)})
+    return ExitCode.SUCCESS
+
+
+def _find_version(reading: Reading, name: str) -> Row:
+    from interlock.cli import show
+    from interlock.vocabulary import Kind
+
+    model, at, place = name.partition("@")
+    if not (model and at and place):
+        raise Refused(
+            f"not a model in an environment: {name!r}", "models pull", "write flights@production or flights@3"
+        )
+    key = f"{model}/{place}"
+    if not place.isdigit():
+        environment = reading.store.load(Kind.ENVIRONMENT, key)
+        if environment is None:
+            raise NotFound(f"there is no environment {key}", "models pull", "`interlock status` shows what there is")
+        stable = show.stable_version(environment)
+        if stable is None:
+            raise NotFound(f"nothing is stable in {key} yet", "models pull", "`interlock explain` tells why")
+        key = stable
+    row = reading.store.load(Kind.VERSION, key)
+    if row is None:
+        raise NotFound(f"there is no model version {key}", "models pull", "`interlock models` lists them")
+    return row
+
+
+@click.command()
+@click.argument("version", metavar="MODEL/NUMBER")
+@click.option("--lift-quarantine", metavar="REASON", help="Release it although it was rolled back before.")
+@with_session
+def release(session: Session, version: str, lift_quarantine: str | None) -> int:
+    """Send a registered model version through the environments, under the same rule that admits any other."""
+    key = version.replace("@", "/")
+    with session.read() as reading:
+        if lift_quarantine:
+            reading.requests.lift_quarantine(key, lift_quarantine)
+        begun = reading.requests.start_release(key, f"{_person()} asked for it")
+    _announce(session, f"release/{begun.key}", f"release {begun.number} of {begun.title} has begun")
+    return ExitCode.SUCCESS
+
+
+@click.command()
+@click.argument("environment", metavar="MODEL/ENVIRONMENT")
+@click.option("--reason", help="Why; stored with the decision.")
+@with_session
+def rollback(session: Session, environment: str, reason: str | None) -> int:
+    """Take an environment back: out of the rollout under way, or to its previous revision."""
+    key = environment.replace("@", "/")
+    with session.read() as reading:
+        told = reading.requests.roll_back(key, reason or f"{_person()} asked for it")
+    _announce(session, f"environment/{key}", told)
+    return ExitCode.SUCCESS
+
+
+def _announce(session: Session, key: str, told: str) -> None:
+    """Says what was asked for, and wakes the server, which is the one to carry it out."""
+    is_heard = ring_for(session.state, key)
+    session.output.say(Line(told, "good"))
+    if not is_heard:
+        session.output.note(Line("no server is there: it carries this out when it is back", "warn"))
+    else:
+        session.output.say(Line("follow it with: interlock status", "dim"))
+    session.output.answer({"asked": key, "told": told, "is_server_there": is_heard})
+
+
+def _person() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"

@@ -1,0 +1,167 @@
+"""Why a thing is as it is, told from the decisions that were stored. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from interlock.cli.output import Line
+from interlock.cli.show import (
+    PHASE_STYLES,
+    environment_lines,
+    format_seconds,
+    format_time,
+    gate_line,
+    gate_lines,
+    release_line,
+    rollout_line,
+    run_title,
+    stage_line,
+)
+from interlock.errors import NotFound, Refused
+from interlock.run.run import Run
+from interlock.vocabulary import Event, Json, Kind, Row
+
+SHOWN = 12
+"""How many observations of one decision are printed; ``--json`` holds all."""
+FORMS = "run/12, run/12/train, gate run/12, rollout/3, release/2, version/flights/3 or flights/production"
+
+
+class Thing(NamedTuple):
+    """What is to be explained: a row, and within a run perhaps one stage or its gates."""
+
+    kind: Kind
+    key: str
+    stage: str | None = None
+    is_gate: bool = False
+
+
+def parse_thing(words: Sequence[str]) -> Thing:
+    """Reads ``run/12``, ``run 12``, ``run/12/train``, ``gate run/12``, ``rollout/3``, ``flights/production`` and so on.
+
+    Refused where it is none of them.
+    """
+    parts = [part for word in words for part in word.split("/") if part]
+    is_gate = parts[:1] == ["gate"]
+    parts = parts[1:] if is_gate else parts
+    if parts and parts[0].isdigit():
+        parts = ["run", *parts]
+    kind = parts[0] if parts else ""
+    if kind == "run" and len(parts) in (2, 3) and parts[1].isdigit():
+        return Thing(Kind.RUN, parts[1], parts[2] if len(parts) == 3 else None, is_gate)
+    if is_gate:
+        raise Refused(f"not a run: {' '.join(words)!r}", "explain gate", "write `interlock explain gate run/12`")
+    if kind in ("rollout", "release") and len(parts) == 2 and parts[1].isdigit():
+        return Thing(Kind(kind), parts[1])
+    if kind in ("version", "environment") and len(parts) == 3:
+        return Thing(Kind(kind), "/".join(parts[1:]))
+    if len(parts) == 2 and kind not in ("run", "rollout", "release"):
+        return Thing(Kind.VERSION if parts[1].isdigit() else Kind.ENVIRONMENT, "/".join(parts))
+    raise Refused(f"not a thing that can be explained: {' '.join(words)!r}", "explain", f"write {FORMS}")
+
+
+def headline(row: Row) -> list[Line]:
+    """How a row that is not a run stands now."""
+    if row.kind is Kind.ENVIRONMENT:
+        return environment_lines(row)
+    if row.kind is Kind.RELEASE:
+        return [release_line(row)]
+    if row.kind is Kind.ROLLOUT:
+        return [rollout_line(row)]
+    return [Line(f"{row.kind} {row.key}  {row.phase}", "title")]
+
+
+def run_story(run: Run, events: Sequence[Event]) -> list[Line]:
+    """A run: its stages with their reasons, its gates, and every decision."""
+    lines = [run_title(run), Line("stages", "title")]
+    lines += [stage_line(name, stage) for name, stage in run.stages.items()] or [Line("  none", "dim")]
+    if run.plan.gates:
+        lines += [Line("gates", "title"), *gate_lines(run.judgement, run.plan.gates)]
+    return [*lines, Line("decisions", "title"), *event_lines(events)]
+
+
+def stage_story(run: Run, name: str, events: Sequence[Event]) -> list[Line]:
+    """One stage: why it ran or did not, what differed, what was wrong, what it made. NotFound where there is none."""
+    stage = run.stages.get(name)
+    if stage is None:
+        raise NotFound(
+            f"run {run.number} has no stage {name!r}", f"run/{run.number}", f"it has {', '.join(run.stages) or 'none'}"
+        )
+    lines = [run_title(run), stage_line(name, stage)]
+    lines += [Line(f"      {difference}") for difference in stage.differences]
+    lines += [Line(f"      {problem}", "warn" if problem.is_warning else "bad") for problem in stage.problems]
+    if stage.attempt:
+        used = [f"{format_seconds(stage.seconds)} of wall time"]
+        used += [f"{format_seconds(stage.cpu_seconds)} of CPU"] if stage.cpu_seconds is not None else []
+        used += [f"{stage.peak_memory / 1e6:.0f} MB at most"] if stage.peak_memory is not None else []
+        used += [f"sandbox {stage.sandbox}"] if stage.sandbox else []
+        lines.append(Line(f"  attempt {stage.attempt}: {', '.join(used)}"))
+    lines += [Line(f"  made {path}: {digest}", "dim") for path, digest in stage.products.items()]
+    if events:
+        lines += [Line("decisions", "title"), *event_lines(events)]
+    return lines
+
+
+def of_stage(events: Sequence[Event], name: str) -> list[Event]:
+    """The decisions of a run that looked at this stage, with only what they saw of it."""
+    found: list[Event] = []
+    for event in events:
+        seen = {what: part[name] for what, part in event.observed.items() if isinstance(part, dict) and name in part}
+        if seen:
+            found.append(event.model_copy(update={"observed": seen}))
+    return found
+
+
+def gate_story(run: Run) -> list[Line]:
+    """Every gate of a run with all the numbers that led to its verdict."""
+    lines = [run_title(run)]
+    if run.judgement is None:
+        return [
+            *lines,
+            Line(f"not judged: the run is {run.phase}: {run.because}", "warn"),
+            *gate_lines(None, run.plan.gates),
+        ]
+    if not run.judgement.results:
+        return [*lines, Line("no gate was asked for", "warn")]
+    for result in run.judgement.results:
+        lines.append(gate_line(result))
+        lines += [Line(f"      {name}: {format_value(value)}", "dim") for name, value in flatten(result.evidence)]
+    return lines
+
+
+def event_lines(events: Sequence[Event]) -> list[Line]:
+    """Each decision with its time, its reason, and what was observed."""
+    if not events:
+        return [Line("  no decision is stored", "dim")]
+    lines: list[Line] = []
+    for event in events:
+        lines.append(
+            Line(f"  {format_time(event.at)}  {event.phase:<11}  {event.because}", PHASE_STYLES.get(event.phase, ""))
+        )
+        observed = list(flatten(event.observed))
+        lines += [Line(f"      {name}: {format_value(value)}", "dim") for name, value in observed[:SHOWN]]
+        if len(observed) > SHOWN:
+            lines.append(Line(f"      and {len(observed) - SHOWN} more observations (--json shows all)", "dim"))
+    return lines
+
+
+def flatten(value: dict[str, Json], prefix: str = "") -> Iterator[tuple[str, Json]]:
+    """Nested mappings as pairs (dotted name, value); empty ones are left out."""
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            yield from flatten(inner, f"{prefix}{name}.")
+        elif inner not in (None, [], ""):
+            yield f"{prefix}{name}", inner
+
+
+def format_value(value: Json) -> str:
+    """A stored number or word for people, on one line of at most 200 characters."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return _shorten(", ".join(format_value(item) for item in value))
+    return _shorten(" ".join(str(value).split()))
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:199]}…"
