@@ -1,0 +1,5 @@
+"""Signatures over model artifacts and statements."""
+
+from interlock.edges.signing.local import LocalSigning
+
+__all__ = ["LocalSigning"]
