@@ -51,7 +51,9 @@ class StagePlan(Stored):
 
     @property
     def products(self) -> tuple[str, ...]:
-        """Every path the stage must leave behind: outs, metrics, predictions."""
+        """Every path the stage must leave behind: outs, metrics, predictions. A built-in stage reports instead."""
+        if self.builtin is not None:
+            return ()
         return tuple(dict.fromkeys((*self.outs, *self.metrics, *((self.predictions,) if self.predictions else ()))))
 
 

@@ -29,14 +29,15 @@ class Trace(Stored):
     """One successful execution: what it was given, what it read, what it made.
 
     ``reads`` maps each file of the commit that was read to its fingerprint, ``listings`` each folder whose names were
-    seen to the fingerprint of those names. ``run`` is where it was executed.
+    seen to the fingerprint of those names; ``report`` is the artifact of what a built-in stage measured. ``run`` is
+    where it was executed.
     """
 
     inputs: KeyInputs
     reads: dict[str, str]
     listings: dict[str, str]
     products: dict[str, Digest]
-    report: Json = None
+    report: Digest | None = None
     run: str
     attempt: str
     seconds: float

@@ -1,0 +1,289 @@
+"""From the text of ``interlock.yaml`` to a plan: read and check the file, then fix everything that it leaves open.
+
+Conventions that make five lines enough for a plain repository: without ``on`` pushes to ``main`` begin runs; without
+``python.lock`` it is ``uv.lock``, else ``requirements.txt``; without ``checks`` they are syntax, imports, dependencies
+and, where there are tests, ``pytest -q tests``; a stage without ``deps`` follows those above it (see ``rules.graph``);
+a model without a name has that of its folder or repository, without a format that of its path's ending, else ``skops``.
+
+The order of a plan: checks, one after the other; ``data``; the stages; ``served``; ``measurements``. Its paths carry no
+trailing slash, and a dependency on a part of a product is one on the whole product.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from blake3 import blake3
+
+from interlock.pipeline.document import Path, Problem, refuse_all
+from interlock.pipeline.entries import entry_files, has_tests
+from interlock.pipeline.params import nearest_param, override, parse_overrides, select
+from interlock.pipeline.plan import (
+    AnalysisMetricPlan,
+    AnalysisPlan,
+    Builtin,
+    CommandPlan,
+    DataPlan,
+    EnvironmentPlan,
+    ModelPlan,
+    Plan,
+    PythonPlan,
+    Resources,
+    StagePlan,
+    StepPlan,
+    StrategyPlan,
+)
+from interlock.pipeline.rules.graph import in_order, is_within, makers_of, needs_of, products_behind, products_of
+from interlock.pipeline.rules.reading import PipelineFile, read_pipeline
+from interlock.pipeline.rules.work import UNIT_CHECK, gate_of, model_of
+from interlock.pipeline.spec import BUILTIN_CHECKS, CanarySpec, CheckSpec, EnvironmentSpec, FileSpec, StageSpec
+from interlock.vocabulary import Digest, Json, canonical
+
+__all__ = ["PipelineFile", "holdout_of", "parse_overrides", "plan_digest", "read_pipeline", "resolve"]
+
+_LOCKS = ("uv.lock", "requirements.txt")
+
+
+def resolve(
+    file: PipelineFile,
+    *,
+    project: str,
+    paths: Collection[str],
+    params: Mapping[str, Json],
+    overrides: Mapping[str, Json],
+    repository: str,
+) -> Plan:
+    """The plan of one commit. SeveralRefused where the file and the commit do not fit.
+
+    ``project`` is the folder of the pipeline file in the repository, ``paths`` are all files of the commit below it and
+    relative to it, ``params`` is the content of its ``params.yaml`` ({} if there is none), ``overrides`` the values to
+    use instead by dotted name.
+    """
+    spec = file.spec
+    there = frozenset(paths)
+    used = override(params, overrides)
+    refuse_all(file.document.refusals([*_missing_paths(spec, there), *_missing_params(spec, used)]))
+    data = tuple(_dataset(name, spec) for name in spec.data)
+    model = _model(spec, project.rpartition("/")[2] or repository)
+    python = PythonPlan(version=spec.python.version, lock=_lock(spec, there))
+    checks = _checks(spec, there, python)
+    before = tuple(check.name for check in checks) + (("data",) if data else ())
+    return Plan(
+        project=project,
+        branches=tuple(spec.on.push.branches),
+        python=python,
+        data=data,
+        stages=(
+            *checks,
+            *_data_stage(data, checks),
+            *_stages(spec, before, used, bool(overrides)),
+            *_measures(spec, model),
+        ),
+        model=model,
+        gates=tuple(gate_of(gate) for gate in spec.gates),
+        deploy=tuple(_environment(name, environment) for name, environment in spec.deploy.items()),
+        warnings=tuple(_warnings(spec)),
+    )
+
+
+def plan_digest(plan: Plan) -> Digest:
+    """The address of the plan's canonical form."""
+    return Digest(f"blake3:{blake3(canonical(plan.model_dump(mode='json'))).hexdigest()}")
+
+
+def holdout_of(data: Sequence[DataPlan]) -> DataPlan | None:
+    """The dataset that predictions are joined with: the one with id and label.
+
+    Of several it is the only one that is disjoint from another, else the one called ``holdout``; else there is none.
+    """
+    labelled = [dataset for dataset in data if dataset.id and dataset.label]
+    apart = [dataset for dataset in labelled if dataset.disjoint_from]
+    named = [dataset for dataset in labelled if dataset.name == "holdout"]
+    return next((group[0] for group in (labelled, apart, named) if len(group) == 1), None)
+
+
+def _missing_paths(spec: FileSpec, there: Collection[str]) -> Iterator[Problem]:
+    makers = makers_of(spec.stages)
+    model = model_of(spec)
+    named: list[tuple[Path, str | None, bool]] = [(("python", "lock"), spec.python.lock, False)]
+    for name, dataset in spec.data.items():
+        named += [(("data", name, "path"), dataset.path, False), (("data", name, "schema"), dataset.schema_path, False)]
+    for name, stage in spec.stages.items():
+        named += [(("stages", name, "deps", index), dep, True) for index, dep in enumerate(stage.deps or ())]
+    named.append((("model", "golden"), model.golden if model else None, True))
+    for place, path, may_be_made in named:
+        if path is None or path in there or (may_be_made and products_behind(path, makers)):
+            continue
+        if place[0] == "stages" and any(is_within(other, path) for other in there):
+            continue
+        close = difflib.get_close_matches(path, [*there, *makers] if may_be_made else list(there), n=1, cutoff=0.8)
+        made = " and no stage makes it" if may_be_made else ""
+        remedy = (
+            f"did you mean {close[0]}?" if close else "commit it" + (", or add it to a stage's outs" if made else "")
+        )
+        yield Problem(place, f"the commit has no {path}{made}", remedy)
+
+
+def _missing_params(spec: FileSpec, used: Mapping[str, Json]) -> Iterator[Problem]:
+    for name, stage in spec.stages.items():
+        for index, param in enumerate(stage.params or ()):
+            if select(used, [param])[1]:
+                yield Problem(
+                    ("stages", name, "params", index), f"params.yaml has no {param}", nearest_param(param, used)
+                )
+
+
+def _lock(spec: FileSpec, there: Collection[str]) -> str:
+    return spec.python.lock or next((lock for lock in _LOCKS if lock in there), _LOCKS[0])
+
+
+def _dataset(name: str, spec: FileSpec) -> DataPlan:
+    return DataPlan(name=name, **spec.data[name].model_dump())
+
+
+def _model(spec: FileSpec, fallback: str) -> ModelPlan | None:
+    model = model_of(spec)
+    if model is None:
+        return None
+    name = re.sub(r"[^a-z0-9]+", "-", fallback.lower().removesuffix(".git").rpartition("/")[2]).strip("-")[:63]
+    return ModelPlan(
+        name=model.name or name.strip("-") or "model",
+        path=model.path,
+        format="joblib" if (model.format or model.path.lower()).endswith("joblib") else "skops",
+        golden=model.golden,
+    )
+
+
+def _checks(spec: FileSpec, there: Collection[str], python: PythonPlan) -> tuple[StagePlan, ...]:
+    checks: Sequence[str | CheckSpec] = spec.checks if spec.checks is not None else BUILTIN_CHECKS
+    if spec.checks is None and has_tests(there):
+        checks = (*checks, UNIT_CHECK)
+    live = [check for environment in spec.deploy.values() for check in environment.checks]
+    commands = [check.cmd for check in (*checks, *live) if isinstance(check, CheckSpec)]
+    entries = entry_files([*commands, *(stage.cmd for stage in spec.stages.values())], there)
+    locks = tuple(path for path in (python.lock, "pyproject.toml") if path in there)
+    planned: list[StagePlan] = []
+    for check in checks:
+        needs = (planned[-1].name,) if planned else ()
+        if isinstance(check, CheckSpec):
+            stage = StagePlan(name=check.name, kind="check", command=check.cmd, needs=needs, timeout=check.timeout)
+        elif check == "dependencies":
+            stage = StagePlan(name=check, kind="check", builtin="dependencies", needs=needs, deps=locks)
+        else:
+            builtin: Builtin = "syntax" if check == "syntax" else "imports"
+            stage = StagePlan(name=check, kind="check", builtin=builtin, needs=needs, deps=entries)
+        planned.append(stage)
+    return tuple(planned)
+
+
+def _data_stage(data: Sequence[DataPlan], checks: Sequence[StagePlan]) -> tuple[StagePlan, ...]:
+    if not data:
+        return ()
+    deps = dict.fromkeys(path for dataset in data for path in (dataset.path, dataset.schema_path) if path)
+    needs = tuple(check.name for check in checks)
+    return (StagePlan(name="data", kind="data", builtin="data", needs=needs, deps=tuple(deps)),)
+
+
+def _stages(
+    spec: FileSpec, before: tuple[str, ...], used: Mapping[str, Json], is_overridden: bool
+) -> Iterator[StagePlan]:
+    needs = needs_of(spec.stages)
+    makers = makers_of(spec.stages)
+    for name in in_order(needs):
+        stage = spec.stages[name]
+        params = select(used, stage.params)[0] if stage.params is not None else None
+        yield StagePlan(
+            name=name,
+            kind="stage",
+            command=stage.cmd,
+            needs=(*before, *needs[name]),
+            deps=_deps(stage, needs[name], spec, makers),
+            outs=tuple(stage.outs),
+            metrics=tuple(stage.metrics),
+            predictions=stage.predictions,
+            params=dict(used) if params is None and is_overridden else params,
+            env=stage.env,
+            network=stage.network,
+            resources=Resources(cpu=stage.resources.cpu),
+            timeout=stage.timeout,
+        )
+
+
+def _deps(stage: StageSpec, needs: Sequence[str], spec: FileSpec, makers: Mapping[str, str]) -> tuple[str, ...]:
+    if stage.deps is None:
+        return tuple(product for need in needs for product in products_of(spec.stages[need]))
+    found: dict[str, None] = {}
+    for dep in stage.deps:
+        products = products_behind(dep, makers)
+        is_part = any(is_within(dep, product) for product in products)
+        found |= dict.fromkeys([*products] if is_part else [dep, *products])
+    return tuple(found)
+
+
+def _measures(spec: FileSpec, model: ModelPlan | None) -> Iterator[StagePlan]:
+    makers = makers_of(spec.stages)
+    if model is not None:
+        deps = tuple(path for path in (model.path, model.golden) if path)
+        needs = dict.fromkeys(makers[product] for path in deps for product in products_behind(path, makers))
+        yield StagePlan(name="served", kind="measure", builtin="served", needs=tuple(needs), deps=deps)
+    stages = spec.stages.values()
+    metrics = [path for stage in stages for path in stage.metrics]
+    predictions = [stage.predictions for stage in stages if stage.predictions]
+    if metrics or predictions:
+        holdout = holdout_of([_dataset(name, spec) for name in spec.data]) if predictions else None
+        deps = (*metrics, *predictions, *((holdout.path,) if holdout else ()))
+        yield StagePlan(
+            name="measurements",
+            kind="measure",
+            builtin="measurements",
+            needs=tuple(spec.stages),
+            deps=deps,
+            metrics=tuple(metrics),
+            predictions=predictions[0] if predictions else None,
+        )
+
+
+def _environment(name: str, environment: EnvironmentSpec) -> EnvironmentPlan:
+    strategy = StrategyPlan() if isinstance(environment.strategy, str) else _canary(environment.strategy.canary)
+    checks = tuple(
+        CommandPlan(name=check.name, command=check.cmd, timeout=check.timeout) for check in environment.checks
+    )
+    return EnvironmentPlan(
+        name=name,
+        requires=tuple(environment.requires),
+        strategy=strategy,
+        checks=checks,
+        replicas=environment.replicas,
+    )
+
+
+def _canary(canary: CanarySpec) -> StrategyPlan:
+    steps = [
+        StepPlan(
+            set_weight=step.set_weight,
+            analysis=step.analysis.duration if step.analysis else None,
+            pause=step.pause.duration if step.pause else None,
+        )
+        for step in canary.steps
+    ]
+    if all(step.set_weight != 100 for step in steps):
+        steps.append(StepPlan(set_weight=100))
+    metrics = tuple(
+        AnalysisMetricPlan(metric="error_rate", max_ratio=metric.max_ratio, margin=metric.margin, max=metric.max)
+        for metric in canary.analysis.metrics
+    )
+    analysis = AnalysisPlan(alpha=canary.analysis.alpha, metrics=metrics)
+    return StrategyPlan(kind="canary", steps=tuple(steps), deadline=canary.deadline, analysis=analysis)
+
+
+def _warnings(spec: FileSpec) -> Iterator[str]:
+    if spec.model is not None and not spec.gates:
+        yield "there are no gates: every model that is made passes"
+    for name, dataset in spec.data.items():
+        if dataset.schema_path is None:
+            yield f"the dataset {name} has no schema: only whether it can be read is checked"
+    has_predictions = any(stage.predictions for stage in spec.stages.values())
+    if has_predictions and holdout_of([_dataset(name, spec) for name in spec.data]) is None:
+        yield "predictions are not joined with labels: give one dataset `id` and `label`, and call it holdout"

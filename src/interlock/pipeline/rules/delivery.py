@@ -1,0 +1,84 @@
+"""What must hold between the keys of a file that say how a model is delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from interlock.pipeline.document import Path, Problem
+from interlock.pipeline.spec import CanarySpec, FileSpec, StepSpec, StrategySpec
+
+
+def check_deployed_model(spec: FileSpec) -> Iterator[Problem]:
+    """There is something to deliver."""
+    if spec.deploy and spec.model is None:
+        yield Problem(("deploy",), "there is no model to deliver", "add `model: model/`, or remove deploy", at_key=True)
+
+
+def check_environments(spec: FileSpec) -> Iterator[Problem]:
+    """An environment requires environments above it, and its checks have names of their own."""
+    names = list(spec.deploy)
+    for position, (name, environment) in enumerate(spec.deploy.items()):
+        above = names[:position]
+        for index, required in enumerate(environment.requires):
+            if required not in above:
+                remedy = f"use one of: {', '.join(above)}" if above else "remove it: this is the first environment"
+                problem = f"{name} requires {required}, which is no environment above it"
+                yield Problem(("deploy", name, "requires", index), problem, remedy)
+        checks = [check.name for check in environment.checks]
+        for index, check in enumerate(checks):
+            if check in checks[:index]:
+                place = ("deploy", name, "checks", index, "name")
+                yield Problem(place, f"the check {check} is given twice", "remove one, or rename it")
+
+
+def check_canaries(spec: FileSpec) -> Iterator[Problem]:
+    """A canary's weights grow, and it looks before it promotes."""
+    for name, environment in spec.deploy.items():
+        if isinstance(environment.strategy, StrategySpec):
+            place = ("deploy", name, "strategy", "canary")
+            yield from _check_steps(environment.strategy.canary, (*place, "steps"))
+            yield from _check_times(environment.strategy.canary, place)
+            yield from _check_metrics(environment.strategy.canary, (*place, "analysis", "metrics"))
+
+
+def span_of(step: StepSpec) -> float:
+    """Seconds that a step takes at least."""
+    wait = step.analysis or step.pause
+    return wait.duration if wait else 0.0
+
+
+def _check_steps(canary: CanarySpec, place: Path) -> Iterator[Problem]:
+    whole = [len(step.model_fields_set) == 1 for step in canary.steps]
+    for index, is_whole in enumerate(whole):
+        if not is_whole:
+            yield Problem((*place, index), "a step has exactly one key", "write set_weight, analysis or pause")
+    if not all(whole):
+        return
+    weights = [(index, step.set_weight) for index, step in enumerate(canary.steps) if step.set_weight is not None]
+    if canary.steps[0].set_weight is None:
+        yield Problem((*place, 0), "nothing is to be seen before the first weight", "begin with set_weight")
+    for (_, lower), (index, weight) in pairwise(weights):
+        if weight <= lower:
+            problem = f"the weight {weight} does not follow {lower}: weights grow"
+            yield Problem((*place, index, "set_weight"), problem, f"write more than {lower}, or remove the step")
+    full = next((index for index, weight in weights if weight == 100), len(canary.steps))
+    if full < len(canary.steps) - 1:
+        problem = "a step after set_weight: 100 has no stable revision to compare with"
+        yield Problem((*place, full + 1), problem, "let set_weight: 100 be the last step")
+    if not any(step.analysis for step in canary.steps):
+        yield Problem(place, "this canary never looks at the evidence", "add a step {analysis: {for: 5m}}")
+
+
+def _check_times(canary: CanarySpec, place: Path) -> Iterator[Problem]:
+    least = sum(span_of(step) for step in canary.steps)
+    if least >= canary.deadline:
+        problem = f"the steps take {least:g}s at least, and the deadline is {canary.deadline:g}s"
+        yield Problem((*place, "deadline"), problem, f"write a deadline well above {least:g}s")
+
+
+def _check_metrics(canary: CanarySpec, place: Path) -> Iterator[Problem]:
+    metrics = [metric.metric for metric in canary.analysis.metrics]
+    for index, metric in enumerate(metrics):
+        if metric in metrics[:index]:
+            yield Problem((*place, index), f"the metric {metric} is given twice", "remove one")

@@ -1,0 +1,166 @@
+"""What one value of ``interlock.yaml`` may be: texts, paths, durations, names, words, and keys that are planned.
+
+Each type says what is wrong in the user's words, with a remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, StringConstraints, WithJsonSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from interlock.pipeline.document import WrittenFloat, WrittenInteger
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = r"[0-9]+(\.[0-9]+)?[smhd]"
+
+
+def _wrong(problem: str, remedy: str) -> PydanticCustomError:
+    return PydanticCustomError("refused", "{problem}", {"problem": problem, "remedy": remedy})
+
+
+def written_text(value: Any) -> Any:
+    """``3.10`` in a place for texts is the text "3.10"."""
+    return value.text if isinstance(value, WrittenInteger | WrittenFloat) else value
+
+
+def said(value: Any) -> str:
+    """The value as it is named in a message."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = written_text(value)
+    kinds = {dict: "a mapping", list: "a list", type(None): "nothing"}
+    return kinds.get(type(text)) or (text if len(text) <= 60 else f"{text[:60]}...")
+
+
+def _seconds(value: Any) -> float:
+    text = written_text(value)
+    if not isinstance(text, str) or not re.fullmatch(_DURATION, text):
+        raise _wrong(f"{said(value)} is no duration", "write a number and its unit: 30s, 5m, 2h or 1d")
+    seconds = float(text[:-1]) * _UNITS[text[-1]]
+    if not 0.0 < seconds <= 366 * _UNITS["d"]:
+        raise _wrong(f"the duration {text} is out of reach", "write more than 0s and at most 366d")
+    return seconds
+
+
+def _relative(path: str) -> str:
+    parts = path.split("/")
+    if path.startswith(("/", "~")) or "\\" in path or ":" in parts[0]:
+        raise _wrong(f"the path {path} leaves the repository", "write it relative to the folder of this file, with /")
+    if ".." in parts or ".git" in parts:
+        raise _wrong(f"the path {path} leaves the project", "name a file or folder below the folder of this file")
+    if not path.isprintable():
+        raise _wrong(f"the path {path} holds a character that cannot be printed", "rename the file")
+    if any(letter in path for letter in "*?[]"):
+        raise _wrong(f"the path {path} is a pattern, which is not supported yet", "name the file, or its whole folder")
+    if (normal := posixpath.normpath(path)) == ".":
+        raise _wrong("the path is the whole project", "name a file or folder in it")
+    return normal
+
+
+def ends_with(*endings: str) -> AfterValidator:
+    """A path with one of these endings."""
+
+    def check(path: str) -> str:
+        if not path.lower().endswith(endings):
+            raise _wrong(
+                f"{path} is of a kind that is not supported yet", f"use a file that ends in {' or '.join(endings)}"
+            )
+        return path
+
+    return AfterValidator(check)
+
+
+def branch_name(name: str) -> str:
+    """A plain branch name. Refused for patterns and full refs."""
+    if any(letter in name for letter in "*?[") or name.startswith(("/", "refs/")):
+        raise _wrong(
+            f"the branch {name} is a pattern or a full ref", "patterns are not supported yet: name each branch"
+        )
+    return name
+
+
+def shape_of(value: Any) -> str:
+    """Which side of ``text or mapping`` a value is meant to be."""
+    return "<text>" if isinstance(written_text(value), str) else "<mapping>"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A word out of ``known``; those in ``later`` are planned."""
+
+    known: tuple[str, ...]
+    later: tuple[str, ...] = ()
+    remedy: str = ""
+
+    def check(self, value: Any) -> str:
+        """The word itself. Refused with a suggestion."""
+        if value in self.known:
+            return str(value)
+        remedy = self.remedy or f"use {' or '.join(self.known)}"
+        if value in self.later:
+            raise _wrong(f"{value} is not supported yet", remedy)
+        close = difflib.get_close_matches(said(value), self.known, n=1)
+        raise _wrong(f"{said(value)} is not known here", f"did you mean {close[0]}?" if close else remedy)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.known)}
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """A planned key. ``harmless`` values mean nothing beyond what happens today, so they are accepted."""
+
+    remedy: str
+    harmless: tuple[int, ...] = ()
+
+    def check(self, value: Any) -> Any:
+        """The harmless value; everything else is refused."""
+        if not isinstance(value, bool) and value in self.harmless:
+            return int(value)
+        raise PydanticCustomError("not_yet", "not supported yet", {"remedy": self.remedy})
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        comment = f"not supported yet: {self.remedy}"
+        allowed: dict[str, Any] = {"enum": list(self.harmless)} if self.harmless else {"not": {}}
+        return {"$comment": comment, **allowed}
+
+
+def named(pattern: str, words: str) -> Any:
+    """A text of this pattern, which ``words`` tell to people."""
+
+    def check(name: str) -> str:
+        if not re.fullmatch(pattern, name):
+            raise _wrong(f"{name or 'an empty text'} is no name", f"use {words}")
+        return name
+
+    return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
+
+
+Text: TypeAlias = Annotated[str, BeforeValidator(written_text), StringConstraints(min_length=1)]
+Path: TypeAlias = Annotated[Text, AfterValidator(_relative)]
+Duration: TypeAlias = Annotated[
+    float, BeforeValidator(_seconds), WithJsonSchema({"type": "string", "pattern": f"^{_DURATION}$"})
+]
+Alpha: TypeAlias = Annotated[float, Field(gt=0.0, lt=0.5)]
+StageName: TypeAlias = Annotated[
+    Text, *named("[a-z][a-z0-9_-]{0,62}", "lower-case letters, digits, _ and -, a letter first")
+]
+ModelName: TypeAlias = Annotated[
+    Text, *named("[a-z0-9][a-z0-9-]{0,62}", "at most 63 lower-case letters, digits and -, no - first")
+]
+Variable: TypeAlias = Annotated[Text, *named("[A-Za-z_][A-Za-z0-9_]*", "letters, digits and _, no digit first")]
+ParamName: TypeAlias = Annotated[
+    Text, *named(r"[^\s.=]+(\.[^\s.=]+)*", "a dotted name of params.yaml: train.max_depth")
+]

@@ -1,0 +1,205 @@
+"""What must hold between the keys of a file that say how a model is made: checks, data, stages, model, gates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from interlock.pipeline.document import Problem
+from interlock.pipeline.plan import GatePlan
+from interlock.pipeline.rules.graph import find_cycle, is_within, makers_of, needs_of, products_behind, products_of
+from interlock.pipeline.spec import BUILTIN_STAGES, CheckSpec, FileSpec, GateSpec, ModelSpec
+
+LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
+SERVED_METRICS = (*LATENCIES, "memory_peak_mb", "startup_ms")
+"""Measurements of the model as served."""
+ROW_METRICS = ("accuracy", "auc", "f1", "log_loss", "rmse", "mae")
+"""Measurements that can be compared with production, row by row."""
+
+UNIT_CHECK = CheckSpec(name="unit", cmd="pytest -q tests")
+"""Run where a file lists no checks and there are tests."""
+
+LATER_ENDINGS = (".onnx", ".pkl", ".pickle", ".json", ".txt", ".cbm", ".pt", ".pth", ".h5", ".keras", ".safetensors")
+
+
+def model_of(spec: FileSpec) -> ModelSpec | None:
+    """The model, its shorthand written out."""
+    return ModelSpec(path=spec.model) if isinstance(spec.model, str) else spec.model
+
+
+def gate_of(gate: GateSpec) -> GatePlan:
+    """The gate with nothing left open."""
+    return GatePlan(
+        metric=gate.metric,
+        min=gate.min,
+        max=gate.max,
+        against="production" if gate.against else None,
+        margin=gate.margin or 0.0,
+        alpha=0.05 if gate.alpha is None else gate.alpha,
+        max_ratio=gate.max_ratio,
+    )
+
+
+def check_names(spec: FileSpec) -> Iterator[Problem]:
+    """Checks have names of their own."""
+    checks = spec.checks or []
+    names = [check.name if isinstance(check, CheckSpec) else check for check in checks]
+    for index, (check, name) in enumerate(zip(checks, names, strict=True)):
+        if isinstance(check, CheckSpec) and name in BUILTIN_STAGES:
+            place = ("checks", index, "name")
+            yield Problem(place, f"the name {name} is taken by a part of Interlock", "choose another name")
+        elif name in names[:index]:
+            yield Problem(("checks", index), f"the check {name} is given twice", "remove one, or rename it")
+
+
+def check_stage_names(spec: FileSpec) -> Iterator[Problem]:
+    """Stages have names that no check and no part of Interlock has."""
+    checks = [check.name for check in spec.checks or () if isinstance(check, CheckSpec)]
+    if spec.checks is None:
+        checks = [UNIT_CHECK.name]
+    for name in spec.stages:
+        if name in (*BUILTIN_STAGES, *checks):
+            whose = "that of a check" if name in checks else "taken by a part of Interlock"
+            yield Problem(("stages", name), f"the stage name {name} is {whose}", "choose another name", at_key=True)
+
+
+def check_products(spec: FileSpec) -> Iterator[Problem]:
+    """Each product is made once, by one stage, and only one stage makes predictions."""
+    made: dict[str, str] = {}
+    predicting: str | None = None
+    for name, stage in spec.stages.items():
+        for product in products_of(stage):
+            for other in products_behind(product, made):
+                whose = (
+                    f"{made[other]} makes it too" if other == product else f"it overlaps with {other} of {made[other]}"
+                )
+                yield Problem(
+                    _place_of(spec, name, product), f"{product} of {name}: {whose}", "give each stage its own outs"
+                )
+            made[product] = name
+        if stage.predictions and predicting:
+            problem = f"{predicting} makes predictions already"
+            yield Problem(("stages", name, "predictions"), problem, "let one stage make the predictions of the holdout")
+        predicting = predicting or (name if stage.predictions else None)
+
+
+def check_cycle(spec: FileSpec) -> Iterator[Problem]:
+    """No stage waits for itself."""
+    cycle = find_cycle(needs_of(spec.stages))
+    if cycle:
+        told = " -> ".join(cycle)
+        yield Problem(
+            ("stages", cycle[0], "deps"), f"these stages wait for one another: {told}", "remove one of the deps"
+        )
+
+
+def check_data(spec: FileSpec) -> Iterator[Problem]:
+    """Datasets compare with one another."""
+    for name, dataset in spec.data.items():
+        other = dataset.disjoint_from
+        if other is not None and (other == name or other not in spec.data):
+            others = [known for known in spec.data if known != name]
+            problem = f"{other} is not another dataset"
+            yield Problem(
+                ("data", name, "disjoint_from"), problem, f"use one of: {', '.join(others) or '(there is none)'}"
+            )
+
+
+def check_made_data(spec: FileSpec) -> Iterator[Problem]:
+    """Datasets are there before any stage runs."""
+    makers = makers_of(spec.stages)
+    for name, dataset in spec.data.items():
+        for product in products_behind(dataset.path, makers):
+            problem = f"{dataset.path} is made by the stage {makers[product]}, but data is validated before any stage"
+            yield Problem(
+                ("data", name, "path"), problem, "name a file of the commit; check products in the stage itself"
+            )
+
+
+def check_model(spec: FileSpec) -> Iterator[Problem]:
+    """The model is a product, in a format that can be served."""
+    model = model_of(spec)
+    if model is None:
+        return
+    makers = makers_of(spec.stages)
+    if model.path not in makers:
+        around = next((product for product in makers if is_within(model.path, product)), None)
+        remedy = f"write `path: {around}`" if around else f"add {model.path} to the outs of the stage that makes it"
+        yield Problem(("model", "path"), f"no stage lists {model.path} in its outs", remedy)
+    if model.format is None and model.path.lower().endswith(LATER_ENDINGS):
+        yield Problem(
+            ("model", "path"), f"models like {model.path} are not supported yet", "save it with skops or joblib"
+        )
+
+
+def check_gates(spec: FileSpec) -> Iterator[Problem]:
+    """Each gate is one rule, and no two are the same."""
+    titles: set[str] = set()
+    for index, gate in enumerate(spec.gates):
+        for key, problem, remedy in _gate_problems(gate):
+            yield Problem(("gates", index, key), problem, remedy)
+        title = gate_of(gate).title
+        if title in titles:
+            yield Problem(("gates", index), f"the gate {title} is given twice", "remove one")
+        titles.add(title)
+
+
+def check_gate_inputs(spec: FileSpec) -> Iterator[Problem]:
+    """What a gate judges is measured."""
+    model = model_of(spec)
+    has_rows = any(stage.predictions for stage in spec.stages.values())
+    has_holdout = any(dataset.id and dataset.label for dataset in spec.data.values())
+    has_metrics = any(stage.metrics for stage in spec.stages.values())
+    for index, gate in enumerate(spec.gates):
+        place = ("gates", index, "metric")
+        if gate.metric in SERVED_METRICS:
+            if model is None:
+                yield Problem(
+                    place, f"{gate.metric} is measured on the model, but there is none", "add `model: model/`"
+                )
+            elif gate.metric in LATENCIES and model.golden is None:
+                problem = f"{gate.metric} is measured with golden requests, but the model has none"
+                yield Problem(place, problem, "add `golden: golden.json` to the model")
+        elif gate.against is not None:
+            if not has_rows:
+                problem = f"{gate.metric} is compared with production row by row, but no stage makes predictions"
+                yield Problem(place, problem, "add `predictions: predictions.csv` to the stage that evaluates")
+            if not has_holdout:
+                problem = f"{gate.metric} is compared with production row by row, but no dataset has id and label"
+                yield Problem(place, problem, "add the holdout to data, with `id` and `label`")
+        elif not has_metrics and not (has_rows and has_holdout and gate.metric in ROW_METRICS):
+            problem = f"{gate.metric} is never measured: no stage makes metrics"
+            yield Problem(place, problem, "add `metrics: [metrics.json]` to the stage that evaluates")
+
+
+def _gate_problems(gate: GateSpec) -> Iterable[tuple[str, str, str]]:
+    """Key, problem and remedy of each thing wrong with one gate alone."""
+    limits = [key for key in ("min", "max") if getattr(gate, key) is not None]
+    compared = [key for key in ("margin", "alpha", "max_ratio") if getattr(gate, key) is not None]
+    if gate.against is None:
+        for key in compared:
+            yield key, f"{key} needs something to compare with", "add `against: production`"
+        if not limits and not compared:
+            yield "metric", f"the gate on {gate.metric} has no rule", "add min, max or `against: production`"
+        if gate.min is not None and gate.max is not None and gate.min > gate.max:
+            yield "max", f"nothing lies between min {gate.min:g} and max {gate.max:g}", "swap them"
+        return
+    for key in limits:
+        yield key, f"a gate against production has no {key}", "write a second gate for the limit"
+    if gate.metric in SERVED_METRICS:
+        if gate.margin is not None or gate.max_ratio is None:
+            key = "against" if gate.margin is None else "margin"
+            yield key, f"{gate.metric} is compared by max_ratio", "write `max_ratio: 1.2`, and no margin"
+    elif gate.metric not in ROW_METRICS:
+        known = ", ".join((*ROW_METRICS, *SERVED_METRICS))
+        yield "metric", f"{gate.metric} cannot be compared with production", f"comparable are {known}"
+    elif gate.max_ratio is not None:
+        yield "max_ratio", f"{gate.metric} is compared by margin", "write `margin: 0.005`, and no max_ratio"
+
+
+def _place_of(spec: FileSpec, name: str, product: str) -> tuple[str | int, ...]:
+    stage = spec.stages[name]
+    for key in ("outs", "metrics"):
+        paths: list[str] = getattr(stage, key)
+        if product in paths:
+            return ("stages", name, key, paths.index(product))
+    return ("stages", name, "predictions")

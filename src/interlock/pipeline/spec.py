@@ -1,0 +1,307 @@
+"""The keys of ``interlock.yaml``: their types, their defaults and what they mean.
+
+What one value may be is said in ``rules.values``, what must hold between values in ``rules.work`` and
+``rules.delivery``. A key that is planned but not acted on yet is declared as ``NotYet``, so that it is refused with a
+remedy and never ignored. The reference page and the JSON Schema are made from these models and their docstrings.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from interlock.pipeline.rules.values import (
+    Alpha,
+    Choice,
+    Duration,
+    ModelName,
+    NotYet,
+    ParamName,
+    Path,
+    StageName,
+    Text,
+    Variable,
+    branch_name,
+    ends_with,
+    named,
+    shape_of,
+    written_text,
+)
+
+BUILTIN_CHECKS = ("syntax", "imports", "dependencies")
+BUILTIN_STAGES = (*BUILTIN_CHECKS, "data", "served", "measurements")
+TABLES = (".csv", ".csv.gz", ".parquet")
+MODEL_FORMATS = ("skops", "joblib")
+LATER_FORMATS = ("onnx", "pickle", "xgboost", "lightgbm", "catboost", "torch", "tensorflow", "keras", "safetensors")
+MOST = 200
+"""The most datasets, stages, gates, environments or checks that one file may hold."""
+LATER_LIVE_METRICS = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy", "auc")
+
+
+class Section(BaseModel):
+    """A mapping with fixed keys; unknown ones are refused."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PushSpec(Section):
+    """Runs for pushed commits."""
+
+    branches: Annotated[list[Annotated[Text, AfterValidator(branch_name)]], Field(min_length=1)] = ["main"]
+    """Branches whose pushes begin a run."""
+
+
+class OnSpec(Section):
+    """What begins a run."""
+
+    push: PushSpec = PushSpec()
+    """Pushes to branches."""
+    pull_request: Annotated[None, NotYet("remove it: pushes to the listed branches begin runs")] = None
+    """Runs for pull requests, up to a stage."""
+    schedule: Annotated[None, NotYet("remove it; a scheduled job may call `interlock run`")] = None
+    """Runs at times, as a cron expression."""
+    time_zone: Annotated[None, NotYet("remove it: it belongs to `schedule`")] = None
+    """The time zone of `schedule`."""
+
+
+class PythonSpec(Section):
+    """The Python environment of all stages."""
+
+    version: Annotated[Text, *named(r"[\w.,<>=!~* ]*[0-9][\w.,<>=!~* ]*", "3.12, or a range like >=3.11")] = ">=3.11"
+    """The interpreter's version, or a range of versions."""
+    lock: Annotated[Path, ends_with("uv.lock", ".txt")] | None = None
+    """The lock file: `uv.lock`, or a `requirements.txt` with hashes. Without it `uv.lock` is looked for, then
+    `requirements.txt`."""
+
+
+class CheckSpec(Section):
+    """A command that must exit with 0."""
+
+    name: StageName
+    """Its name in runs and messages."""
+    cmd: Text
+    """The command line, run in the project's folder."""
+    timeout: Duration = 600.0
+    """How long it may take."""
+
+
+BuiltinCheck: TypeAlias = Annotated[
+    str, Choice(BUILTIN_CHECKS, remedy=f"use {', '.join(BUILTIN_CHECKS)}, or a command: {{name: unit, cmd: pytest -q}}")
+]
+Check: TypeAlias = Annotated[
+    Annotated[BuiltinCheck, Tag("<text>")] | Annotated[CheckSpec, Tag("<mapping>")], Discriminator(shape_of)
+]
+
+
+class DataSpec(Section):
+    """A dataset that is validated before any training."""
+
+    path: Annotated[Path, ends_with(*TABLES)]
+    """The file: CSV or Parquet."""
+    schema_path: Annotated[Path | None, Field(alias="schema")] = None
+    """The file with its schema: columns, types, ranges, categories."""
+    id: Text | None = None
+    """The column that names a row."""
+    label: Text | None = None
+    """The column with the truth that the model predicts."""
+    disjoint_from: Text | None = None
+    """Another dataset that shares no row with this one."""
+
+
+class ResourcesSpec(Section):
+    """What a stage may use."""
+
+    cpu: Annotated[float, Field(gt=0.0, le=1024.0)] = 1.0
+    """Cores."""
+    memory: Annotated[None, NotYet("remove it: a stage may use the machine's memory")] = None
+    """A limit of memory."""
+    gpu: Annotated[int, NotYet("write 0, or remove it: stages run on CPUs", harmless=(0,))] = 0
+    """Graphics processors."""
+
+
+class StageSpec(Section):
+    """A step of the work: a command with what it needs and what it makes."""
+
+    cmd: Text
+    """The command line, run in a private copy of the project's folder."""
+    deps: list[Path] | None = None
+    """Files, folders and products of other stages that it uses. Without this key: the products of every stage above it
+    in the file (except those that themselves wait for it). What it reads of the commit is found by itself."""
+    outs: list[Path] = []
+    """Files and folders that it makes."""
+    metrics: list[Annotated[Path, ends_with(".json", ".yaml", ".yml", ".csv")]] = []
+    """Files of numbers that it makes, for gates."""
+    predictions: Annotated[Path, ends_with(*TABLES)] | None = None
+    """A file that it makes with one row for each row of the holdout: id, prediction, perhaps a probability."""
+    params: list[ParamName] | None = None
+    """The parameters of `params.yaml` that it uses, by dotted name. Without this key it sees the whole file."""
+    env: dict[Variable, Annotated[str, BeforeValidator(written_text)]] = {}
+    """Environment variables."""
+    network: bool = False
+    """Whether it may use the network."""
+    resources: ResourcesSpec = ResourcesSpec()
+    """What it may use of the machine."""
+    timeout: Duration = 3600.0
+    """How long it may take."""
+    secrets: Annotated[None, NotYet("remove it: stages have no secrets")] = None
+    """Secrets that it is given."""
+    inputs: Annotated[None, NotYet("remove it: what a stage reads is always found by itself")] = None
+    """How undeclared reads are treated."""
+    retries: Annotated[None, NotYet("remove it: only faults of the machinery are retried")] = None
+    """How often a failed command is tried again."""
+    frozen: Annotated[None, NotYet("remove it: an unchanged stage is reused anyway")] = None
+    """Whether it never runs again."""
+
+
+class ModelSpec(Section):
+    """The model that is registered and served. A text alone is its path."""
+
+    path: Path
+    """The file or folder that holds it, one of some stage's `outs`."""
+    name: ModelName | None = None
+    """Its name. Without it the project's folder is asked, then the repository's name."""
+    format: Annotated[str, Choice(MODEL_FORMATS, LATER_FORMATS)] | None = None
+    """How it was saved. Without it the ending of the path tells; else `skops`."""
+    golden: Path | None = None
+    """A file with requests and the answers expected; latency is measured with them."""
+
+
+class GateSpec(Section):
+    """A rule over one measurement: a limit, or a comparison with the model in production."""
+
+    metric: Text
+    """The measurement: a name in a metrics file, a row metric, or one of the model as served."""
+    min: float | None = None
+    """The least that passes."""
+    max: float | None = None
+    """The most that passes."""
+    against: Annotated[str, Choice(("production",))] | None = None
+    """Compare with this model."""
+    margin: Annotated[float, Field(ge=0.0)] | None = None
+    """How much worse than the other it may be, proven with confidence 1 - alpha on the same rows."""
+    alpha: Alpha | None = None
+    """The chance to pass a model that is worse than the margin allows. Without it 0.05."""
+    max_ratio: Annotated[float, Field(gt=0.0)] | None = None
+    """The most that its ratio to the other may be, measured on one machine in turn."""
+
+
+class WaitSpec(Section):
+    """A span of time."""
+
+    duration: Annotated[Duration, Field(alias="for")]
+    """How long."""
+
+
+class StepSpec(Section):
+    """One step of a canary; exactly one key."""
+
+    set_weight: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Give the candidate this percentage of the traffic."""
+    analysis: WaitSpec | None = None
+    """Watch the metrics of the analysis; go on when they are good enough."""
+    pause: WaitSpec | None = None
+    """Wait."""
+    mirror: Annotated[None, NotYet("remove the step; begin with a small set_weight")] = None
+    """Copy traffic to the candidate, its answers thrown away."""
+
+
+class LiveMetricSpec(Section):
+    """A live metric. `max_ratio` and `max` roll back; `margin` must be proven to promote."""
+
+    metric: Annotated[str, Choice(("error_rate",), LATER_LIVE_METRICS, remedy="use error_rate")]
+    """The measurement: `error_rate`."""
+    max_ratio: Annotated[float, Field(ge=1.0)] = 1.5
+    """The most that the candidate's rate may be of the stable one's."""
+    margin: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.01
+    """How much worse the candidate may be at most, as a share of requests."""
+    max: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """The most that its rate may be at all."""
+    source: Annotated[None, NotYet("remove it: the proxy's own counters are the source")] = None
+    """Where the numbers are from."""
+    delay: Annotated[None, NotYet("remove it: metrics of labels are not judged yet")] = None
+    """How late labels come."""
+
+
+class AnalysisSpec(Section):
+    """How live evidence is judged."""
+
+    alpha: Alpha = 0.01
+    """The chance of a false rollback over the whole rollout, however often one looks."""
+    on_no_data: Annotated[str, Choice(("hold",), ("rollback", "promote"), remedy="write hold, or remove it")] = "hold"
+    """Without data: hold until the deadline, then roll back."""
+    metrics: Annotated[list[LiveMetricSpec], Field(min_length=1)] = [LiveMetricSpec(metric="error_rate")]
+    """What is watched."""
+
+
+class CanarySpec(Section):
+    """A rollout by growing weights."""
+
+    steps: Annotated[list[StepSpec], Field(min_length=1)]
+    """The steps in order. The last one, `set_weight: 100`, may be left out."""
+    deadline: Duration = 7200.0
+    """After this time a rollout that is not promoted is rolled back."""
+    analysis: AnalysisSpec = AnalysisSpec()
+    """How the live evidence is judged."""
+    probation: Annotated[None, NotYet("remove it: a promoted revision is not watched by rules yet")] = None
+    """How long a promoted revision is watched."""
+
+
+class StrategySpec(Section):
+    """How an environment moves to a new revision. The text `rolling` moves all traffic at once."""
+
+    canary: CanarySpec
+    """By growing weights."""
+
+
+Strategy: TypeAlias = Annotated[
+    Annotated[Annotated[str, Choice(("rolling",), remedy="write rolling, or canary: {steps: [...]}")], Tag("<text>")]
+    | Annotated[StrategySpec, Tag("<mapping>")],
+    Discriminator(shape_of),
+]
+
+
+class EnvironmentSpec(Section):
+    """One environment that the model is delivered to."""
+
+    requires: list[Text] = []
+    """Environments above it that must have promoted the model version first."""
+    strategy: Strategy = "rolling"
+    """How it moves to a new revision."""
+    replicas: Annotated[int, Field(ge=1, le=64)] = 2
+    """How many processes serve."""
+    checks: list[CheckSpec] = []
+    """Commands run against the live endpoint; one that fails rolls back."""
+    approvals: Annotated[int, NotYet("write 0, or remove it", harmless=(0,))] = 0
+    """How many people must agree."""
+    autoscaling: Annotated[None, NotYet("write `replicas: 2` (or another number)")] = None
+    """Replicas by load."""
+    windows: Annotated[None, NotYet("remove it: a model version is delivered once it passed")] = None
+    """Times in which it may move."""
+
+
+class FileSpec(Section):
+    """The whole file."""
+
+    version: Literal[1]
+    """The version of this format: 1."""
+    on: OnSpec = OnSpec()
+    """What begins a run."""
+    python: PythonSpec = PythonSpec()
+    """The Python environment of all stages."""
+    checks: Annotated[list[Check], Field(max_length=MOST)] | None = None
+    """What is verified before any training, in this order; the first failure ends the run. Each is one of `syntax`,
+    `imports`, `dependencies`, or a command. Without this key: those three, and `pytest -q tests` if there are tests."""
+    data: Annotated[dict[StageName, DataSpec], Field(max_length=MOST)] = {}
+    """Datasets by name, validated before any training."""
+    stages: Annotated[dict[StageName, StageSpec], Field(max_length=MOST)] = {}
+    """The work, by name. Stages that do not need one another run in parallel."""
+    model: (
+        Annotated[Annotated[Path, Tag("<text>")] | Annotated[ModelSpec, Tag("<mapping>")], Discriminator(shape_of)]
+        | None
+    ) = None
+    """The model that the stages make."""
+    gates: Annotated[list[GateSpec], Field(max_length=MOST)] = []
+    """The rules that a model must pass before it is registered."""
+    deploy: Annotated[dict[ModelName, EnvironmentSpec], Field(max_length=MOST)] = {}
+    """The environments by name, in the order of delivery."""

@@ -1,0 +1,424 @@
+"""Broken pipeline files: each is answered with the problem, its place and a remedy, all problems at once."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interlock.errors import Refused, SeveralRefused
+from interlock.gate.measurements import SERVED_METRICS as GATE_SERVED
+from interlock.gate.row_metrics import ROW_METRICS as GATE_ROWS
+from interlock.pipeline.resolve import read_pipeline
+from interlock.pipeline.rules.work import ROW_METRICS, SERVED_METRICS
+
+WHOLE = """\
+version: 1
+on: {push: {branches: [main]}}
+python: {version: ">=3.11", lock: uv.lock}
+checks: [syntax, imports, dependencies, {name: unit, cmd: pytest -q tests}]
+data:
+  train:   {path: data/train.parquet, schema: schemas/flights.yaml}
+  holdout: {path: data/holdout.parquet, schema: schemas/flights.yaml, id: flight_id, label: late, disjoint_from: train}
+stages:
+  features: {cmd: python src/features.py, deps: [data/train.parquet], outs: [data/features]}
+  train:    {cmd: python src/train.py, deps: [data/features], params: [train], outs: [model/],
+             resources: {cpu: 2, gpu: 0}, timeout: 1h}
+  evaluate: {cmd: python src/evaluate.py, deps: [model/, data/holdout.parquet], metrics: [metrics.json],
+             predictions: predictions.csv, outs: [golden.json]}
+model: {name: flights, path: model/, format: skops, golden: golden.json}
+gates:
+  - {metric: auc, min: 0.70}
+  - {metric: auc, against: production, margin: 0.005, alpha: 0.05}
+  - {metric: latency_p99_ms, max: 20}
+  - {metric: latency_p99_ms, against: production, max_ratio: 1.2}
+  - {metric: memory_peak_mb, max: 512}
+deploy:
+  staging: {strategy: rolling, checks: [{name: contract, cmd: pytest -q integration}]}
+  production:
+    requires: [staging]
+    approvals: 0
+    replicas: 3
+    strategy:
+      canary:
+        steps:
+          - {set_weight: 5}
+          - {analysis: {for: 15m}}
+          - {set_weight: 25}
+          - {pause: {for: 90s}}
+          - {set_weight: 100}
+        deadline: 2h
+        analysis:
+          alpha: 0.01
+          on_no_data: hold
+          metrics:
+            - {metric: error_rate, max_ratio: 1.5, margin: 0.01, max: 0.02}
+"""
+
+
+def refusals(text: str | bytes) -> list[Refused]:
+    content = text.encode() if isinstance(text, str) else text
+    with pytest.raises(SeveralRefused) as caught:
+        read_pipeline(content)
+    assert all(refusal.remedy for refusal in caught.value.refusals)
+    return list(caught.value.refusals)
+
+
+def test_the_whole_file_of_the_design_is_read() -> None:
+    spec = read_pipeline(WHOLE.encode()).spec
+    assert spec.stages["train"].timeout == 3600.0
+    assert spec.deploy["production"].replicas == 3
+    assert spec.stages["train"].outs == ["model"]
+
+
+# what is edited, what it becomes, where the problem stands (behind the mark), problem, remedy
+BROKEN = [
+    ("version: 1", "version: 1\nstage: {}", "\n|stage", "the key stage is unknown", "did you mean stages?"),
+    ("timeout: 1h", "timeout-minutes: 60", "|timeout-", "the key timeout-minutes is unknown", "did you mean timeout?"),
+    ("{set_weight: 5}", "{setWeight: 5}", "|setWeight", "the key setWeight is unknown", "did you mean set_weight?"),
+    ("version: 1\n", "", "|on: {push", "the key version is missing", "add `version: ...` here"),
+    ("version: 1", "version: 2", "version: |2", "version must be 1, not 2", "write `version: 1`"),
+    ("python: {", "version: 1\npython: {", "|version: 1\npy", "twice, first in line 1", "keep one of them"),
+    (
+        "  train:   {path",
+        "\ttrain: {path",
+        "|\ttrain",
+        "found character '\\t'",
+        "indent with spaces, never with tabs",
+    ),
+    ("[metrics.json]", "&m [metrics.json]", "|&m", "anchor &m is refused", "write the value out where it is used"),
+    ("[metrics.json]", "*m", "|*m", "alias *m is refused", "write the value out where it is used"),
+    ("name: flights,", "name: !!str flights,", "|!!str", "the tag tag:yaml.org,2002:str", "write the plain value"),
+    ("min: 0.70", "min: .nan", "|.nan", ".nan is no number to work with", "write a finite number"),
+    ("min: 0.70", "min: high", "|high", "min must be a number, not high", "write a plain number"),
+    ("params: [train]", "params: train", "params: |train", "params must be a list, not train", "write [a, b]"),
+    ("timeout: 1h", "timeout: 60", "timeout: |60", "60 is no duration", "a number and its unit: 30s, 5m, 2h or 1d"),
+    ("[data/features]}", "[../x]}", "[|../x]}", "the path ../x leaves the project", "below the folder of this file"),
+    ("path: model/", "path: /srv/m", "|/srv/m", "the path /srv/m leaves the repository", "write it relative"),
+    ("[syntax, imports,", "[syntax, import,", "|import,", "import is not known here", "did you mean imports?"),
+    (
+        "deps: [data/train.parquet]",
+        "deps: [model]",
+        "|[model],",
+        "features -> train -> features",
+        "remove one of the deps",
+    ),
+    (
+        "outs: [golden.json]",
+        "outs: [model/]",
+        "[|model/]}\nmodel",
+        "train makes it too",
+        "give each stage its own outs",
+    ),
+    ("{metric: auc, min: 0.70}", "{metric: auc}", "|auc}", "the gate on auc has no rule", "add min, max or"),
+    ("margin: 0.005, alpha: 0.05", "max_ratio: 1.1", "|1.1", "auc is compared by margin", "write `margin: 0.005`"),
+    ("max_ratio: 1.2}", "margin: 2}", "margin: |2}", "is compared by max_ratio", "write `max_ratio: 1.2`"),
+    ("predictions: predictions.csv, ", "", "|auc, against", "no stage makes predictions", "add `predictions: predict"),
+    ("id: flight_id, ", "", "|auc, against", "no dataset has id and label", "add the holdout to data"),
+    (", golden: golden.json}", "}", "|latency_p99_ms, max", "but the model has none", "add `golden: golden.json`"),
+    ("alpha: 0.01", "alpha: 0.7", "|0.7\n", "alpha must be less than 0.5, not 0.7", "less than 0.5"),
+    ("requires: [staging]", "requires: [stagign]", "|stagign", "requires stagign", "use one of: staging"),
+    ("{set_weight: 25}", "{set_weight: 4}", "{set_weight: |4}", "4 does not follow 5: weights grow", "more than 5"),
+    ("{analysis: {for: 15m}}", "{pause: {for: 15m}}", "|- {set_weight: 5}", "never looks at the evidence", "{for: 5m}"),
+    ("deadline: 2h", "deadline: 15m", "deadline: |15m", "990s at least, and the deadline is 900s", "well above 990s"),
+    ("name: flights,", "name: My Flights,", "|My Flights", "My Flights is no name", "63 lower-case letters"),
+    ("  evaluate: {cmd", "  Evaluate: {cmd", "|Evaluate", "Evaluate is no name", "lower-case letters"),
+    ("  evaluate: {cmd", "  served: {cmd", "|served", "served is taken by a part of Interlock", "another name"),
+    ("format: skops", "format: skop", "|skop,", "skop is not known here", "did you mean skops?"),
+    ("path: model/", "path: model/x.skops", "|model/x.skops", "no stage lists model/x.skops", "write `path: model`"),
+    ("disjoint_from: train", "disjoint_from: trian", "|trian", "trian is not another dataset", "use one of: train"),
+    ("deadline: 2h", "deadline:", "deadline:|\n", "deadline has no value", "write one, or remove it"),
+    ("[metrics.json]", "[metrics.json", "golden.json]|}\n", "expected ',' or ']'", "close the bracket"),
+]
+
+
+@pytest.mark.parametrize(("written", "broken", "mark", "problem", "remedy"), BROKEN, ids=[case[3] for case in BROKEN])
+def test_a_broken_file_is_answered_with_problem_place_and_remedy(
+    written: str, broken: str, mark: str, problem: str, remedy: str
+) -> None:
+    text = WHOLE.replace(written, broken, 1)
+    assert text != WHOLE
+    before = text[: text.index(mark.replace("|", "", 1)) + mark.index("|")].split("\n")
+    place = f"interlock.yaml:{len(before)}:{len(before[-1]) + 1}"
+    told = [(refusal.where, refusal.problem, refusal.remedy) for refusal in refusals(text)]
+    assert any(where == place and problem in said and remedy in mended for where, said, mended in told), (
+        f"{place} is not in {told}"
+    )
+
+
+# What this version does not act on, as it would be written, and the key that is named.
+NOT_YET = [
+    ("on: {push: {branches: [main]}}", "on: {pull_request: {until: evaluate}}", "pull_request"),
+    ("on: {push: {branches: [main]}}", 'on: {schedule: "0 3 * * 1"}', "schedule"),
+    ("on: {push: {branches: [main]}}", "on: {time_zone: UTC}", "time_zone"),
+    ("timeout: 1h", "secrets: [TOKEN]", "secrets"),
+    ("timeout: 1h", "inputs: strict", "inputs"),
+    ("timeout: 1h", "retries: 2", "retries"),
+    ("timeout: 1h", "frozen: true", "frozen"),
+    ("cpu: 2,", "memory: 4GiB,", "memory"),
+    ("gpu: 0", "gpu: 1", "gpu"),
+    ("gpu: 0", "gpu: false", "gpu"),
+    ("approvals: 0", "approvals: 1", "approvals"),
+    ("replicas: 3", "windows: [weekdays]", "windows"),
+    ("replicas: 3", "autoscaling: {min_replicas: 2}", "autoscaling"),
+    ("{set_weight: 5}", "{mirror: {percent: 100, for: 5m}}", "mirror"),
+    ("deadline: 2h", "probation: 24h", "probation"),
+    ("on_no_data: hold", "on_no_data: promote", "promote"),
+    ("metric: error_rate", "metric: latency_p99_ms", "latency_p99_ms"),
+    ("metric: error_rate", "metric: accuracy", "accuracy"),
+    ("max: 0.02", "source: labels", "source"),
+    ("max: 0.02", "delay: 24h", "delay"),
+    ("format: skops", "format: onnx", "onnx"),
+    ("path: data/train.parquet", "path: data/train.feather", "data/train.feather"),
+    ("outs: [data/features]", 'outs: ["data/*.csv"]', "data/*.csv"),
+    ("branches: [main]", 'branches: ["release/*"]', "release/*"),
+]
+
+
+@pytest.mark.parametrize(
+    ("written", "planned", "named"), NOT_YET, ids=[f"{case[2]}-{case[1][-6:]}" for case in NOT_YET]
+)
+def test_what_is_planned_is_refused_and_never_ignored(written: str, planned: str, named: str) -> None:
+    assert written in WHOLE
+    found = refusals(WHOLE.replace(written, planned, 1))
+    assert any(named in r.problem and "not supported yet" in f"{r.problem} {r.remedy}" for r in found), [
+        str(r) for r in found
+    ]
+
+
+def test_all_problems_of_a_file_are_told_at_once_in_the_order_of_the_file() -> None:
+    found = refusals(
+        "version: 1\npythn: {}\nstages:\n  train: {cmd: 3, outs: [model, model/x], tiemout: 1h}\n"
+        "gates: [{metric: auc, against: production, max_ratio: -1}]\ndeploy: {a: {requires: [b]}}\n"
+    )
+    lines = [int(refusal.where.split(":")[1]) for refusal in found]
+    assert lines == sorted(lines)
+    told = "\n".join(refusal.problem for refusal in found)
+    # ``cmd: 3`` is the text "3"; the broken gates do not keep stages and delivery from being judged
+    for part in ("pythn", "tiemout", "max_ratio must be more than 0", "a requires b"):
+        assert part in told
+
+
+def test_a_section_that_is_right_is_judged_beside_a_broken_one() -> None:
+    found = refusals("version: 2\nstages: {a: {cmd: x, deps: [o], outs: [o]}}\ndeploy: {s: {}}\nchecks: 4\n")
+    assert [refusal.problem for refusal in found] == [
+        "version must be 1, not 2",
+        "these stages wait for one another: a -> a",
+        "there is no model to deliver",
+        "checks must be a list, not 4",
+    ]
+
+
+HOLDOUT = "data: {h: {path: h.csv, id: i, label: y}}"
+
+# A small file around one rule, and what is said; None where it is right.
+SMALL = [
+    ("stages: {a: {cmd: x, outs: [o]}, b: {cmd: y, outs: [o/p]}}", "o/p of b: it overlaps with o of a"),
+    ("stages: {a: {cmd: x, metrics: [m.json]}, b: {cmd: y, metrics: [m.json]}}", "a makes it too"),
+    ("stages: {a: {cmd: x, predictions: p.csv}, b: {cmd: y, predictions: p.csv}}", "a makes it too"),
+    ("stages: {a: {cmd: x, predictions: p.csv}, b: {cmd: y, predictions: q.csv}}", "a makes predictions already"),
+    ("stages: {unit: {cmd: x}}", "the stage name unit is that of a check"),
+    ("checks: []\nstages: {unit: {cmd: x}}", None),
+    ("checks: [syntax, syntax]", "the check syntax is given twice"),
+    ("checks: [{name: served, cmd: x}]", "the name served is taken"),
+    ("checks: [{name: a, cmd: x}, {name: a, cmd: y}]", "the check a is given twice"),
+    ("checks: [{name: a, cmd: x}, 3.10]", "3.10 is not known here"),
+    ("checks: [{name: a, cmd: x}, [b]]", "an entry of checks must be a mapping, not a list"),
+    ('checks: [{name: a, cmd: ""}]', "cmd is empty"),
+    ("data: {a: {path: a.csv, disjoint_from: a}}", "a is not another dataset"),
+    ("data: {a: {path: o/a.csv}}\nstages: {s: {cmd: x, outs: [o]}}", "o/a.csv is made by the stage s"),
+    ("stages: {s: {cmd: x, outs: [m.onnx]}}\nmodel: m.onnx", "models like m.onnx are not supported yet"),
+    ("stages: {s: {cmd: x, outs: [m.onnx]}}\nmodel: {path: m.onnx, format: joblib}", None),
+    ("model: m.skops", "no stage lists m.skops in its outs"),
+    ("gates: [{metric: loss, margin: 0.1}]", "margin needs something to compare with"),
+    ("gates: [{metric: loss, min: 2, max: 1}]", "nothing lies between min 2 and max 1"),
+    ("gates: [{metric: loss, max: 1}]", "loss is never measured: no stage makes metrics"),
+    ("gates: [{metric: memory_peak_mb, max: 1}]", "memory_peak_mb is measured on the model, but there is none"),
+    ("gates: [{metric: loss, against: production, max: 1}]", "a gate against production has no max"),
+    ("gates: [{metric: loss, against: production}]", "loss cannot be compared with production"),
+    ("gates: [{metric: startup_ms, against: production}]", "startup_ms is compared by max_ratio"),
+    ("gates: [{metric: auc, against: staging}]", "staging is not known here"),
+    (
+        "stages: {s: {cmd: x, metrics: [m.json]}}\ngates: [{metric: a, min: 1}, {metric: a, min: 1.0}]",
+        "a min 1 is given twice",
+    ),
+    (
+        f"{HOLDOUT}\nstages: {{s: {{cmd: x, predictions: p.csv}}}}\ngates: [{{metric: f1, min: 0}}]",
+        None,
+    ),
+    ("deploy: {a: {}, b: {requires: [a, b]}}", "b requires b, which is no environment above it"),
+    ("deploy: {a: {checks: [{name: c, cmd: x}, {name: c, cmd: y}]}}", "the check c is given twice"),
+    ("deploy: {a: {checks: [contract]}}", "an entry of checks must be a mapping, not contract"),
+    ("deploy: {a: {strategy: canary}}", "canary is not known here"),
+    ("deploy: {a: {replicas: 0}}", "replicas must be at least 1, not 0"),
+    ("deploy: {a: {replicas: 1.5}}", "replicas must be a whole number, not 1.5"),
+    ("python: {version: three}", "three is no name"),
+    ("python: {lock: poetry.lock}", "poetry.lock is of a kind that is not supported yet"),
+    ("stages: {a: {cmd: x, timeout: 400d}}", "the duration 400d is out of reach"),
+    ("stages: {a: {cmd: x, timeout: [1]}}", "a list is no duration"),
+    ("stages: {a: {cmd: x, network: yes}}", "network must be true or false, not yes"),
+    ('stages: {a: {cmd: x, env: {DEBUG: true, N: 3.10, E: ""}}}', "DEBUG must be a text, not true"),
+    ("stages: {a: {cmd: x, env: {A-B: x}}}", "A-B is no name"),
+    ("stages: {a: {cmd: x, params: [a..b]}}", "a..b is no name"),
+    ("stages: {a: {cmd: x, outs: [.]}}", "the path is the whole project"),
+    ('stages: {a: {cmd: x, outs: ["a\\tb"]}}', "holds a character that cannot be printed"),
+    ("stages: [a]", "stages must be a mapping, not a list"),
+    ("stages: {a: {cmd: x, stage_of: 1}}", "the key stage_of is unknown"),
+    ("stages: {a: {cmd: x, command: 1}}", "the key command is unknown"),
+    ("stages: {" + ", ".join(f"s{n}: {{cmd: x}}" for n in range(201)) + "}", "stages holds more than 200 entries"),
+    ("on: {push: {branches: []}}", "branches is empty"),
+]
+
+
+@pytest.mark.parametrize(("text", "problem"), SMALL)
+def test_one_rule_at_a_time(text: str, problem: str | None) -> None:
+    content = f"version: 1\n{text}\n"
+    if problem is None:
+        read_pipeline(content.encode())
+    else:
+        assert any(problem in refusal.problem for refusal in refusals(content)), [str(r) for r in refusals(content)]
+
+
+ERRORS = "{metric: error_rate}"
+
+
+def canary(steps: str) -> str:
+    return (
+        f"stages: {{s: {{cmd: x, outs: [m]}}}}\nmodel: m\ndeploy: {{a: {{strategy: {{canary: {{steps: {steps}}}}}}}}}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "problem"),
+    [
+        ("[{analysis: {for: 1m}}, {set_weight: 10}]", "nothing is to be seen before the first weight"),
+        ("[{set_weight: 10, pause: {for: 1m}}, {analysis: {for: 1m}}]", "a step has exactly one key"),
+        ("[{}, {analysis: {for: 1m}}]", "a step has exactly one key"),
+        ("[{set_weight: 10}, {set_weight: 100}, {analysis: {for: 1m}}]", "after set_weight: 100"),
+        ("[{set_weight: 101}, {analysis: {for: 1m}}]", "set_weight must be at most 100, not 101"),
+        ("[{set_weight: 10}, {analysis: {}}]", "the key for is missing"),
+        ("[]", "steps is empty"),
+        (
+            f"[{{set_weight: 9}}, {{analysis: {{for: 1m}}}}], analysis: {{metrics: [{ERRORS}, {ERRORS}]}}",
+            "given twice",
+        ),
+        (
+            "[{set_weight: 10}, {analysis: {for: 1m}}], analysis: {metrics: [{metric: eror_rate}]}",
+            "eror_rate is not known",
+        ),
+    ],
+)
+def test_a_canary_is_judged(steps: str, problem: str) -> None:
+    found = refusals(f"version: 1\n{canary(steps)}\n")
+    assert any(problem in refusal.problem for refusal in found), [str(r) for r in found]
+
+
+def test_the_comparable_metrics_are_those_that_gates_compare() -> None:
+    assert set(ROW_METRICS) == {metric.name for metric in GATE_ROWS}
+    assert set(SERVED_METRICS) == set(GATE_SERVED)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "the file says nothing"),
+        ("# only\n", "the file says nothing"),
+        ("- 1", "is a mapping"),
+        ("hello", "is a mapping"),
+        ("~", "the file says nothing"),
+    ],
+)
+def test_what_is_no_pipeline_file_at_all(text: str, problem: str) -> None:
+    assert problem in refusals(text)[0].problem
+
+
+def test_it_knows_which_files_of_the_commit_it_names() -> None:
+    assert read_pipeline(WHOLE.encode()).declared_paths() == {
+        *("uv.lock", "data/train.parquet", "data/holdout.parquet", "schemas/flights.yaml"),
+    }
+
+
+def test_control_characters_never_reach_a_terminal() -> None:
+    found = refusals('version: 1\n"\\e[31mred": 1\n')
+    assert all(refusal.problem.isprintable() and refusal.remedy.isprintable() for refusal in found)
+
+
+def test_values_that_no_text_can_hold_are_refused() -> None:
+    assert "no file name or command can hold" in refusals('version: 1\nstages: {a: {cmd: "x\\0"}}\n')[0].problem
+    assert "no file name or command can hold" in refusals('version: 1\nstages: {a: {cmd: "\\ud800"}}\n')[0].problem
+
+
+WORDS = st.sampled_from(
+    [
+        "version",
+        "1",
+        ": ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "- ",
+        "\n",
+        "  ",
+        "\t",
+        "&a",
+        "*a",
+        "!!x",
+        "'",
+        '"',
+        "#",
+        "|",
+        "~",
+        "?",
+        "0",
+        "1e999",
+        ".nan",
+        "é",
+        "\x00",
+        "\u2028",
+        "%",
+        "@",
+        ",",
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_no_edit_of_a_file_ever_gives_a_traceback(data: st.DataObject) -> None:
+    text = WHOLE
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(start, min(len(text), start + 30)))
+        text = text[:start] + "".join(data.draw(st.lists(WORDS, max_size=4))) + text[end:]
+    found: tuple[Refused, ...] = ()
+    try:
+        read_pipeline(text.encode())
+    except SeveralRefused as refused:
+        found = refused.refusals
+    for refusal in found:
+        assert re.fullmatch(r"interlock\.yaml:[1-9]\d*:[1-9]\d*", refusal.where)
+        assert refusal.problem
+        assert refusal.remedy
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200))
+def test_no_bytes_ever_give_a_traceback(content: bytes) -> None:
+    with contextlib.suppress(SeveralRefused):
+        read_pipeline(content)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    line=st.integers(0, WHOLE.count("\n") - 1),
+    value=st.sampled_from(["[]", "{}", "x", "3", "-1", "true", "[[1]]", "{a: {b: c}}"]),
+)
+def test_no_value_in_a_wrong_place_ever_gives_a_traceback(line: int, value: str) -> None:
+    lines = WHOLE.splitlines()
+    lines[line] = re.sub(r": *[^:{}\[\]]+([,}\]]|$)", rf": {value}\1", lines[line], count=1)
+    with contextlib.suppress(SeveralRefused):
+        read_pipeline("\n".join(lines).encode())
