@@ -1,4 +1,4 @@
-"""The control plane is killed at ten moments between a push and its promotion: traffic never notices, state converges."""
+"""The control plane is killed at ten moments of a better model's way: traffic never notices, state converges."""
 
 import time
 

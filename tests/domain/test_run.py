@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.pipeline.plan import GatePlan, ModelPlan, Plan, StagePlan
 from interlock.pipeline.trace import KeyInputs, Lookup, Trace
-from interlock.run.run import ATTEMPTS, Run, RunSeen, Sealed, advance, begin, ready_stages, refuse
+from interlock.run.run import ATTEMPTS, LOSSES, Run, RunSeen, Sealed, advance, begin, ready_stages, refuse
 from interlock.run.stage import Baseline, Problem, StageOutcome
 from interlock.source.commit import Commit, Occasion
 from interlock.vocabulary import Digest, Phase, Verdict
@@ -130,6 +130,13 @@ def test_a_lost_attempt_is_queued_again_and_gets_a_new_number() -> None:
     assert again.attempt_key("train") == "7/train/2"
 
 
+def test_a_stage_that_always_takes_its_executor_with_it_is_given_up() -> None:
+    run = at({"train": Phase.RUNNING, "served": Phase.QUEUED})
+    last = run.stages["train"].model_copy(update={"attempt": LOSSES})
+    run = run.model_copy(update={"stages": {**run.stages, "train": last}})
+    assert advance(run, RunSeen(lost=("train",))).state.stages["train"].phase is Phase.ERRORED
+
+
 def test_a_failed_stage_ends_the_run_cancels_what_runs_and_skips_what_waits() -> None:
     run = at({"train": Phase.FAILED, "profile": Phase.RUNNING, "served": Phase.QUEUED})
     decision = advance(run, RunSeen())
@@ -235,7 +242,7 @@ PHASES = st.sampled_from([Phase.SUCCEEDED, Phase.FAILED, Phase.ERRORED])
 def test_whatever_happens_a_run_ends_and_no_stage_starts_before_its_needs(data: st.DataObject) -> None:
     """Random outcomes, hits and losses: the run reaches a final phase, and order holds at every step."""
     run = new_run()
-    for _ in range(60):
+    for _ in range(300):
         if run.phase.is_final:
             break
         running = [name for name, stage in run.stages.items() if stage.phase is Phase.RUNNING]

@@ -15,7 +15,7 @@ from interlock.control.rows import read_state, write_state
 from interlock.control.running.runs import SERVER
 from interlock.errors import Refused
 from interlock.pipeline.plan import Plan, StagePlan
-from interlock.pipeline.resolve import PipelineFile, parse_overrides, read_pipeline
+from interlock.pipeline.resolve import parse_overrides, read_pipeline
 from interlock.pipeline.trace import Lookup
 from interlock.run.run import Run, ready_stages
 from interlock.source.commit import Commit
@@ -103,7 +103,7 @@ class Local:
             raise Refused("there is no pipeline file", str(path), "interlock init writes one")
         file = read_pipeline(path.read_bytes(), "interlock.yaml")
         # data that .gitignore names is an input all the same
-        return self._parts.git.snapshot(str(folder.resolve()), include=sorted(_declared_paths(file)))
+        return self._parts.git.snapshot(str(folder.resolve()), include=sorted(file.declared_paths()))
 
     def _end_orphans(self) -> None:
         """Runs whose command was killed end here, with the reason: nobody else would move them."""
@@ -116,11 +116,3 @@ class Local:
             self._parts.store.save(
                 write_state(Kind.RUN, row.key, ended, expected=row.version, phase=Phase.CANCELLED, because=because)
             )
-
-
-def _declared_paths(file: PipelineFile) -> set[str]:
-    """The inputs that a pipeline file names."""
-    made = {product.rstrip("/") for stage in file.spec.stages.values() for product in stage.outs}
-    named = {path for stage in file.spec.stages.values() for path in stage.deps or ()}
-    named |= {path for data in file.spec.data.values() for path in (data.path, data.schema_path) if path}
-    return {path for path in named if path.rstrip("/") not in made}

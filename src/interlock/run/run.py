@@ -6,7 +6,7 @@
 seen                                                  then
 ====================================================  =============================================================
 an attempt ended                                      its stage takes the outcome; a fault is retried up to 3 times
-an attempt's executor is gone                         its stage is queued again, as the next attempt
+an attempt's executor is gone                         its stage is queued again, as the next attempt, 10 times
 a stage failed or errored for good                    the others are cancelled or skipped, the run ends as it did
 a queued stage, all it needs succeeded, cache hit     succeeded, reused
 a queued stage, all it needs succeeded, no hit        running, as a new attempt
@@ -28,6 +28,8 @@ from interlock.vocabulary import Decision, Digest, Json, Phase, Stored, Verdict
 
 ATTEMPTS = 3
 """How often a stage is tried when the fault is ours; a failure of the user's is never retried."""
+LOSSES = 10
+"""The attempt after whose loss a stage is not tried again: perhaps it is what ends its executor."""
 
 
 class StageRun(Stored):
@@ -195,9 +197,9 @@ def _take_outcomes(run: Run, seen: RunSeen) -> Decision[Run] | None:
         if name in seen.outcomes:
             changed[name] = _after_attempt(stage_run, seen.outcomes[name])
         elif name in seen.lost:
-            changed[name] = stage_run.model_copy(
-                update={"phase": Phase.QUEUED, "because": f"attempt {stage_run.attempt} was lost with its executor"}
-            )
+            phase = Phase.QUEUED if stage_run.attempt < LOSSES else Phase.ERRORED
+            because = f"attempt {stage_run.attempt} was lost with its executor"
+            changed[name] = stage_run.model_copy(update={"phase": phase, "because": because})
     if not changed:
         return None
     because = "; ".join(f"{name} {stage_run.phase}: {stage_run.because}" for name, stage_run in changed.items())

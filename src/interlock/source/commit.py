@@ -36,7 +36,7 @@ class Commit(Stored):
 
 
 class Occasion(Stored):
-    """Why a run exists. ``detail`` tells two occasions of one kind apart (the look at the repository, a local run's time)."""
+    """Why a run exists. ``detail`` tells two occasions of one kind apart: the look at the repository, the time."""
 
     kind: Literal["push", "local", "person"]
     detail: str = ""

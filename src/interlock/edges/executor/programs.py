@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interlock.errors import Refused
-from interlock.pipeline.plan import DataPlan, StagePlan
 from interlock.pipeline.resolve import holdout_of
 from interlock.ports import Blobs, Environments, Git, Isolation
 from interlock.run.stage import Baseline, StageRequest
@@ -125,13 +124,12 @@ class Programs:
 
     def _settings_of_measurements(self, request: StageRequest, inside: Paths, outside: Paths) -> dict[str, Json]:
         holdout = holdout_of(request.data)
-        metrics, predictions = measured_files(request.stage, holdout)
         beside = request.baseline.predictions if request.baseline else None
         if beside is not None:
             self._show(beside, f"{outside.baseline}/predictions")
         return {
-            "metrics": list(metrics),
-            "predictions": predictions,
+            "metrics": list(request.stage.metrics),
+            "predictions": request.stage.predictions,
             "holdout": holdout.model_dump(mode="json") if holdout else None,
             "baseline_predictions": f"{inside.baseline}/predictions" if beside is not None else None,
             "baseline_name": request.baseline.name if request.baseline else None,
@@ -234,22 +232,3 @@ def variables(request: StageRequest, program: Program, inside: Paths) -> dict[st
 def python_in(environment: str) -> str:
     """The interpreter of an environment's folder."""
     return str(Path(environment) / "bin" / "python")
-
-
-def measured_files(stage: StagePlan, holdout: DataPlan | None) -> tuple[tuple[str, ...], str | None]:
-    """The metrics files and the predictions file of a ``measurements`` stage.
-
-    Where the plan does not say which is which, all are ``deps``: metrics first, then predictions, then the holdout
-    dataset, which is there only beside predictions.
-    """
-    if stage.metrics or stage.predictions:
-        return stage.metrics, stage.predictions
-    files = tuple(path for path in stage.deps if holdout is None or path != holdout.path)
-    has_holdout = holdout is not None and holdout.path in stage.deps
-    if not files:
-        return (), None
-    *before, last = files
-    is_table = last.endswith((".parquet", ".csv", ".csv.gz"))
-    if has_holdout or (is_table and (before or last.endswith(".parquet"))):
-        return tuple(before), last
-    return files, None
