@@ -147,6 +147,13 @@ def _rows(first: int, count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that keep servers and traffic going take turns, so that two of them never share the machine."""
+    for item in items:
+        if {"journeys", "chaos"} & set(item.path.parts):
+            item.add_marker(pytest.mark.xdist_group("servers"))
+
+
 @pytest.fixture(scope="session")
 def small_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of a small scikit-learn repository, locked."""

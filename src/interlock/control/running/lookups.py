@@ -94,8 +94,8 @@ class Lookups:
             params=stage.params,
             env=stage.env,
             environment=self._environment(run, "serve" if stage.builtin == "served" else "build"),
-            artifacts=artifacts_for(run, stage),
-            settings=_settings(run, stage, baseline),
+            artifacts=artifacts_for(run, stage) | _beside(stage, baseline),
+            settings=_settings(run, stage),
             products=stage.products,
             network=stage.network,
             platform=self._platform,
@@ -168,12 +168,11 @@ def _history_key(run: Run, stage: StagePlan) -> str:
     return f"{run.commit.repository}:{run.plan.project}:{stage.name}"
 
 
-def _settings(run: Run, stage: StagePlan, baseline: Baseline | None) -> dict[str, Json]:
+def _settings(run: Run, stage: StagePlan) -> dict[str, Json]:
     if stage.builtin in ("data", "measurements"):
-        data: list[Json] = [_dumped(plan) for plan in run.plan.data]
-        return {"data": data} | (_baseline_settings(baseline, "predictions") if stage.builtin == "measurements" else {})
+        return {"data": [_dumped(plan) for plan in run.plan.data]}
     if stage.builtin == "served" and run.plan.model is not None:
-        return {"model": run.plan.model.model_dump(mode="json")} | _baseline_settings(baseline, "model")
+        return {"model": run.plan.model.model_dump(mode="json")}
     return {}
 
 
@@ -182,9 +181,12 @@ def _dumped(plan: DataPlan) -> dict[str, Json]:
     return dumped
 
 
-def _baseline_settings(baseline: Baseline | None, part: str) -> dict[str, Json]:
+def _beside(stage: StagePlan, baseline: Baseline | None) -> dict[str, Digest]:
+    """What of the production model a measuring stage is given, under names for people."""
     if baseline is None:
         return {}
-    if part == "predictions":
-        return {"baseline": baseline.predictions}
-    return {"baseline": [baseline.model, baseline.lock, baseline.format]}
+    if stage.builtin == "served":
+        return {"the production model": baseline.model, "the production model's environment": baseline.lock}
+    if stage.builtin == "measurements" and baseline.predictions is not None:
+        return {"the production model's predictions": baseline.predictions}
+    return {}
