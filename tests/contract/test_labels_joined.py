@@ -89,3 +89,9 @@ def test_auc_counts_the_pairs_in_the_right_order(
     else:
         right = sum(1.0 if one > other else 0.5 if one == other else 0.0 for one, other in pairs)
         assert found == pytest.approx(right / len(pairs))
+
+
+def test_a_revision_asked_for_probabilities_alone_has_an_auc_and_no_accuracy(tmp_path: Path) -> None:
+    asked = [predicted(name, chances=[chance]) | {"prediction": None} for name, chance in (("a", 0.9), ("b", 0.2))]
+    joined = join_records(tmp_path, asked, [labelled("a", 1), labelled("b", 0)])["r1"]
+    assert (joined.predictions, joined.labelled, joined.accuracy, joined.auc) == (2, 2, None, 1.0)

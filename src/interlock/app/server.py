@@ -22,7 +22,7 @@ from interlock.control.running.runs import SERVER
 from interlock.delivery.revision import Revision
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import LocalReplicas, ensure_supervise, stop_supervise
-from interlock.errors import GitFault, Refused
+from interlock.errors import InterlockError, Refused
 from interlock.run.run import Run
 from interlock.system.files import try_lock
 from interlock.vocabulary import Digest, Json, Kind, Phase
@@ -98,7 +98,7 @@ class Server:
     def _sync(self, name: str, repository: RepositorySettings) -> list[str]:
         try:
             begun = self._parts.intake.sync(name, str(repository.path), repository.trusted, SERVER)
-        except GitFault as fault:
+        except InterlockError as fault:
             return [f"repository {name}: {fault}"]
         self._bell.ring()
         return [line for run in begun for line in self._tell(run)]

@@ -146,7 +146,8 @@ def _judge_rows(
         "smallest_detectable_difference": smallest,
         "more_rows_needed": more,
     }
-    said = f"{ours:.4f} against {theirs:.4f} on {labels.size} rows, {'better' if gain >= 0 else 'worse'} by {abs(gain):.4f}"
+    direction = "better" if gain >= 0 else "worse"
+    said = f"{ours:.4f} against {theirs:.4f} on {labels.size} rows, {direction} by {abs(gain):.4f}"
     if lowest > -gate.margin:
         return answer(gate, Verdict.PASS, f"{said}, at least {lowest:+.4f} > {-gate.margin:+g}", evidence)
     if gain < -gate.margin:

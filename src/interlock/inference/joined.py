@@ -23,9 +23,10 @@ LabelValue: TypeAlias = "bool | int | float | str"
 class Joined:
     """One revision. ``predictions`` counts rows, ``labelled`` those whose label is known.
 
-    ``accuracy`` is the share of labelled rows that were predicted rightly (None without any). ``label_mean`` is None
-    where labels are texts. ``auc`` is the chance that a positive row got a higher probability than a negative one, ties
-    counted half (Mann-Whitney U / (positives * negatives)); None without probabilities or without both kinds.
+    ``accuracy`` is the share that was predicted rightly of the labelled rows whose prediction was asked for (None
+    without any). ``label_mean`` is None where labels are texts. ``auc`` is the chance that a positive row got a higher
+    probability than a negative one, ties counted half (Mann-Whitney U / (positives * negatives)); None without
+    probabilities or without both kinds.
     """
 
     revision: str
@@ -39,6 +40,7 @@ class Joined:
 @dataclass
 class _Tally:
     predictions: int = 0
+    judged: int = 0
     correct: int = 0
     label_sum: float = 0.0
     are_numbers: bool = True
@@ -56,7 +58,7 @@ def join(predictions: Path, labels: Path) -> dict[str, Joined]:
     tallies: dict[str, _Tally] = {}
     for path in sorted(predictions.glob("*.jsonl")):
         for record in read_lines(path):
-            if record.get("status") == 200 and isinstance(record.get("prediction"), list):
+            if record.get("status") == 200:
                 _count(tallies.setdefault(str(record.get("revision")), _Tally()), record, known)
     return {revision: _finish(revision, tally) for revision, tally in sorted(tallies.items())}
 
@@ -86,24 +88,30 @@ def read_lines(path: Path) -> Iterator[Mapping[str, object]]:
 
 
 def _count(tally: _Tally, record: Mapping[str, object], known: Mapping[str, LabelValue]) -> None:
-    answers = record["prediction"]
-    assert isinstance(answers, list)
-    chances = record.get("probability")
-    chances = chances if isinstance(chances, list) and len(chances) == len(answers) else [None] * len(answers)
-    for row, (answer, chance) in enumerate(zip(answers, chances, strict=True)):
+    answers, chances = _output(record, "prediction"), _output(record, "probability")
+    rows = max(len(answers), len(chances))  # a request may have asked for one of them only
+    for row in range(rows):
         tally.predictions += 1
-        identity = str(record.get("id")) if len(answers) == 1 else f"{record.get('id')}/{row}"
+        identity = str(record.get("id")) if rows == 1 else f"{record.get('id')}/{row}"
         if identity not in known or identity in tally.seen:
             continue
         tally.seen.add(identity)
         label = known[identity]
-        tally.correct += answer == label
+        if len(answers) == rows:
+            tally.judged += 1
+            tally.correct += answers[row] == label
         if isinstance(label, str):
             tally.are_numbers = False
             continue
         tally.label_sum += label
+        chance = chances[row] if len(chances) == rows else None
         if isinstance(chance, int | float) and label in (0, 1):
             (tally.positives if label else tally.negatives).append(chance)
+
+
+def _output(record: Mapping[str, object], name: str) -> list[object]:
+    values = record.get(name)
+    return values if isinstance(values, list) else []
 
 
 def _finish(revision: str, tally: _Tally) -> Joined:
@@ -112,7 +120,7 @@ def _finish(revision: str, tally: _Tally) -> Joined:
         revision=revision,
         predictions=tally.predictions,
         labelled=labelled,
-        accuracy=tally.correct / labelled if labelled else None,
+        accuracy=tally.correct / tally.judged if tally.judged else None,
         label_mean=tally.label_sum / labelled if labelled and tally.are_numbers else None,
         auc=_area(tally.positives, tally.negatives),
     )

@@ -226,23 +226,27 @@ def _after_attempt(stage_run: StageRun, outcome: StageOutcome) -> StageRun:
     )
 
 
+def stop(run: Run, phase: Phase, because: str, told: str) -> Decision[Run]:
+    """The run ended in ``phase``: what runs is cancelled, what waits is skipped, each with ``told`` as its reason."""
+    stages = {name: _after_break(stage_run, told) for name, stage_run in run.stages.items()}
+    return Decision(
+        state=run.model_copy(update={"phase": phase, "because": because, "stages": stages}), because=because
+    )
+
+
 def _end_broken(run: Run, _seen: RunSeen) -> Decision[Run] | None:
     for phase in (Phase.FAILED, Phase.ERRORED, Phase.CANCELLED):
         for name, stage_run in run.stages.items():
             if stage_run.phase is phase:
-                because = f"{name} {phase}: {stage_run.because}"
-                stages = {other: _after_break(name, other_run) for other, other_run in run.stages.items()}
-                return Decision(
-                    state=run.model_copy(update={"phase": phase, "because": because, "stages": stages}), because=because
-                )
+                return stop(run, phase, f"{name} {phase}: {stage_run.because}", f"{name} did not succeed")
     return None
 
 
-def _after_break(broken: str, stage_run: StageRun) -> StageRun:
+def _after_break(stage_run: StageRun, told: str) -> StageRun:
     if stage_run.phase is Phase.QUEUED:
-        return stage_run.model_copy(update={"phase": Phase.SKIPPED, "because": f"{broken} did not succeed"})
+        return stage_run.model_copy(update={"phase": Phase.SKIPPED, "because": told})
     if stage_run.phase is Phase.RUNNING:
-        return stage_run.model_copy(update={"phase": Phase.CANCELLED, "because": f"{broken} did not succeed"})
+        return stage_run.model_copy(update={"phase": Phase.CANCELLED, "because": told})
     return stage_run
 
 

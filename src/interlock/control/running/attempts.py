@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from interlock.control.rows import read_state, write_state
-from interlock.errors import AlreadyExists
+from interlock.errors import AlreadyExists, ArtifactFault, StaleWrite, StoreFault
 from interlock.ports import Blobs, Executor, Store
 from interlock.run.stage import StageOutcome, StageRequest
-from interlock.vocabulary import Digest, Json, Kind, Stored, canonical
+from interlock.vocabulary import Kind, Phase, Stored, canonical
 
 RUNNING = "running"
 FINISHED = "finished"
+SAVE_AGAIN_SECONDS = 1.0
 
 
 class Attempt(Stored):
@@ -54,14 +56,12 @@ class Attempts:
             return
 
         def finished(outcome: StageOutcome) -> None:
-            kept = outcome.model_copy(update={"report": self._keep_report(outcome.report)})
-            attempt = Attempt(owner=self._owner, outcome=kept)
-            self._store.save(
-                write_state(Kind.ATTEMPT, request.attempt, attempt, expected=1, phase=FINISHED, because=outcome.because)
-            )
-            if outcome.phase == "succeeded":
-                succeeded(kept)
-            self._ring()
+            kept = self._keep(request.attempt, outcome)
+            try:
+                if kept.phase is Phase.SUCCEEDED:
+                    succeeded(kept)
+            finally:
+                self._ring()
 
         self._executor.start(request, finished)
 
@@ -70,6 +70,22 @@ class Attempts:
         if attempt in self._executor.running():
             self._executor.stop(attempt, because)
 
-    def _keep_report(self, report: Json) -> Digest | None:
-        """Reports can be long: they are kept as artifacts, rows hold only their address."""
-        return None if report is None else self._blobs.put_bytes(canonical(report))
+    def _keep(self, attempt: str, outcome: StageOutcome) -> StageOutcome:
+        """Saves the outcome, its report as an artifact: reports can be long, and rows hold only their address.
+
+        Again and again until it is saved: one that is lost to a full disk would leave its stage running for ever.
+        """
+        while True:
+            try:
+                report = None if outcome.report is None else self._blobs.put_bytes(canonical(outcome.report))
+                kept = outcome.model_copy(update={"report": report})
+                ended = Attempt(owner=self._owner, outcome=kept)
+                self._store.save(
+                    write_state(Kind.ATTEMPT, attempt, ended, expected=1, phase=FINISHED, because=kept.because)
+                )
+            except StaleWrite:
+                return outcome.model_copy(update={"phase": Phase.CANCELLED})
+            except (StoreFault, ArtifactFault, OSError):
+                time.sleep(SAVE_AGAIN_SECONDS)
+            else:
+                return kept

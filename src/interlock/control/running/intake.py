@@ -98,7 +98,9 @@ class Intake:
         if PIPELINE_FILE not in contents:
             raise Refused("there is no pipeline file", where, "interlock init writes one")
         file = read_pipeline(contents[PIPELINE_FILE], where)
-        params = read_params(contents.get("params.yaml", b""), posixpath.join(project, "params.yaml"))
+        uses_params = overrides or any(stage.params for stage in file.spec.stages.values())
+        params_file = contents.get("params.yaml", b"") if uses_params else b""
+        params = read_params(params_file, posixpath.join(project, "params.yaml"))
         plan = resolve(
             file,
             project=project,

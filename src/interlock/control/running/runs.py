@@ -12,9 +12,10 @@ from interlock.control.running.sealing import Sealing
 from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release
 from interlock.delivery.release import begin as begin_release
+from interlock.errors import Refused
 from interlock.ports import Blobs, Store
 from interlock.registry.version import ModelVersion
-from interlock.run.run import Run, RunSeen, advance, ready_stages
+from interlock.run.run import Run, RunSeen, advance, ready_stages, stop
 from interlock.run.stage import Baseline, StageRequest
 from interlock.vocabulary import Json, Kind, Phase, Write
 
@@ -47,8 +48,12 @@ class Runs:
         run, version = load_state(self._store, Kind.RUN, key, Run)
         if run is None or run.phase.is_final:
             return False
-        seen = self._observe(run)
-        decision = advance(run, seen)
+        try:
+            seen = self._observe(run)
+            decision = advance(run, seen)
+        except Refused as refused:
+            # found out only now, for example that no interpreter fits: the user's to mend, so the run ends with it
+            seen, decision = RunSeen(), stop(run, Phase.FAILED, str(refused), "the run was refused")
         after = decision.state
         moved = after != run and self._save(after, version, decision.because, seen)
         self._act(after if moved or after == run else run, seen)
