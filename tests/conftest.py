@@ -147,10 +147,11 @@ def _rows(first: int, count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that keep servers and traffic going take turns, so that two of them never share the machine."""
     for item in items:
-        if {"journeys", "chaos"} & set(item.path.parts):
+        if "journey" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("servers"))
 
 

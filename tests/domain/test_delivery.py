@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.delivery import release as releases
-from interlock.delivery.environment import Act, Environment, differences, enter, follow
+from interlock.delivery.environment import Act, Environment, desired, differences, enter, follow
 from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
 from interlock.delivery.revision import DataPlaneSeen, EndpointSeen, ReplicaSeen, Revision
 from interlock.delivery.rollout import Rollout, RolloutPhase
@@ -164,7 +164,7 @@ def test_an_ended_rollout_gives_all_traffic_back(phase: RolloutPhase) -> None:
 def test_a_first_rollout_that_fails_leaves_an_environment_that_serves_nothing() -> None:
     empty = enter(Environment(name="production", model="flights"), rollout(0, stable=None))
     assert empty.key == "flights/production"
-    assert empty.wanted == (NEW,)
+    assert desired(empty).revisions == (NEW,)
     assert follow(empty, rollout(0, RolloutPhase.ROLLED_BACK, stable=None)).weights == {}
     assert follow(empty, rollout(100, stable=None)).weights == {NEW.key: 100}
 
@@ -277,5 +277,5 @@ def test_whatever_the_world_looks_like_traffic_goes_only_where_somebody_is_healt
                 somebody = any(e.is_healthy for e in seen.endpoints.get(key, {}).values())
                 assert somebody or seen.weights.get(key, 0) > 0
         if act.name in ("drain_endpoints", "remove_endpoints", "remove_replicas"):
-            assert act.revision not in {r.key for r in environment.wanted}
+            assert act.revision not in {r.key for r in desired(environment).revisions}
             assert seen.problem is None

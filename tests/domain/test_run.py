@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.pipeline.plan import GatePlan, ModelPlan, Plan, StagePlan
 from interlock.pipeline.trace import KeyInputs, Lookup, Trace
-from interlock.run.run import ATTEMPTS, LOSSES, Run, RunSeen, Sealed, advance, begin, ready_stages, refuse
+from interlock.run.run import ATTEMPTS, LOSSES, Run, RunSeen, Sealed, advance, begin, desired, ready_stages, refuse
 from interlock.run.stage import Baseline, Problem, StageOutcome
 from interlock.source.commit import Commit, Occasion
 from interlock.vocabulary import Digest, Phase, Verdict
@@ -71,6 +71,7 @@ def test_a_stage_that_was_never_executed_starts_as_its_first_attempt() -> None:
     assert after.stages["unit"].phase is Phase.RUNNING
     assert after.attempt_key("unit") == "7/unit/1"
     assert after.phase is Phase.RUNNING
+    assert [stage.name for stage in desired(after)] == ["unit"]
 
 
 def test_a_cache_hit_succeeds_without_an_attempt_and_says_where_it_comes_from() -> None:

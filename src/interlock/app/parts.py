@@ -81,6 +81,7 @@ class Parts:
 
     def close(self) -> None:
         """Ends what runs and closes the store."""
+        self.attempts.let_go()
         self.executor.close()
         self.store.close()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from interlock.cli.output import ExitCode, Line, Style
 from interlock.control.rows import read_state
-from interlock.delivery.environment import Environment
+from interlock.delivery.environment import Environment, desired
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
 from interlock.gate.judgement import GateResult, Judgement
@@ -219,7 +219,7 @@ def environment_lines(row: Row, quality: Mapping[str, Joined] | None = None) -> 
     """One environment: what is stable, what is on trial, with weights, replicas and live quality by revision key."""
     environment = read_state(row, Environment)
     lines = [Line(environment.key, "title")]
-    if not environment.wanted:
+    if not desired(environment).revisions:
         return [*lines, Line(f"  nothing serves: {environment.because}", "warn")]
     for role, revision in (("stable", environment.stable), ("candidate", environment.candidate)):
         if revision is not None:

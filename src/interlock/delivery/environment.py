@@ -54,10 +54,27 @@ class Environment(Stored):
         """Its key in the store."""
         return f"{self.model}/{self.name}"
 
-    @property
-    def wanted(self) -> tuple[Revision, ...]:
-        """The revisions that should have replicas."""
-        return tuple(revision for revision in (self.stable, self.candidate) if revision is not None)
+
+class Desired(Stored):
+    """What the data plane should look like: these revisions have replicas and endpoints, and these shares of traffic.
+
+    ``leased`` is the candidate whose share has to be renewed by a living control plane.
+    """
+
+    revisions: tuple[Revision, ...]
+    weights: dict[str, int]
+    leased: str | None = None
+
+
+def desired(environment: Environment) -> Desired:
+    """What the data plane should look like for this environment, now and for ever."""
+    stable, candidate = environment.stable, environment.candidate
+    is_leased = stable is not None and candidate is not None and environment.weights.get(candidate.key, 0) > 0
+    return Desired(
+        revisions=tuple(revision for revision in (stable, candidate) if revision is not None),
+        weights=environment.weights,
+        leased=candidate.key if is_leased and candidate is not None else None,
+    )
 
 
 def enter(environment: Environment, rollout: Rollout) -> Environment:
@@ -101,17 +118,18 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
 
 def differences(environment: Environment, seen: DataPlaneSeen) -> tuple[Act, ...]:
     """What must be made so now, in this order."""
-    acts = [Act(name="ensure_replicas", revision=revision.key) for revision in environment.wanted]
+    wish = desired(environment)
+    acts = [Act(name="ensure_replicas", revision=revision.key) for revision in wish.revisions]
     acts += [
         Act(name="ensure_endpoints", revision=revision.key)
-        for revision in environment.wanted
+        for revision in wish.revisions
         if revision.key in seen.endpoints or _is_ready(revision, seen)
     ]
-    if _weights_may_change(environment, seen):
-        acts.append(Act(name="ensure_weights", weights=environment.weights))
-    acts.append(_lease(environment))
+    if _weights_may_change(wish, seen):
+        acts.append(Act(name="ensure_weights", weights=wish.weights))
+    acts.append(Act(name="renew_lease", revision=wish.leased) if wish.leased else Act(name="end_lease"))
     if seen.problem is None:
-        acts += _departures(environment, seen)
+        acts += _departures(wish, seen)
     return tuple(acts)
 
 
@@ -122,26 +140,19 @@ def _is_ready(revision: Revision, seen: DataPlaneSeen) -> bool:
     )
 
 
-def _weights_may_change(environment: Environment, seen: DataPlaneSeen) -> bool:
+def _weights_may_change(wish: Desired, seen: DataPlaneSeen) -> bool:
     """Traffic is only sent where the proxy already has somebody healthy, or had sent it before."""
-    if environment.weights == {key: weight for key, weight in seen.weights.items() if weight > 0}:
+    if wish.weights == {key: weight for key, weight in seen.weights.items() if weight > 0}:
         return False
     return all(
         seen.weights.get(key, 0) > 0 or any(endpoint.is_healthy for endpoint in seen.endpoints.get(key, {}).values())
-        for key, weight in environment.weights.items()
+        for key, weight in wish.weights.items()
         if weight > 0
     )
 
 
-def _lease(environment: Environment) -> Act:
-    stable, candidate = environment.stable, environment.candidate
-    if stable is not None and candidate is not None and environment.weights.get(candidate.key, 0) > 0:
-        return Act(name="renew_lease", revision=candidate.key)
-    return Act(name="end_lease")
-
-
-def _departures(environment: Environment, seen: DataPlaneSeen) -> list[Act]:
-    wanted = {revision.key for revision in environment.wanted}
+def _departures(wish: Desired, seen: DataPlaneSeen) -> list[Act]:
+    wanted = {revision.key for revision in wish.revisions}
     with_replicas = {replica.rpartition(".")[0] for replica in seen.replicas}
     acts: list[Act] = []
     for key in sorted((with_replicas | set(seen.endpoints)) - wanted):

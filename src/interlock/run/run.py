@@ -176,6 +176,11 @@ def ready_stages(run: Run) -> tuple[StagePlan, ...]:
     )
 
 
+def desired(run: Run) -> tuple[StagePlan, ...]:
+    """The stages whose present attempt should be running."""
+    return tuple(stage for stage in run.plan.stages if run.stages[stage.name].phase is Phase.RUNNING)
+
+
 def advance(run: Run, seen: RunSeen) -> Decision[Run]:
     """The next state of the run, and why (the table above)."""
     for rule in (_take_outcomes, _end_broken, _start_ready, _stop_unchanged, _judge, _finish):

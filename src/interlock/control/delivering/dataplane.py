@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from interlock.control.rows import load_state
-from interlock.delivery.environment import Act, Environment, differences
+from interlock.delivery.environment import Act, Environment, desired, differences
 from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.errors import StaleWrite
 from interlock.ports import Proxy, Replicas, Store
@@ -46,7 +46,7 @@ class Plane:
         return any(act.name not in ("ensure_replicas", "ensure_endpoints", "renew_lease", "end_lease") for act in acts)
 
     def _act(self, environment: Environment, act: Act, version: int) -> None:
-        wanted: Mapping[str, Revision] = {revision.key: revision for revision in environment.wanted}
+        wanted: Mapping[str, Revision] = {revision.key: revision for revision in desired(environment).revisions}
         if act.name == "ensure_replicas":
             self._replicas.ensure(wanted[act.revision], version)
         elif act.name == "ensure_endpoints":

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from interlock.control.rows import read_state, write_state
-from interlock.errors import AlreadyExists, ArtifactFault, StaleWrite, StoreFault
+from interlock.errors import AlreadyExists, InterlockError, StaleWrite
 from interlock.ports import Blobs, Executor, Store
 from interlock.run.stage import StageOutcome, StageRequest
 from interlock.vocabulary import Kind, Phase, Stored, canonical
 
 RUNNING = "running"
 FINISHED = "finished"
-SAVE_AGAIN_SECONDS = 1.0
 
 
 class Attempt(Stored):
@@ -32,18 +32,23 @@ class Attempts:
         self._blobs = blobs
         self._owner = owner
         self._ring = ring
+        self._guard = threading.Lock()
+        self._unsaved: dict[str, Callable[[], None]] = {}
+        self._is_ending = False
 
     def outcome(self, attempt: str) -> StageOutcome | None:
-        """How it ended; None while it runs or where nobody has claimed it."""
+        """How it ended; None while it runs or where nobody has claimed it. A fault where its end cannot be saved."""
+        self._save_end(attempt)
         row = self._store.load(Kind.ATTEMPT, attempt)
         return None if row is None else read_state(row, Attempt).outcome
 
     def is_lost(self, attempt: str) -> bool:
-        """Whether it was claimed by a control plane that is gone, so that it will never finish."""
+        """Whether it was claimed and will never finish: by a control plane that is gone, or with no start after it."""
+        is_running = attempt in self._executor.running()  # asked first: an attempt's end is saved before it stops
         row = self._store.load(Kind.ATTEMPT, attempt)
-        if row is None or row.phase == FINISHED:
+        if row is None or row.phase == FINISHED or attempt in self._unsaved:
             return False
-        return read_state(row, Attempt).owner != self._owner
+        return not is_running or read_state(row, Attempt).owner != self._owner
 
     def start(self, request: StageRequest, succeeded: Callable[[StageOutcome], None]) -> None:
         """Claims and starts the attempt, unless it was claimed before. ``succeeded`` hears of a good end, once."""
@@ -56,12 +61,12 @@ class Attempts:
             return
 
         def finished(outcome: StageOutcome) -> None:
-            kept = self._keep(request.attempt, outcome)
-            try:
-                if kept.phase is Phase.SUCCEEDED:
-                    succeeded(kept)
-            finally:
-                self._ring()
+            if self._is_ending and outcome.phase is Phase.ERRORED:
+                return
+            self._unsaved[request.attempt] = lambda: self._save(request.attempt, outcome, succeeded)
+            with suppress(InterlockError):  # the loop, asking for the outcome, tries again and says what is wrong
+                self._save_end(request.attempt)
+            self._ring()
 
         self._executor.start(request, finished)
 
@@ -70,22 +75,35 @@ class Attempts:
         if attempt in self._executor.running():
             self._executor.stop(attempt, because)
 
-    def _keep(self, attempt: str, outcome: StageOutcome) -> StageOutcome:
-        """Saves the outcome, its report as an artifact: reports can be long, and rows hold only their address.
+    def let_go(self) -> None:
+        """From now on what errors is lost, not errored: this control plane is ending, and ends its attempts itself."""
+        self._is_ending = True
 
-        Again and again until it is saved: one that is lost to a full disk would leave its stage running for ever.
-        """
-        while True:
-            try:
-                report = None if outcome.report is None else self._blobs.put_bytes(canonical(outcome.report))
-                kept = outcome.model_copy(update={"report": report})
-                ended = Attempt(owner=self._owner, outcome=kept)
-                self._store.save(
-                    write_state(Kind.ATTEMPT, attempt, ended, expected=1, phase=FINISHED, because=kept.because)
-                )
-            except StaleWrite:
-                return outcome.model_copy(update={"phase": Phase.CANCELLED})
-            except (StoreFault, ArtifactFault, OSError):
-                time.sleep(SAVE_AGAIN_SECONDS)
-            else:
-                return kept
+    def _save_end(self, attempt: str) -> None:
+        with self._guard:
+            save = self._unsaved.get(attempt)
+            if save is not None:
+                save()
+                del self._unsaved[attempt]
+
+    def _save(self, attempt: str, outcome: StageOutcome, succeeded: Callable[[StageOutcome], None]) -> None:
+        kept = self._keep_report(outcome)
+        ended = Attempt(owner=self._owner, outcome=kept)
+        with suppress(StaleWrite):  # a save that told of a fault may have reached the disk all the same
+            self._store.save(
+                write_state(Kind.ATTEMPT, attempt, ended, expected=1, phase=FINISHED, because=kept.because)
+            )
+        if kept.phase is Phase.SUCCEEDED:
+            with suppress(InterlockError):  # what is not remembered costs another run of the stage, no more
+                succeeded(kept)
+
+    def _keep_report(self, outcome: StageOutcome) -> StageOutcome:
+        """The outcome with its report as an artifact: reports can be long, and rows hold only their address."""
+        if outcome.report is None:
+            return outcome
+        try:
+            content = canonical(outcome.report)
+        except ValueError as odd:
+            because = f"what it reported cannot be stored: {odd}"
+            return outcome.model_copy(update={"phase": Phase.ERRORED, "because": because, "report": None})
+        return outcome.model_copy(update={"report": self._blobs.put_bytes(content)})

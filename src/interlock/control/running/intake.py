@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from interlock.control.rows import load_state, write_state
 from interlock.control.running.lookups import Lookups
-from interlock.errors import Refused, SeveralRefused, StaleWrite
+from interlock.errors import AlreadyExists, NotFound, Refused, SeveralRefused, StaleWrite
 from interlock.pipeline.params import read_params
 from interlock.pipeline.plan import Plan
 from interlock.pipeline.resolve import plan_digest, read_pipeline, resolve
@@ -67,8 +67,10 @@ class Intake:
             moved = {ref: sha for ref, sha in refs.items() if before.get(ref) != sha}
             begun = [
                 run
-                for ref in moved
-                for run in self._begin_all(name, git_directory, ref, trusted, driver, occasion_detail=str(version))
+                for ref, sha in moved.items()
+                for run in self._begin_all(
+                    name, git_directory, ref, sha, trusted, driver, Occasion(kind="push", detail=str(version))
+                )
             ]
             after = Repository(name=name, git_directory=git_directory, refs=refs)
             because = f"{len(moved)} refs moved" if moved else "refs were deleted"
@@ -78,7 +80,7 @@ class Intake:
             ]
             try:
                 self._store.save(*writes)
-            except StaleWrite:
+            except (StaleWrite, AlreadyExists):
                 continue
             return begun
         raise StaleWrite(f"repository {name} is moved by others all the time")
@@ -119,29 +121,35 @@ class Intake:
         return self._begin(commit, Occasion(kind="person"), planned, "nobody", is_trusted=False, number=0)
 
     def _begin_all(
-        self, name: str, git_directory: str, ref: str, trusted: Sequence[str], driver: str, occasion_detail: str
+        self, name: str, git_directory: str, ref: str, sha: str, trusted: Sequence[str], driver: str, occasion: Occasion
     ) -> list[Run]:
         branch = branch_of(ref)
         if branch is None:
             return []
-        commit = self._git.commit(name, git_directory, ref)
-        occasion = Occasion(kind="push", detail=occasion_detail)
+        is_trusted = branch in trusted
+        try:
+            commit = self._git.commit(name, git_directory, ref, sha)
+        except NotFound:
+            return []  # gone since the refs were read: the next look sees that
+        try:
+            paths = [path for path in self._lookups.project_paths(commit, "") if _is_pipeline_file(path)]
+        except Refused as refused:
+            return [self._refuse(commit, occasion, "", refused, driver)] if is_trusted else []
         begun: list[Run] = []
-        for path in self._lookups.project_paths(commit, ""):
-            if posixpath.basename(path) != PIPELINE_FILE:
-                continue
-            is_trusted = branch in trusted
+        for project in map(posixpath.dirname, paths):
             try:
-                planned = self.plan(commit, posixpath.dirname(path), {})
+                planned = self.plan(commit, project, {})
             except Refused as refused:
-                if is_trusted:
-                    number = self._store.number(Kind.RUN)
-                    problems = _problems(refused)
-                    begun.append(runs.refuse(number, commit, occasion, problems, driver=driver, is_trusted=is_trusted))
+                begun += [self._refuse(commit, occasion, project, refused, driver)] if is_trusted else []
                 continue
             if branch in planned.plan.branches:
                 begun.append(self._begin(commit, occasion, planned, driver, is_trusted=is_trusted))
         return begun
+
+    def _refuse(self, commit: Commit, occasion: Occasion, project: str, refused: Refused, driver: str) -> Run:
+        number, problems = self._store.number(Kind.RUN), _problems(refused)
+        run = runs.refuse(number, commit, occasion, problems, driver=driver, is_trusted=True)
+        return run.model_copy(update={"plan": Plan(project=project)})
 
     def _begin(
         self,
@@ -163,6 +171,10 @@ class Intake:
             is_trusted=is_trusted,
         )
         return begun.model_copy(update={"lock": planned.lock})
+
+
+def _is_pipeline_file(path: str) -> bool:
+    return posixpath.basename(path) == PIPELINE_FILE
 
 
 def _run_write(run: Run) -> Write:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 from interlock.pipeline.keys import (
     fingerprint_listings,
@@ -36,6 +38,7 @@ class Lookups:
         self._environments = environments
         self._platform = platform
         self._program = program
+        self._guard = threading.Lock()
         self._trees: dict[tuple[str, str], Tree] = {}
         self._fingerprints: dict[str, str] = {}
 
@@ -51,7 +54,11 @@ class Lookups:
         def current(trace: Trace) -> tuple[dict[str, str], dict[str, str]]:
             return self._fingerprint(run, stage, sorted(trace.reads), sorted(trace.listings))
 
-        return look_up(inputs, traces, history, current, makers_in(run.plan))
+        found = look_up(inputs, traces, history, current, makers_in(run.plan))
+        if found.hit is None or self._is_kept(found.hit):
+            return found
+        because = f"what it made in run {found.hit.run} is not kept any more"
+        return Lookup(key=found.key, hit=None, because=because, differences=(because,))
 
     def remember(self, run: Run, stage: StagePlan, outcome: StageOutcome, made: float) -> None:
         """Keeps what a succeeded attempt used and made, so that its like need not run again."""
@@ -65,8 +72,10 @@ class Lookups:
             if folder in tree:
                 reads.add(folder)
             elif not _is_within(folder, placed):
-                reads.update(path for path in tree if _is_within(path, (folder,)))
-                listings.add(folder)
+                within = [path for path in tree if _is_within(path, (folder,))]
+                reads.update(within)
+                above = {str(parent) for path in within for parent in PurePosixPath(path).parents}
+                listings |= {folder, *(parent for parent in above if _is_within(parent, (folder,)))}
         if stage.params is not None:
             reads.discard("params.yaml")
         read_prints, listing_prints = self._fingerprint(run, stage, sorted(reads), sorted(listings))
@@ -111,9 +120,10 @@ class Lookups:
                 for path, entry in self._git.tree(commit).items()
                 if path.startswith(prefix)
             }
-            if len(self._trees) >= TREES_KEPT:
-                self._trees.pop(next(iter(self._trees)))
-            self._trees[commit.tree, project] = known
+            with self._guard:
+                if len(self._trees) >= TREES_KEPT:
+                    self._trees.pop(next(iter(self._trees)))
+                self._trees[commit.tree, project] = known
         return known
 
     def read_project(self, commit: Commit, project: str, paths: Sequence[str]) -> dict[str, bytes]:
@@ -121,6 +131,10 @@ class Lookups:
         prefix = f"{project}/" if project else ""
         contents = self._git.read(commit, [prefix + path for path in paths])
         return {path.removeprefix(prefix): content for path, content in contents.items()}
+
+    def _is_kept(self, trace: Trace) -> bool:
+        digests = [*trace.products.values(), *((trace.report,) if trace.report else ())]
+        return all(self._blobs.has(digest) for digest in digests)
 
     def _project_tree(self, run: Run) -> Tree:
         return self.project_paths(run.commit, run.plan.project)

@@ -13,9 +13,10 @@ from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release
 from interlock.delivery.release import begin as begin_release
 from interlock.errors import Refused
+from interlock.pipeline.plan import StagePlan
 from interlock.ports import Blobs, Store
 from interlock.registry.version import ModelVersion
-from interlock.run.run import Run, RunSeen, advance, ready_stages, stop
+from interlock.run.run import Run, RunSeen, advance, desired, ready_stages, stop
 from interlock.run.stage import Baseline, StageRequest
 from interlock.vocabulary import Json, Kind, Phase, Write
 
@@ -60,7 +61,7 @@ class Runs:
         return moved
 
     def _observe(self, run: Run) -> RunSeen:
-        running = [name for name, stage_run in run.stages.items() if stage_run.phase is Phase.RUNNING]
+        running = [stage.name for stage in desired(run)]
         outcomes = {
             name: outcome for name in running if (outcome := self._attempts.outcome(run.attempt_key(name))) is not None
         }
@@ -186,19 +187,17 @@ class Runs:
         return True
 
     def _act(self, run: Run, seen: RunSeen) -> None:
-        for stage in run.plan.stages:
-            stage_run = run.stages[stage.name]
-            if stage_run.phase is Phase.RUNNING:
-                self._start(run, stage.name)
-            elif stage_run.phase is Phase.CANCELLED and stage_run.attempt:
-                self._attempts.stop(run.attempt_key(stage.name), stage_run.because)
+        for stage in desired(run):
+            self._start(run, stage)
+        for name, stage_run in run.stages.items():
+            if stage_run.phase is Phase.CANCELLED and stage_run.attempt:
+                self._attempts.stop(run.attempt_key(name), stage_run.because)
         if run.is_judged_good and not run.phase.is_final and seen.sealed is None and self._needs_seal(run):
             self._sealing.seal(run, self._now())
 
-    def _start(self, run: Run, name: str) -> None:
-        stage = run.plan.stage(name)
+    def _start(self, run: Run, stage: StagePlan) -> None:
         request = StageRequest(
-            attempt=run.attempt_key(name),
+            attempt=run.attempt_key(stage.name),
             stage=stage,
             commit=run.commit,
             project=run.plan.project,

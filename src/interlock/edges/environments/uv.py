@@ -42,7 +42,7 @@ class UvEnvironments:
     """
 
     def __init__(self, folder: str | Path, server_requirements: Sequence[str] = SERVER_REQUIREMENTS) -> None:
-        self._folder = Path(folder).absolute()
+        self._folder = Path(folder).resolve()  # console scripts of an environment hold its real path
         self._folder.mkdir(parents=True, exist_ok=True)
         self._server_requirements = tuple(server_requirements)
         self._uv = Uv()
