@@ -7,7 +7,7 @@ import pytest
 from interlock.vocabulary import Kind
 
 MOMENTS = [(0.05, 4.0), (0.4, 6.0), (1.0, 8.0), (2.0, 10.0), (3.0, 12.0)]
-"""Seconds after a push, two for each: intake, look-ups, training, measuring, sealing, staging, weights of the canary."""
+"""Seconds after a push, two for each: intake, look-ups, training, measuring, sealing, staging, steps of the canary."""
 
 
 @pytest.mark.slow

@@ -26,7 +26,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import norm
 
 from interlock.gate.judgement import GateResult
 from interlock.gate.measurements import (
@@ -42,6 +41,7 @@ from interlock.gate.paired import (
     accuracy_difference,
     auc_difference,
     bootstrap_difference,
+    normal_quantile,
     percentile,
     percentile_ratio,
 )
@@ -171,7 +171,7 @@ def _difference(metric: RowMetric, labels: Array, candidate: Array, production: 
 
 def _smallest_detectable(difference: Difference, alpha: float) -> float:
     """The difference that so many rows would show with a power of 80 %."""
-    return float(norm.ppf(1.0 - alpha) + norm.ppf(_POWER)) * (difference.standard_error or 0.0)
+    return (normal_quantile(1.0 - alpha) + normal_quantile(_POWER)) * (difference.standard_error or 0.0)
 
 
 def _rows_needed(difference: Difference, rows: int, distance: float, alpha: float) -> int | None:

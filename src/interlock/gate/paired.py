@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import norm, rankdata
 
-from interlock.gate.row_metrics import Array
+from interlock.gate.row_metrics import Array, mid_ranks
 from interlock.vocabulary import Stored
 
 RESAMPLES = 1000
+_BOUND_PRECISION = 1e-12
 _BLOCK = 20  # requests that share one moment of the machine
 
 
@@ -28,6 +28,11 @@ class Difference(Stored):
     upper: float
     standard_error: float | None
     method: str
+
+
+def normal_quantile(share: float) -> float:
+    """The value below which a standard normal variable lies with probability ``share``."""
+    return NormalDist().inv_cdf(share)
 
 
 def tango_score(wrong: int, mended: int, rows: int, difference: float) -> float:
@@ -60,11 +65,18 @@ def accuracy_difference(wrong: int, mended: int, rows: int, alpha: float) -> Dif
 
 
 def _tango_lower(wrong: int, mended: int, rows: int, alpha: float) -> float:
-    critical = float(norm.ppf(1.0 - alpha))
-    lowest, estimate = -1.0 + 1e-12, (mended - wrong) / rows
-    if tango_score(wrong, mended, rows, lowest) <= critical:
+    critical = normal_quantile(1.0 - alpha)
+    low, high = -1.0 + 1e-12, (mended - wrong) / rows
+    if tango_score(wrong, mended, rows, low) <= critical:
         return -1.0
-    return float(brentq(lambda d: tango_score(wrong, mended, rows, d) - critical, lowest, estimate, xtol=1e-12))
+    # the score falls as the difference grows, so halving the interval finds the one bound
+    while high - low > _BOUND_PRECISION:
+        middle = (low + high) / 2.0
+        if tango_score(wrong, mended, rows, middle) > critical:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def auc_difference(labels: Array, candidate: Array, production: Array, alpha: float) -> Difference:
@@ -81,10 +93,10 @@ def auc_difference(labels: Array, candidate: Array, production: Array, alpha: fl
 
 def _placements(scores: Array, positive: np.ndarray) -> tuple[Array, Array]:
     """For each positive the share of negatives below it, for each negative the share of positives above it."""
-    ranks = rankdata(scores)
+    ranks = mid_ranks(scores)
     count, rest = int(positive.sum()), int((~positive).sum())
-    below = (ranks[positive] - rankdata(scores[positive])) / rest
-    above = 1.0 - (ranks[~positive] - rankdata(scores[~positive])) / count
+    below = (ranks[positive] - mid_ranks(scores[positive])) / rest
+    above = 1.0 - (ranks[~positive] - mid_ranks(scores[~positive])) / count
     return below, above
 
 
@@ -138,7 +150,7 @@ def percentile(values: Array, share: float) -> Array:
 
 
 def _normal(estimate: float, error: float, alpha: float, method: str) -> Difference:
-    reach = float(norm.ppf(1.0 - alpha)) * error
+    reach = normal_quantile(1.0 - alpha) * error
     return Difference(
         estimate=estimate, lower=estimate - reach, upper=estimate + reach, standard_error=error, method=method
     )

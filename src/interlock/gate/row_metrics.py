@@ -11,7 +11,6 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from interlock.gate.measurements import Reading
 
@@ -115,5 +114,13 @@ def area_under_curve(labels: Array, scores: Array) -> float:
     """The chance that a positive row scores above a negative one, ties counting half (Mann-Whitney)."""
     positives = int((labels == 1.0).sum())
     negatives = labels.size - positives
-    ranks = rankdata(scores)[labels == 1.0].sum()
+    ranks = mid_ranks(scores)[labels == 1.0].sum()
     return float((ranks - positives * (positives + 1) / 2.0) / (positives * negatives))
+
+
+def mid_ranks(scores: Array) -> Array:
+    """The rank of each score, from 1; equal scores share the mean of theirs."""
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: Array = (last - (counts - 1) / 2.0)[place]
+    return ranks

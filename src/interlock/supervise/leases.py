@@ -16,14 +16,14 @@ from .files import read_object, record, try_locked, write_atomically
 
 def expire(folder: Path, now: float) -> None:
     """Ends every lease that nobody renewed; ``now`` in seconds since 1970. A route file in use is tried again later."""
-    for path in (folder / "leases").glob("[!.]*.json"):
+    for path in sorted((folder / "leases").glob("[!.]*.json")):
         try:
             lease = read_object(path)
             if _age(path, now) > float(lease["expires"]):
                 _end(folder, path, lease, now)
-        except FileNotFoundError:
+        except OSError:  # it was ended meanwhile, or the disk is full: to set it aside would leave the weight for ever
             continue
-        except (OSError, ValueError, KeyError, TypeError) as problem:
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
             record(folder, path.stem, "lease", f"cannot be read, and is set aside: {problem!r}")
             path.replace(path.with_suffix(".broken"))
 
@@ -44,7 +44,7 @@ def _end(folder: Path, path: Path, lease: dict[str, Any], now: float) -> None:
             document["version_info"] = f"lease ended {time.time_ns()}"
             write_atomically(file, document)
         path.unlink()
-        because = f"no control plane renewed the lease for {lease['expires']:g} s"
+        because = f"no control plane renewed the lease for {float(lease['expires']):g} s"
         record(folder, path.stem, "lease", f"{because}: {moved} of weight moved from {candidate} to {stable}")
 
 

@@ -131,9 +131,14 @@ class Deliveries:
         evidence = Evidence(
             signature_problem=self._sealing.problem_with(version),
             quarantine=blocked_because(self._store, version.digest),
-            served_in=tuple(release.rollouts),
+            served_in=tuple(name for name in release.rollouts if self._was_digest(release, name) == version.digest),
         )
         return admit(release.here.name, release.here.requires, version, evidence)
+
+    def _was_digest(self, release: Release, environment: str) -> str | None:
+        """The digest that the release brought to an environment."""
+        rollout, _ = load_state(self._store, Kind.ROLLOUT, str(release.rollouts[environment]), Rollout)
+        return rollout.candidate.model_digest if rollout is not None else None
 
     def _begin_rollout(self, release: Release, plan: EnvironmentPlan) -> list[Write]:
         version, _ = load_state(self._store, Kind.VERSION, release.version, ModelVersion)

@@ -11,11 +11,14 @@ from interlock.delivery import rollout as rollouts
 from interlock.delivery.environment import Environment, enter
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
-from interlock.errors import NotFound, Refused
+from interlock.errors import AlreadyExists, NotFound, Refused, StaleWrite
 from interlock.pipeline.plan import EnvironmentPlan
 from interlock.ports import Store
 from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Kind
+
+TRIES = 5
+"""How often a person's request is tried again when the loop saves the same rows at the same moment."""
 
 
 class Requests:
@@ -40,6 +43,22 @@ class Requests:
 
     def roll_back(self, environment_key: str, reason: str) -> str:
         """Brings an environment back: ends its rollout, or rolls out its previous revision. Says what it did."""
+        for _ in range(TRIES):
+            try:
+                return self._roll_back(environment_key, reason)
+            except (StaleWrite, AlreadyExists):
+                continue
+        raise StaleWrite(f"{environment_key} is moved by others all the time")
+
+    def lift_quarantine(self, version_key: str, reason: str) -> None:
+        """Lets a rolled-back digest be released again, on a person's word."""
+        version, _ = load_state(self._store, Kind.VERSION, version_key, ModelVersion)
+        write = None if version is None else lift(self._store, version.digest, reason)
+        if write is None:
+            raise NotFound(f"{version_key} is not quarantined")
+        self._store.save(write)
+
+    def _roll_back(self, environment_key: str, reason: str) -> str:
         environment, expected = load_state(self._store, Kind.ENVIRONMENT, environment_key, Environment)
         if environment is None:
             raise NotFound(f"there is no environment {environment_key}", remedy="interlock status lists them")
@@ -65,14 +84,6 @@ class Requests:
             quarantine(self._store, environment.stable, f"rolled back by a person: {reason}"),
         )
         return f"rollout {number} brings {environment_key} back to {back.title}"
-
-    def lift_quarantine(self, version_key: str, reason: str) -> None:
-        """Lets a rolled-back digest be released again, on a person's word."""
-        version, _ = load_state(self._store, Kind.VERSION, version_key, ModelVersion)
-        write = None if version is None else lift(self._store, version.digest, reason)
-        if write is None:
-            raise NotFound(f"{version_key} is not quarantined")
-        self._store.save(write)
 
     def _wish_back(self, environment: Environment, reason: str) -> str:
         key = str(environment.rollout)

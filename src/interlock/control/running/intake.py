@@ -65,12 +65,11 @@ class Intake:
             if known is not None and refs == before:
                 return []
             moved = {ref: sha for ref, sha in refs.items() if before.get(ref) != sha}
+            occasion = Occasion(kind="push", detail=str(version))
             begun = [
                 run
                 for ref, sha in moved.items()
-                for run in self._begin_all(
-                    name, git_directory, ref, sha, trusted, driver, Occasion(kind="push", detail=str(version))
-                )
+                for run in self._begin_all(name, git_directory, ref, sha, trusted, driver, occasion)
             ]
             after = Repository(name=name, git_directory=git_directory, refs=refs)
             because = f"{len(moved)} refs moved" if moved else "refs were deleted"

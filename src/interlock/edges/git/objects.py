@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import IO
 
 from interlock.edges.git.program import command_line, environment, git_directory_of, readable, run_git
@@ -45,9 +46,10 @@ def read_commit(git_directory: str, name: str) -> tuple[str, str, str] | None:
 def _subject(message: bytes, encoding: str) -> str:
     try:
         text = message.decode(encoding, errors="replace")
-    except LookupError:
+    except (LookupError, ValueError):  # a commit may name any codec, also one that replaces nothing (idna)
         text = message.decode(errors="replace")
-    return " ".join(text.strip().partition("\n\n")[0].split())
+    lines = takewhile(str.strip, text.strip().splitlines())
+    return " ".join(" ".join(lines).split()).encode(errors="replace").decode()  # some codecs make lone surrogates
 
 
 def read_tree(git_directory: str, tree: str) -> Tree:

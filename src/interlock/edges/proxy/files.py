@@ -77,13 +77,12 @@ class ConfigurationFiles:
 
         What was removed is remembered too, or one who slept could bring it back.
         """
-        path = self.folder / VERSIONS
-        versions: dict[str, int] = json.loads(path.read_bytes()) if path.exists() else {}
+        versions: dict[str, int] = self._document(VERSIONS)
         in_force = versions.get(thing, 0)
         if version < in_force:
             raise StaleWrite(f"{thing} was decided at version {in_force}; an act of version {version} comes too late")
         if version > in_force:
-            write_atomically(path, json.dumps({**versions, thing: version}).encode())
+            write_atomically(self.folder / VERSIONS, json.dumps({**versions, thing: version}).encode())
 
     def _content(self, name: str) -> bytes | None:
         try:
