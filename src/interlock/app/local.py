@@ -11,7 +11,7 @@ from typing import Self
 
 from interlock.app.parts import Parts, owner_of
 from interlock.control.loop import BUSY_SECONDS, Bell
-from interlock.control.rows import read_state, write_state
+from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.runs import SERVER
 from interlock.errors import Refused
 from interlock.pipeline.plan import Plan, StagePlan
@@ -113,6 +113,5 @@ class Local:
                 continue
             because = "its command was ended before it was done"
             ended = run.model_copy(update={"phase": Phase.CANCELLED, "because": because})
-            self._parts.store.save(
-                write_state(Kind.RUN, row.key, ended, expected=row.version, phase=Phase.CANCELLED, because=because)
-            )
+            write = write_state(Kind.RUN, row.key, ended, expected=row.version, phase=Phase.CANCELLED, because=because)
+            save_or_lose(self._parts.store, write)  # another command may end it at the same moment

@@ -16,7 +16,7 @@ from .files import read_object, record, try_locked, write_atomically
 
 def expire(folder: Path, now: float) -> None:
     """Ends every lease that nobody renewed; ``now`` in seconds since 1970. A route file in use is tried again later."""
-    for path in sorted((folder / "leases").glob("[!.]*.json")):
+    for path in (folder / "leases").glob("[!.]*.json"):
         try:
             lease = read_object(path)
             if _age(path, now) > float(lease["expires"]):

@@ -1,0 +1,176 @@
+"""What the server is told in ``server.yaml``, and where it keeps things."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from interlock.app.folder import StateFolder
+from interlock.app.settings import ServerSettings, read_settings
+from interlock.errors import Refused, SeveralRefused
+
+GOOD = """
+repositories:
+  flights: {path: /srv/git/flights.git}
+  churn: {path: /srv/git/churn.git, trusted: [main, release]}
+environments:
+  staging: {listen: "127.0.0.1:9001"}
+  production: {listen: "localhost:9000"}
+poll_every: 5
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "server.yaml"
+
+
+def refusals(file: Path, text: str | bytes) -> list[Refused]:
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(Refused) as refused:
+        read_settings(file)
+    several = refused.value
+    return list(several.refusals) if isinstance(several, SeveralRefused) else [several]
+
+
+def test_a_whole_file_is_read(file: Path) -> None:
+    file.write_text(GOOD)
+    settings = read_settings(file)
+    assert settings.repositories["flights"].path == Path("/srv/git/flights.git")
+    assert settings.repositories["flights"].trusted == ("main",)
+    assert settings.repositories["churn"].trusted == ("main", "release")
+    assert {name: one.listen for name, one in settings.environments.items()} == {
+        "staging": "127.0.0.1:9001",
+        "production": "127.0.0.1:9000",
+    }
+    assert settings.poll_every == 5
+
+
+@pytest.mark.parametrize("text", [None, "", "# nothing yet\n", "{}", "null"])
+def test_without_settings_the_documented_defaults_hold(file: Path, text: str | None) -> None:
+    if text is not None:
+        file.write_text(text)
+    settings = read_settings(file)
+    assert settings == ServerSettings()
+    assert settings.repositories == {}
+    assert {name: one.listen for name, one in settings.environments.items()} == {
+        "staging": "127.0.0.1:8081",
+        "production": "127.0.0.1:8080",
+    }
+    assert settings.poll_every == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "problem"),
+    [
+        ("repository: {}", "repository", "not permitted"),
+        ("repositories: {a: {}}", "repositories.a.path", "required"),
+        ("repositories: {a: /srv/a.git}", "repositories.a", "valid dictionary"),
+        ("repositories: {a: {path: /a, branch: main}}", "repositories.a.branch", "not permitted"),
+        ("repositories: {a: {path: 7}}", "repositories.a.path", "path"),
+        ("repositories: {a: {path: /a, trusted: main}}", "repositories.a.trusted", "tuple"),
+        ("repositories: [/srv/a.git]", "repositories", "valid dictionary"),
+        ("environments: {staging: {}}", "environments.staging.listen", "required"),
+        ("environments: {staging: {listen: 8081}}", "environments.staging.listen", "valid string"),
+        ("environments: {staging: {listen: '0.0.0.0:8081'}}", "environments.staging.listen", "only loopback"),
+        ("environments: {staging: {listen: '[::1]:8081'}}", "environments.staging.listen", "only loopback"),
+        ("environments: {staging: {listen: ':8081'}}", "environments.staging.listen", "only loopback"),
+        ("environments: {staging: {listen: '127.0.0.1'}}", "environments.staging.listen", "127.0.0.1:PORT"),
+        ("environments: {staging: {listen: '127.0.0.1:'}}", "environments.staging.listen", "1 and 65535"),
+        ("environments: {staging: {listen: '127.0.0.1:http'}}", "environments.staging.listen", "1 and 65535"),
+        ("environments: {staging: {listen: '127.0.0.1:0'}}", "environments.staging.listen", "1 and 65535"),
+        ("environments: {staging: {listen: '127.0.0.1:65536'}}", "environments.staging.listen", "1 and 65535"),
+        ("environments: {staging: {listen: '127.0.0.1:-1'}}", "environments.staging.listen", "1 and 65535"),
+        ("environments: {staging: {listen: '127.0.0.1:²'}}", "environments.staging.listen", "1 and 65535"),
+        ("environments: {a/b: {listen: '127.0.0.1:8081'}}", "environments.a/b", "no name"),
+        ("environments: {'': {listen: '127.0.0.1:8081'}}", "environments.", "at least 1"),
+        ("poll_every: 0", "poll_every", "greater than 0"),
+        ("poll_every: -5", "poll_every", "greater than 0"),
+        ("poll_every: often", "poll_every", "valid number"),
+        ("poll_every: 1e300", "poll_every", "less than or equal"),
+    ],
+)
+def test_each_mistake_is_refused_at_its_key(file: Path, text: str, where: str, problem: str) -> None:
+    (refused,) = refusals(file, text)
+    assert refused.where.startswith(f"{file}:1:")
+    assert refused.problem.startswith(f"{where}: ")
+    assert problem.lower() in refused.problem.lower()
+    assert refused.remedy
+
+
+def test_a_mistake_is_told_with_its_line_and_column(file: Path) -> None:
+    (refused,) = refusals(file, "poll_every: 5\nenvironments:\n  staging: {listen: 'here:1'}\n")
+    assert refused.where == f"{file}:3:21"
+
+
+def test_two_environments_at_one_address_are_refused_and_both_are_named(file: Path) -> None:
+    (refused,) = refusals(
+        file, "environments: {staging: {listen: '127.0.0.1:9000'}, production: {listen: 'localhost:9000'}}"
+    )
+    assert "staging" in refused.problem
+    assert "production" in refused.problem
+
+
+def test_two_names_for_one_repository_are_refused(file: Path) -> None:
+    (refused,) = refusals(file, "repositories: {a: {path: /srv/a.git}, b: {path: /srv/x/../a.git}}")
+    assert "a" in refused.problem
+    assert "/srv/a.git" in refused.problem
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(file: Path) -> None:
+    found = refusals(file, "repositories: {a: {}}\nenvironments: {b: {listen: x}}\npoll_every: 0\nmore: 1\n")
+    assert {one.problem.partition(":")[0] for one in found} == {
+        "repositories.a.path",
+        "environments.b.listen",
+        "poll_every",
+        "more",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["repositories: {", "a: b: c", "\tkey: 1", "poll_every: .nan", "poll_every: .inf", b"\xff\xfe\x00", b"a: \x00"],
+)
+def test_what_is_no_yaml_is_refused_where_it_stops_being_it(file: Path, text: str | bytes) -> None:
+    (refused,) = refusals(file, text)
+    assert refused.where.startswith(f"{file}:1:")
+    assert refused.remedy
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "text", "7", "true"])
+def test_yaml_that_is_no_mapping_is_refused(file: Path, text: str) -> None:
+    (refused,) = refusals(file, text)
+    assert "dictionary" in refused.problem or "instance" in refused.problem
+
+
+def test_a_key_that_stands_twice_is_refused_and_not_the_last_one_taken(file: Path) -> None:
+    (refused,) = refusals(file, "poll_every: 5\npoll_every: 60\n")
+    assert "poll_every" in refused.problem
+    assert refused.where == f"{file}:2:1"
+
+
+def test_a_folder_in_the_files_place_is_refused(file: Path) -> None:
+    file.mkdir()
+    with pytest.raises(Refused, match=r"server\.yaml"):
+        read_settings(file)
+
+
+def test_the_state_folder_is_its_owners_only(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / "deep" / "state").make()
+    assert stat.S_IMODE(folder.root.stat().st_mode) == 0o700
+    assert list(folder.root.iterdir()) == []
+
+
+def test_a_state_folder_that_is_there_is_taken_with_all_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "interlock.db").write_text("mine")
+    folder = StateFolder(tmp_path).make()
+    assert (folder.root / "interlock.db").read_text() == "mine"
+
+
+def test_everything_lies_below_the_root_and_nothing_twice(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path / "state")
+    places = [folder.artifacts, folder.environments, folder.snapshots, folder.execution, folder.keys, folder.data]
+    places += [folder.settings, folder.lock]
+    assert {place.parent for place in places} == {folder.root}
+    assert len({place.name for place in places}) == len(places)
+    assert folder.database == f"sqlite:///{folder.root}/interlock.db"
