@@ -117,6 +117,7 @@ def test_a_release_enters_environments_in_order_and_each_once() -> None:
     assert release.environment_key("staging") == "flights/staging"
     assert ReleasePhase.DONE.is_final
     assert not ReleasePhase.WAITING.is_final
+    assert release.key == "5"
 
 
 def revision(number: int, replicas: int = 2) -> Revision:

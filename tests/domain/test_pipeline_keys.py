@@ -264,6 +264,14 @@ def test_each_change_of_what_it_read_is_told_in_words(prints: dict[str, str], be
     assert found.because == because
 
 
+def test_sources_that_are_compared_another_way_now_are_told_together() -> None:
+    """When one source begins to look at sources, all are compared by their text: which one changed is not known."""
+    one = look_up(INPUTS, [trace(helper="py:1", data="git:1")], [], current(helper="git:9", data="git:1"))
+    assert one.because == "helper changed"
+    two = look_up(INPUTS, [trace(helper="py:1", other="py:2")], [], current(helper="git:8", other="git:9"))
+    assert two.because == "one of 2 Python files changed: helper, other"
+
+
 def test_the_nearest_execution_explains_a_miss() -> None:
     far = trace(changed(command="x", environment="y", platform="z"), run="40", helper="1")
     near = trace(changed(environment="y"), run="39", helper="1")

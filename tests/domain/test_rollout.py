@@ -323,3 +323,12 @@ def test_over_any_history_weights_are_whole_and_the_end_is_one(history: list[tup
             now += 1.0
     late = advance(rollout, RolloutSeen(plane=world.seen()), 1e6).state
     assert late.phase.is_final
+
+
+def test_counters_that_are_not_there_yet_carry_no_evidence() -> None:
+    world = World()
+    rollout, _ = play(canary(), world, 5)
+    unseen = world.seen().model_copy(update={"counters": {}})
+    later = advance(rollout, RolloutSeen(plane=unseen), 9.0).state
+    assert summary(later) == summary(rollout)
+    assert rollout.key == "4"

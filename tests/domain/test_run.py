@@ -70,6 +70,7 @@ def test_a_stage_that_was_never_executed_starts_as_its_first_attempt() -> None:
     after = advance(new_run(), RunSeen(lookups={"unit": miss()})).state
     assert after.stages["unit"].phase is Phase.RUNNING
     assert after.attempt_key("unit") == "7/unit/1"
+    assert after.key == "7"
     assert after.phase is Phase.RUNNING
     assert [stage.name for stage in desired(after)] == ["unit"]
 

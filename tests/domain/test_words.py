@@ -95,5 +95,7 @@ def test_a_gate_is_titled_by_its_rule(gate: GatePlan, title: str) -> None:
 def test_a_plan_finds_its_stages_and_a_stage_knows_its_products() -> None:
     stage = StagePlan(name="evaluate", kind="stage", command="c", outs=("a", "b"), metrics=("b",), predictions="p.csv")
     assert Plan(stages=(stage,)).stage("evaluate").products == ("a", "b", "p.csv")
+    measured = StagePlan(name="measurements", kind="measure", builtin="measurements", metrics=("b",))
+    assert measured.products == ()
     with pytest.raises(KeyError):
         Plan().stage("evaluate")

@@ -253,7 +253,7 @@ def _step_waits_for(rollout: Rollout, plane: DataPlaneSeen, now: float) -> str |
     told = _evidence(rollout)
     if left > 0:
         return f"{'analysis' if step.analysis is not None else 'pause'} at {rollout.weight} %, {left:.0f} s left{told}"
-    if step.analysis is not None and not _was_exposed(rollout):
+    if step.analysis is not None and rollout.test is not None and not _was_exposed(rollout.test):
         return f"no request has reached {rollout.candidate.title} yet"
     return None
 
@@ -265,10 +265,8 @@ def _weight_waits_for(rollout: Rollout, weight: int) -> str | None:
     return None if result.verdict is Verdict.PASS else f"not promoted without proof: {result.because}"
 
 
-def _was_exposed(rollout: Rollout) -> bool:
-    if rollout.test is None:
-        return True
-    requests = conclude(rollout.test).evidence.get("candidate_requests", 0)
+def _was_exposed(test: CanaryTest) -> bool:
+    requests = conclude(test).evidence.get("candidate_requests", 0)
     return isinstance(requests, int) and requests > 0
 
 
