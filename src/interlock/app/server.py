@@ -22,7 +22,7 @@ from interlock.control.running.runs import SERVER
 from interlock.delivery.revision import Revision
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import LocalReplicas, ensure_supervise, stop_supervise
-from interlock.errors import InterlockError, Refused
+from interlock.errors import InterlockError, Refused, StoreFault
 from interlock.run.run import Run
 from interlock.system.files import try_lock
 from interlock.vocabulary import Digest, Json, Kind, Phase
@@ -43,12 +43,12 @@ class Server:
         self._bell = Bell()
         self._over = threading.Event()
         self._parts = Parts.open(state, self._bell.ring)
+        self._parts.store.check()
         folder = self._parts.folder
         folder.data.mkdir(exist_ok=True, mode=0o700)
-        ensure_supervise(folder.data)
         listeners = {name: environment.listen for name, environment in settings.environments.items()}
         proxy = EnvoyProxy(folder.data, listeners)
-        proxy.start()
+        _start(folder.data, proxy)
         replicas = LocalReplicas(
             folder.data, self._parts.sandbox, self._place, self._serving_environment, PACKAGE / "inference"
         )
@@ -88,7 +88,11 @@ class Server:
         seen = max((event.number for event in self._parts.store.events()), default=0)
         told: dict[str, str] = {}
         while not self._over.wait(EVENTS_EVERY):
-            for event in self._parts.store.events(after=seen):
+            try:
+                events = self._parts.store.events(after=seen)
+            except StoreFault:
+                continue  # the loop meets it too, and says it
+            for event in events:
                 seen = event.number
                 thing, shape = f"{event.kind}/{event.key}", f"{event.phase} {NUMBERS.sub('#', event.because)}"
                 if event.kind in TOLD_KINDS and told.get(thing) != shape:
@@ -98,10 +102,10 @@ class Server:
     def _sync(self, name: str, repository: RepositorySettings) -> list[str]:
         try:
             begun = self._parts.intake.sync(name, str(repository.path), repository.trusted, SERVER)
+            self._bell.ring()
+            return [line for run in begun for line in self._tell(run)]
         except InterlockError as fault:
             return [f"repository {name}: {fault}"]
-        self._bell.ring()
-        return [line for run in begun for line in self._tell(run)]
 
     def _tell(self, run: Run) -> list[str]:
         """What became of a run within the time that a push can wait."""
@@ -140,6 +144,17 @@ class Server:
         blobs = self._parts.blobs
         files = {path: blobs.read(digest) for path, digest in blobs.files(revision.lock).items()}
         return self._parts.environments.ensure(revision.python, files, "serve", lambda _line: None)
+
+
+def _start(data: Path, proxy: EnvoyProxy) -> None:
+    """The data plane runs; one that was begun here and cannot take requests is ended again."""
+    is_new = ensure_supervise(data)
+    try:
+        proxy.start()
+    except InterlockError:
+        if is_new:
+            stop_supervise(data)
+        raise
 
 
 def serve(state: Path, config: Path | None, say: Callable[[str], None]) -> int:

@@ -23,6 +23,8 @@ def install_hook(git_directory: Path, state: Path) -> str:
 
     Without the hook a push is still found: the server looks at the refs from time to time.
     """
+    if not git_directory.is_dir():
+        return f"no hook was installed: there is no repository at {git_directory}"
     folder = _hooks_folder(git_directory)
     path = folder / "post-receive"
     if folder.resolve() != (git_directory / "hooks").resolve():
@@ -32,11 +34,14 @@ def install_hook(git_directory: Path, state: Path) -> str:
     text = hook_text(state)
     if path.exists() and path.read_text() == text and os.access(path, os.X_OK):
         return f"the hook is installed already: {path}"
-    folder.mkdir(exist_ok=True)
     draft = folder / f".post-receive.{os.getpid()}"
-    draft.write_text(text)
-    draft.chmod(0o755)
-    draft.replace(path)
+    try:
+        folder.mkdir(exist_ok=True)
+        draft.write_text(text)
+        draft.chmod(0o755)
+        draft.replace(path)
+    except OSError as problem:
+        return f"no hook was installed: {problem}"
     return f"the hook is installed: {path}"
 
 

@@ -28,13 +28,14 @@ def supervisor_of(folder: Path) -> int | None:
     return int(said["pid"]) if is_alive(str(said["identity"])) else None
 
 
-def ensure_supervise(folder: Path) -> None:
-    """A supervise of its own session keeps the folder's processes alive. ServingFault where it cannot be started.
+def ensure_supervise(folder: Path) -> bool:
+    """A supervise of its own session keeps the folder's processes alive; whether it was started only now.
 
-    It gets few of this process's environment variables: it will be there longer, and needs no secret.
+    ServingFault where it cannot be started. It gets few of this process's environment variables: it will be there
+    longer, and needs no secret.
     """
     if supervisor_of(folder) is not None:
-        return
+        return False
     command = [sys.executable, "-P", "-m", "interlock.supervise", "--detach", str(folder)]
     env = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     try:
@@ -45,6 +46,7 @@ def ensure_supervise(folder: Path) -> None:
         raise ServingFault(f"supervise cannot be started: {problem}") from problem
     if done.returncode not in (0, ALREADY_RUNS):
         raise ServingFault(f"supervise cannot be started: {done.stderr.decode(errors='replace').strip()}")
+    return done.returncode == 0
 
 
 def stop_supervise(folder: Path, seconds: float = 30.0) -> bool:

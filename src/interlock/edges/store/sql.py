@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from interlock.edges.store.encoding import decode, encode
 from interlock.edges.store.opening import open_engine
 from interlock.edges.store.schema import EVENTS, FACTS, NUMBERS, ROWS, event_of, row_of
-from interlock.errors import AlreadyExists, StaleWrite, StoreFault
+from interlock.errors import AlreadyExists, Refused, StaleWrite, StoreFault
 from interlock.vocabulary import Event, Json, Kind, Row, Write
 
 
@@ -23,7 +23,8 @@ from interlock.vocabulary import Event, Json, Kind, Row, Write
 def _faults() -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error) as problem:  # the driver's own come from opening a connection
+    # the driver's own and the system's come from opening, a ValueError from a row that is no row any more
+    except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as problem:
         raise StoreFault(f"the database did not do it: {problem}") from problem
 
 
@@ -52,6 +53,18 @@ class SqlStore:
         with _faults(), self._turn, writer.begin() as connection:  # threads queue here, processes in SQLite
             yield connection
 
+    def check(self) -> None:
+        """Refused, with the command that mends it, where the database's file is damaged. It reads the whole file."""
+        try:
+            with self._reading() as connection:
+                damages = [str(told) for told in connection.exec_driver_sql("PRAGMA integrity_check(5)").scalars()]
+        except StoreFault as fault:
+            damages = [str(fault.__cause__)]
+        if damages != ["ok"]:
+            path = self._engine.url.database
+            command = f"sqlite3 {path} .recover | sqlite3 {path}.mended, then put it in the place of the other"
+            raise Refused(f"the database is damaged: {damages[0]}", str(path), f"keep a copy; {command}")
+
     def close(self) -> None:
         """Closes the connections."""
         self._engine.dispose()
@@ -60,14 +73,14 @@ class SqlStore:
         """The row, or None."""
         with self._reading() as connection:
             found = connection.execute(select(ROWS).where(ROWS.c.kind == kind, ROWS.c.key == key)).one_or_none()
-        return row_of(found) if found else None
+            return row_of(found) if found else None
 
     def find(self, kind: Kind, identity: str) -> Row | None:
         """The row of this identity, or None."""
         query = select(ROWS).where(ROWS.c.kind == kind, ROWS.c.identity == identity)
         with self._reading() as connection:
             found = connection.execute(query).one_or_none()
-        return row_of(found) if found else None
+            return row_of(found) if found else None
 
     def rows(
         self, kind: Kind, *, phases: Sequence[str] | None = None, prefix: str | None = None, newest: int | None = None

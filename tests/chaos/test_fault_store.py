@@ -1,0 +1,433 @@
+"""Disks that are full, read-only, cut short or damaged, and locks that are held: nothing acknowledged is ever lost."""
+
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from interlock.control.rows import write_state
+from interlock.control.running.attempts import Attempt
+from interlock.edges.blobs import LocalBlobs
+from interlock.edges.store import SqlStore, opening
+from interlock.errors import ArtifactFault, InterlockError, Refused, StoreFault
+from interlock.system.files import write_atomically
+from interlock.vocabulary import Kind, Write
+
+MEGABYTE = 1 << 20
+
+
+def insert(number: int, size: int = 300) -> Write:
+    state = {"number": number, "text": "x" * size}
+    return Write(
+        kind=Kind.RUN,
+        key=str(number),
+        expected=0,
+        phase="queued",
+        state=state,
+        because="inserted",
+        identity=f"i{number}",
+    )
+
+
+def open_at(folder: Path) -> SqlStore:
+    return SqlStore(f"sqlite:///{folder / 'interlock.db'}")
+
+
+def keys(store: SqlStore) -> list[str]:
+    return [row.key for row in store.rows(Kind.RUN)]
+
+
+def is_whole(folder: Path) -> bool:
+    connection = sqlite3.connect(folder / "interlock.db")
+    answer = connection.execute("PRAGMA integrity_check").fetchall()
+    connection.close()
+    return answer == [("ok",)]
+
+
+class SmallDisk:
+    """A file system of a few megabytes, made of memory."""
+
+    def __init__(self, folder: Path, size: str) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
+
+    def mount(self, *words: str) -> None:
+        done = subprocess.run(["mount", *words, self.folder], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"this machine does not let us mount a file system: {done.stderr.strip()}")
+
+    def fill(self) -> None:
+        """Takes all room that is left, but for a few bytes."""
+        with (self.folder / "filler").open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(b"\0" * 4096)
+            except OSError:
+                return
+
+    def free(self) -> None:
+        (self.folder / "filler").unlink()
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "--lazy", self.folder], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    made = SmallDisk(tmp_path / "small", "2m")
+    yield made
+    made.unmount()
+
+
+# --- S1: the disk is full ---
+
+
+def test_a_full_disk_is_a_fault_reads_go_on_and_so_do_writes_once_there_is_room(disk: SmallDisk) -> None:
+    store = open_at(disk.folder)
+    acknowledged = 0
+    disk.fill()
+    with suppress(StoreFault):
+        for number in range(1, 10_000):
+            store.save(insert(number, 2000))
+            acknowledged = number
+    assert acknowledged < 9_999
+    with pytest.raises(StoreFault, match="full"):
+        store.save(insert(9_999, 2000))
+    assert keys(store) == [str(number) for number in range(1, acknowledged + 1)]
+    with pytest.raises(StoreFault):
+        store.number(Kind.RUN)
+    with pytest.raises(StoreFault):
+        store.remember("trace", "key", "x" * 100_000)
+    disk.free()
+    store.save(insert(acknowledged + 1, 2000))
+    store.remember("trace", "key", 1)
+    assert keys(store) == [str(number) for number in range(1, acknowledged + 2)]
+    assert len(store.events(Kind.RUN)) == acknowledged + 1
+    store.close()
+    assert is_whole(disk.folder)
+
+
+def test_a_disk_that_fills_at_every_possible_write_loses_nothing_acknowledged(disk: SmallDisk) -> None:
+    store = open_at(disk.folder)
+    acknowledged: list[str] = []
+    for room in range(0, 120_000, 4096):
+        disk.fill()
+        os.truncate(disk.folder / "filler", max(0, (disk.folder / "filler").stat().st_size - room))
+        number = room // 4096
+        try:
+            store.save(insert(number, 20_000))
+            acknowledged.append(str(number))
+        except StoreFault:
+            assert str(number) not in keys(store)
+        assert keys(store) == acknowledged
+        disk.free()
+    assert acknowledged  # with enough room it went well
+    store.close()
+    again = open_at(disk.folder)
+    assert keys(again) == acknowledged
+    again.close()
+    assert is_whole(disk.folder)
+
+
+def test_artifacts_on_a_full_disk_are_a_fault_and_leave_nothing_half_written(disk: SmallDisk) -> None:
+    blobs = LocalBlobs(disk.folder / "artifacts")
+    kept = blobs.put_files({"a": b"kept"})
+    disk.fill()
+    with pytest.raises(ArtifactFault):
+        blobs.put_bytes(os.urandom(MEGABYTE))
+    assert list((disk.folder / "artifacts" / "incoming").iterdir()) == []
+    assert blobs.has(kept)
+    with pytest.raises(ArtifactFault):
+        blobs.materialise(blobs.files(kept)["a"], str(disk.folder / "artifacts" / "x" / "y" / "z"))
+    disk.free()
+    content = os.urandom(MEGABYTE)
+    assert blobs.read(blobs.put_bytes(content)) == content
+
+
+def test_a_file_that_does_not_fit_leaves_the_old_one(disk: SmallDisk) -> None:
+    path = disk.folder / "routes.json"
+    write_atomically(path, b"old")
+    disk.fill()
+    with pytest.raises(OSError, match="space"):
+        write_atomically(path, b"new" * MEGABYTE)
+    assert path.read_bytes() == b"old"
+    assert {entry.name for entry in disk.folder.iterdir()} == {"routes.json", "filler"}
+
+
+# --- S3: the disk is read-only ---
+
+
+def test_a_read_only_disk_is_a_fault_by_name_and_keeps_what_it_has(disk: SmallDisk) -> None:
+    store = open_at(disk.folder)
+    store.save(insert(1))
+    store.close()
+    disk.mount("-o", "remount,ro")
+    try:
+        with pytest.raises(StoreFault, match="Read-only"):
+            open_at(disk.folder)
+        with pytest.raises(ArtifactFault, match="Read-only"):
+            LocalBlobs(disk.folder / "artifacts")
+    finally:
+        disk.mount("-o", "remount,rw")
+    store = open_at(disk.folder)
+    assert keys(store) == ["1"]
+    store.close()
+
+
+# --- S2: the file is cut or damaged ---
+
+
+@pytest.fixture
+def crashed(tmp_path: Path) -> Path:
+    """A database with ten saves that are in its log alone, as after a crash."""
+    place = tmp_path / "original"
+    place.mkdir()
+    store = open_at(place)
+    for number in range(10):
+        store.save(insert(number))
+    copy = tmp_path / "crashed"
+    shutil.copytree(place, copy)
+    store.close()
+    (copy / "interlock.db-shm").unlink()
+    return copy
+
+
+def test_a_log_that_is_cut_anywhere_loses_the_last_saves_alone(crashed: Path, tmp_path: Path) -> None:
+    log = (crashed / "interlock.db-wal").read_bytes()
+    cuts = sorted({*range(0, len(log), 8192 - 512), *range(max(0, len(log) - 8192), len(log), 512), len(log)})
+    kept = []
+    for cut in cuts:
+        place = tmp_path / f"cut-{cut}"
+        shutil.copytree(crashed, place)
+        os.truncate(place / "interlock.db-wal", cut)
+        store = open_at(place)
+        found = keys(store)
+        assert found == [str(number) for number in range(len(found))]
+        assert [event.key for event in store.events(Kind.RUN)] == found
+        store.save(insert(len(found)))
+        store.check()
+        store.close()
+        kept.append(len(found))
+        shutil.rmtree(place)
+    assert kept == sorted(kept)
+    assert (kept[0], kept[-1]) == (0, 10)
+
+
+def test_a_save_is_in_the_log_whole_or_not_at_all(crashed: Path) -> None:
+    store = open_at(crashed)
+    last = store.save(insert(100), insert(101), insert(102))
+    log = crashed / "interlock.db-wal"
+    copy = crashed.with_name("copy")
+    shutil.copytree(crashed, copy)
+    store.close()
+    assert log.parent.exists()
+    (copy / "interlock.db-shm").unlink()
+    os.truncate(copy / "interlock.db-wal", (copy / "interlock.db-wal").stat().st_size - 1)
+    again = open_at(copy)
+    assert not {row.key for row in last} & set(keys(again))
+    again.close()
+
+
+def test_a_byte_of_another_value_anywhere_is_a_named_fault_and_never_a_crash(tmp_path: Path) -> None:
+    store = open_at(tmp_path)
+    for number in range(40):
+        store.save(insert(number))
+    store.close()
+    content = (tmp_path / "interlock.db").read_bytes()
+    numbers = random.Random(7)
+    faults = 0
+    for page in range(0, len(content), 4096):
+        for at in (page, page + 5, *(page + numbers.randrange(4096) for _ in range(5))):
+            damaged = bytearray(content)
+            damaged[at] ^= 0xFF
+            (tmp_path / "interlock.db").write_bytes(damaged)
+            try:
+                store = open_at(tmp_path)
+            except InterlockError:
+                faults += 1
+                continue
+            try:
+                store.rows(Kind.RUN)
+                store.events()
+                store.check()
+            except InterlockError:
+                faults += 1
+            finally:
+                store.close()
+    assert faults > 10
+
+
+def test_a_damaged_database_is_refused_at_the_start_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    store = open_at(tmp_path)
+    for number in range(200):
+        store.save(insert(number))
+    store.check()
+    store.close()
+    path = tmp_path / "interlock.db"
+    content = bytearray(path.read_bytes())
+    root = sqlite3.connect(path).execute("SELECT rootpage FROM sqlite_master WHERE name = 'rows'").fetchone()[0]
+    content[(root - 1) * 4096 + 3] ^= 0x0F  # how many cells the table's first page holds
+    path.write_bytes(content)
+    store = open_at(tmp_path)
+    with pytest.raises(Refused, match="damaged") as refused:
+        store.check()
+    store.close()
+    assert f"sqlite3 {path} .recover" in refused.value.remedy
+    assert refused.value.where == str(path)
+    done = subprocess.run(
+        [Path(sys.executable).parent / "interlock", "server", "--state", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert ".recover" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "control.sock").exists()
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_row_that_is_no_row_any_more_is_a_fault_that_names_the_database(tmp_path: Path) -> None:
+    store = open_at(tmp_path)
+    store.save(insert(1))
+    for spoilt in ("no json", '{"number": ', "[1]"):
+        database = sqlite3.connect(tmp_path / "interlock.db")
+        database.execute("UPDATE rows SET state = ?", (spoilt,))
+        database.commit()
+        database.close()
+        with pytest.raises(StoreFault):
+            store.rows(Kind.RUN)
+        with pytest.raises(StoreFault):
+            store.load(Kind.RUN, "1")
+    store.close()
+
+
+# --- S4: the lock is held ---
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SqlStore, subprocess.Popen[str]]]:
+    """A store whose database another process has locked; it waits half a second, not 30."""
+    monkeypatch.setattr(opening, "BUSY_SECONDS", 0.5)
+    store = open_at(tmp_path)
+    store.save(insert(1))
+    program = f"""
+import sqlite3
+connection = sqlite3.connect({str(tmp_path / "interlock.db")!r}, isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+input()
+"""
+    holder = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    yield store, holder
+    holder.communicate("\n")
+    store.close()
+
+
+def test_a_lock_that_is_held_too_long_is_a_fault_and_not_a_crash(held: tuple[SqlStore, subprocess.Popen[str]]) -> None:
+    store, holder = held
+    with pytest.raises(StoreFault, match="locked"):
+        store.save(insert(2))
+    with pytest.raises(StoreFault, match="locked"):
+        store.number(Kind.RUN)
+    assert keys(store) == ["1"]
+    holder.kill()
+    holder.wait()
+    store.save(insert(2))
+    assert keys(store) == ["1", "2"]
+
+
+def test_many_threads_behind_a_lock_each_get_their_answer(held: tuple[SqlStore, subprocess.Popen[str]]) -> None:
+    store, holder = held
+    saved: list[int] = []
+    refused: list[int] = []
+
+    def save(number: int) -> None:
+        try:
+            store.save(insert(number))
+            saved.append(number)
+        except StoreFault:
+            refused.append(number)
+
+    threads = [threading.Thread(target=save, args=(number,)) for number in range(2, 6)]
+    for thread in threads:
+        thread.start()
+    threads[0].join()
+    holder.kill()
+    holder.wait()
+    for thread in threads:
+        thread.join()
+    assert sorted(saved + refused) == [2, 3, 4, 5]
+    assert set(keys(store)) == {"1", *map(str, saved)}
+
+
+# --- O2: writers that die ---
+
+
+STORING = """
+import os, sys
+from interlock.edges import blobs
+from interlock.edges.blobs import LocalBlobs, local
+
+def die(*_):
+    os.kill(os.getpid(), 9)
+
+store = LocalBlobs(sys.argv[1])
+if sys.argv[2] == "before the name":
+    local.LocalBlobs._publish = staticmethod(die)
+else:
+    local.sync_folder = die
+store.put_bytes(b"weights" * 1000)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before the name", "before the folder is synced"])
+def test_a_writer_that_dies_around_the_rename_leaves_all_or_nothing(tmp_path: Path, moment: str) -> None:
+    place = tmp_path / "artifacts"
+    blobs = LocalBlobs(place)
+    done = subprocess.run([sys.executable, "-c", STORING, place, moment], check=False)
+    assert done.returncode == -9
+    named = [path for path in (place / "files").rglob("*") if path.is_file()]
+    assert len(named) == (0 if moment == "before the name" else 1)
+    digest = blobs.put_bytes(b"weights" * 1000)
+    assert blobs.read(digest) == b"weights" * 1000
+    assert len([path for path in (place / "files").rglob("*") if path.is_file()]) == 1
+
+
+def test_what_a_claim_says_survives_its_owner(tmp_path: Path) -> None:
+    program = f"""
+import os
+from interlock.control.rows import write_state
+from interlock.control.running.attempts import Attempt
+from interlock.edges.store import SqlStore
+from interlock.vocabulary import Kind
+store = SqlStore("sqlite:///{tmp_path / "interlock.db"}")
+claim = write_state(
+    Kind.ATTEMPT, "1/train/1", Attempt(owner="life 1"), expected=0, phase="running", because="claimed"
+)
+store.save(claim)
+os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    store = open_at(tmp_path)
+    row = store.load(Kind.ATTEMPT, "1/train/1")
+    assert row is not None
+    assert Attempt.model_validate(row.state).owner == "life 1"
+    claim = write_state(
+        Kind.ATTEMPT, "1/train/1", Attempt(owner="life 2"), expected=0, phase="running", because="claimed"
+    )
+    with pytest.raises(StoreFault, match="exists"):
+        store.save(claim)
+    store.close()
