@@ -132,7 +132,7 @@ def test_a_stage_that_ignores_the_request_to_end_is_killed(project: Project, mon
     marker = f"stubborn-{time.monotonic_ns()}"
     run = project.run(
         f"python stubborn.py {marker}",
-        timeout="1s",
+        timeout="3s",
         stubborn="""
         import signal, subprocess, sys, time
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -142,7 +142,7 @@ def test_a_stage_that_ignores_the_request_to_end_is_killed(project: Project, mon
         time.sleep(600)
         """,
     )
-    assert run.because == "train failed: timed out after 1 s"
+    assert run.because == "train failed: timed out after 3 s"
     assert b"not me" in project.log()
     assert marked_processes(marker) == []
 
@@ -150,7 +150,7 @@ def test_a_stage_that_ignores_the_request_to_end_is_killed(project: Project, mon
 def test_a_stage_that_tidies_up_when_asked_to_end_may(project: Project) -> None:
     run = project.run(
         "python tidy.py",
-        timeout="1s",
+        timeout="3s",
         tidy="""
         import signal, sys, time
         def tidy(*_):
@@ -160,7 +160,7 @@ def test_a_stage_that_tidies_up_when_asked_to_end_may(project: Project) -> None:
         time.sleep(600)
         """,
     )
-    assert run.because == "train failed: timed out after 1 s"
+    assert run.because == "train failed: timed out after 3 s"
     assert b"tidied up" in project.log()
 
 
