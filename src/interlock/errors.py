@@ -6,6 +6,9 @@
     +-- Refused                 bad input: a problem, where it is, and the remedy; shown without a traceback
     |   +-- SeveralRefused      all problems of one input at once
     |   +-- NotFound            a thing was named that is not there
+    |   +-- Unauthenticated     nobody knows who asks
+    |   +-- Forbidden           who asks is known, and may not
+    |   +-- Conflict            it cannot be done as things stand now
     +-- Fault                   our machinery or the world; backed off and retried, never blamed on the user
     |   +-- StoreFault          the database could not be read or written
     |   |   +-- StaleWrite      somebody saved the row first; the loser does nothing
@@ -18,6 +21,9 @@
     |   +-- ServingFault        a replica could not be started or stopped
     |   +-- ProxyFault          the proxy could not be reached, or rejected its configuration
     |   +-- SigningFault        a signature could not be made
+    |   +-- ForgeFault          a forge could not be told something
+    |   +-- VaultFault          a secret could not be opened with this server's key
+    |   +-- WatchFault          a watched path or prefix could not be listed
     +-- SignatureInvalid        the bytes are not the ones that were signed
 
 A third kind of wrong, the failed verdict on the user's code, data or model, is a value and never an exception.
@@ -52,6 +58,18 @@ class SeveralRefused(Refused):
 
 class NotFound(Refused):
     """A thing was named that is not there."""
+
+
+class Unauthenticated(Refused):
+    """Nobody knows who asks: no token, or one that is unknown, expired or revoked."""
+
+
+class Forbidden(Refused):
+    """Who asks is known, and may not."""
+
+
+class Conflict(Refused):
+    """It cannot be done as things stand now, though it could at another time."""
 
 
 class Fault(InterlockError):
@@ -100,6 +118,25 @@ class ProxyFault(Fault):
 
 class SigningFault(Fault):
     """A signature could not be made."""
+
+
+class ForgeFault(Fault):
+    """A forge could not be told something: unreachable, overloaded, or at its rate limit.
+
+    ``retry_after`` is what it asked for, in seconds.
+    """
+
+    def __init__(self, problem: str, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(problem)
+
+
+class VaultFault(Fault):
+    """A secret could not be opened with this server's key."""
+
+
+class WatchFault(Fault):
+    """A watched path or prefix could not be listed."""
 
 
 class SignatureInvalid(InterlockError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Generic, NewType, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, NewType, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -69,6 +69,10 @@ class Kind(StrEnum):
     ROLLOUT = "rollout"
     ENVIRONMENT = "environment"
     QUARANTINE = "quarantine"
+    PULL_REQUEST = "pull_request"
+    REPORT = "report"
+    TOKEN = "token"
+    SECRET = "secret"
 
 
 class Row(Stored):
@@ -76,6 +80,7 @@ class Row(Stored):
 
     ``identity`` is unique within its kind where it is not None (a run's repository, ref, commit, plan
     and occasion; an attempt's stage run and number), so that inserting the same thing twice cannot succeed.
+    ``place`` is the order of creation over all rows; ``repository`` and ``ref`` are labels by which lists are filtered.
     """
 
     kind: Kind
@@ -84,6 +89,9 @@ class Row(Stored):
     phase: str
     state: dict[str, Json]
     identity: str | None = None
+    place: int = 0
+    repository: str | None = None
+    ref: str | None = None
     created: float
     updated: float
 
@@ -91,7 +99,8 @@ class Row(Stored):
 class Write(Stored):
     """One row to save. ``expected`` is the version it was loaded at; 0 inserts it.
 
-    ``because`` and ``observed`` are appended to the row's events in the same transaction.
+    ``because`` and ``observed`` are appended to the row's events in the same transaction. ``identity`` and the labels
+    ``repository`` and ``ref`` stay as they were where a later write leaves them None.
     """
 
     kind: Kind
@@ -102,6 +111,16 @@ class Write(Stored):
     because: str
     observed: dict[str, Json] = {}
     identity: str | None = None
+    repository: str | None = None
+    ref: str | None = None
+
+
+class Fact(NamedTuple):
+    """Something remembered under a space and a key; facts are appended and never changed."""
+
+    space: str
+    key: str
+    fact: Json
 
 
 class Event(Stored):

@@ -1,0 +1,1 @@
+"""Who may do what: roles, tokens, the audit chain, and the masking of secrets."""
