@@ -24,7 +24,8 @@ class Commit(Stored):
     """One commit of one repository, as git resolved it.
 
     ``repository`` is the configured name, ``git_directory`` where its objects are, ``sha`` the commit (or, for
-    the working tree of ``interlock run``, the tree object that holds it), ``tree`` the id of its tree.
+    the working tree of ``interlock run``, the tree object that holds it), ``tree`` the id of its tree. ``message`` is
+    the beginning of its message, the subject included.
     """
 
     repository: str
@@ -33,13 +34,20 @@ class Commit(Stored):
     sha: str
     tree: str
     subject: str = ""
+    message: str = ""
+
+
+OccasionKind: TypeAlias = Literal["push", "tag", "pull_request", "schedule", "data", "rerun", "local", "person"]
 
 
 class Occasion(Stored):
-    """Why a run exists. ``detail`` tells two occasions of one kind apart: the look at the repository, the time."""
+    """Why a run exists. ``detail`` tells two occasions of one kind apart: the look at the repository, the slot of a
+    schedule, the digest of the new data, the run that is run again. ``by`` names the person, where one asked.
+    """
 
-    kind: Literal["push", "local", "person"]
+    kind: OccasionKind
     detail: str = ""
+    by: str | None = None
 
 
 def branch_of(ref: str) -> str | None:
