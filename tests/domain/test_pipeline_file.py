@@ -151,10 +151,6 @@ def test_a_broken_file_is_answered_with_problem_place_and_remedy(
 
 # What this version does not act on, as it would be written, and the key that is named.
 NOT_YET = [
-    ("on: {push: {branches: [main]}}", "on: {pull_request: {until: evaluate}}", "pull_request"),
-    ("on: {push: {branches: [main]}}", 'on: {schedule: "0 3 * * 1"}', "schedule"),
-    ("on: {push: {branches: [main]}}", "on: {time_zone: UTC}", "time_zone"),
-    ("timeout: 1h", "secrets: [TOKEN]", "secrets"),
     ("timeout: 1h", "inputs: strict", "inputs"),
     ("timeout: 1h", "retries: 2", "retries"),
     ("timeout: 1h", "frozen: true", "frozen"),
@@ -174,7 +170,6 @@ NOT_YET = [
     ("format: skops", "format: onnx", "onnx"),
     ("path: data/train.parquet", "path: data/train.feather", "data/train.feather"),
     ("outs: [data/features]", 'outs: ["data/*.csv"]', "data/*.csv"),
-    ("branches: [main]", 'branches: ["release/*"]', "release/*"),
 ]
 
 
@@ -271,6 +266,137 @@ SMALL = [
     ("stages: {" + ", ".join(f"s{n}: {{cmd: x}}" for n in range(201)) + "}", "stages holds more than 200 entries"),
     ("on: {push: {branches: []}}", "branches is empty"),
 ]
+
+STAGES = "data: {d: {path: d.csv}}\nstages: {train: {cmd: x, outs: [m], metrics: [m.json]}}\nmodel: m\n"
+
+# When a file runs, and with what: what is written, and what is said; None where it is right.
+TRIGGERS = [
+    (
+        'on: {push: {branches: ["release/*", "!release/old", "**"], tags: ["v?.*"], paths: ["src/**", "!**/*.md"]}}',
+        None,
+    ),
+    ("on: {push: {branches: [refs/heads/main]}}", "refs/heads/main is a full ref (write the name alone: main)"),
+    ("on: {push: {branches: [/main]}}", "/main is a full ref"),
+    ('on: {push: {branches: ["a b"]}}', "a b is no name that git allows"),
+    ('on: {push: {branches: ["!"]}}', "! is no name that git allows"),
+    ("on: {push: {branches: [a..b]}}", "a..b is no name that git allows"),
+    (
+        'on: {push: {branches: ["v[0-9]"]}}',
+        "v[0-9] holds [, which no pattern may (patterns have *, ** and ?: main, rel",
+    ),
+    ('on: {push: {branches: ["!!main"]}}', "!!main holds !, which no pattern may"),
+    ('on: {push: {branches: ["{a,b}"]}}', "{a,b} holds {, which no pattern may"),
+    (
+        'on: {push: {branches: ["!main"]}}',
+        'these patterns only take away (put what is let in first: ["**", "!docs/**"])',
+    ),
+    ('on: {pull_request: {paths: ["!docs/**"]}}', "these patterns only take away"),
+    ("on: {push: {branches: [" + "x" * 300 + "]}}", "a pattern has 300 letters (write at most 255"),
+    ("on: {push: {tags: []}}", "tags is empty"),
+    ("on: {push: {tags: v1}}", "tags must be a list, not v1"),
+    ("on: {push: {paths: [/src]}}", "/src leaves the project"),
+    ("on: {push: {paths: [./src/a.py]}}", "without ./ before it"),
+    ('on: {push: {paths: ["!../x"]}}', "!../x leaves the project"),
+    ('on: {push: {paths: ["!"]}}', "! leaves the project"),
+    ("on: {push: {paths: [src/]}}", "src/ matches no file (write src/** for all files in it)"),
+    ('on: {push: {paths: ["a\\tb"]}}', "which no pattern may"),
+    ("on: {push: {branches-ignore: [x]}}", 'takes away: write branches: ["**", "!wip/**"]'),
+    ("on: {push: {tags-ignore: [x]}}", 'takes away: write tags: ["**", "!*-rc*"]'),
+    ("on: {pull_request: {paths-ignore: [x]}}", 'takes away: write paths: ["**", "!docs/**"]'),
+    ("on: {pull_request: {}}", None),
+    ("on: {pull_request: {branches: [main], until: train}}", None),
+    *((f"on: {{pull_request: {{until: {name}}}}}", None) for name in ("data", "served", "measurements")),
+    ("on: {pull_request: {until: trian}}", "trian is no stage of this file (did you mean train?)"),
+    (
+        "on: {pull_request: {until: deploy}}",
+        "deploy is no stage of this file (use one of: data, train, served, measurem",
+    ),
+    ("on: {pull_request: {until: Train}}", "Train is no name"),
+    ("on: {merge_request: {}}", "did you mean pull_request?"),
+    ("on: {workflow_dispatch: {}}", "remove it: `interlock trigger` begins a run of any branch"),
+    ("on: {timezone: UTC}", "did you mean time_zone?"),
+    ("on: {cron: x}", "did you mean schedule?"),
+    ('on: {schedule: "0 3 * * 1"}', None),
+    ('on: {schedule: ["0 3 * * 1", "*/5 * * * *"], time_zone: Europe/Berlin}', None),
+    (
+        'on: {schedule: [{cron: "0 3 * * 1"}]}',
+        'schedule holds a mapping (write the expression alone: schedule: "0 3 * *',
+    ),
+    ('on: {schedule: {cron: "0 3 * * 1"}}', "schedule holds a mapping"),
+    ("on: {schedule: []}", "schedule is empty"),
+    ("on: {schedule: [3]}", "3: a cron expression has 5 fields, and this has 1"),
+    ("on: {schedule: [true]}", "an entry of schedule must be a text, not true"),
+    ('on: {schedule: "0 25 * * 1"}', "0 25 * * 1, field 2: 25 is no hour (write 0-23, * or */n)"),
+    ('on: {schedule: ["0 3 * * 1", "0 0 31 2 *"]}', "0 0 31 2 *, field 3: 0 0 31 2 * never comes true"),
+    ('on: {schedule: "*/10 * * * * *"}', "a cron expression has 5 fields, and this has 6"),
+    ("on: {time_zone: UTC}", "there is no schedule for time_zone (add `schedule`, or remove it)"),
+    (
+        'on: {schedule: "0 3 * * 1", time_zone: Berlin}',
+        "Berlin is no time zone (write a name like Europe/Berlin, or UTC)",
+    ),
+    ("on: {data: [/srv/data, s3://bucket/prefix/, s3://bucket, gs://b-1/x, az://box/y z]}", None),
+    ("on: {data: []}", "data is empty"),
+    ("on: {data: [data/train.csv]}", "data/train.csv is no whole path (write a path of the server's machine"),
+    ("on: {data: [/srv/../etc]}", "/srv/../etc is no whole path"),
+    ('on: {data: ["/srv\\n"]}', "is no whole path"),
+    ("on: {data: [https://example.org/x]}", "is no prefix of an object store (write s3://bucket/prefix"),
+    ("on: {data: [file:///etc]}", "file:///etc is no prefix of an object store"),
+    ("on: {data: [s3://key:secret@bucket/x]}", "is no prefix of an object store"),
+    ('on: {data: ["s3://bucket/a\\nb"]}', "is no prefix of an object store"),
+    ("on: {data: [s3://bucket/a/../b]}", "is no prefix of an object store"),
+    ('on: {data: ["s3://bucket/x?versionId=1"]}', "is no prefix of an object store"),
+    ("concurrency: training", None),
+    ("concurrency: {group: training/eu, cancel_superseded: true}", None),
+    (
+        'concurrency: "${{ github.ref }}"',
+        "${{ github.ref }} is no name (use letters, digits and ._/-: a group is a plain",
+    ),
+    ("concurrency: {group: a, cancel-in-progress: true}", "did you mean cancel_superseded?"),
+    ("concurrency: {cancel_superseded: true}", "the key group is missing"),
+    ("concurrency: [a]", "concurrency must be a mapping, not a list"),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), TRIGGERS)
+def test_when_a_file_runs_and_with_what(text: str, told: str | None) -> None:
+    content = f"version: 1\n{STAGES}{text}\n"
+    if told is None:
+        read_pipeline(content.encode())
+    else:
+        found = [str(refusal) for refusal in refusals(content)]
+        assert len(found) == 1
+        assert told in found[0]
+        assert found[0].startswith("interlock.yaml:5:")
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ("secrets: [API_KEY, TOKEN]", None),
+        ("secrets: [API_KEY], env: {TOKEN: x}", None),
+        (
+            "secrets: [API_KEY], env: {API_KEY: x}",
+            "API_KEY is given by env already (remove it from env, or from secrets)",
+        ),
+        ("secrets: [API_KEY, TOKEN, API_KEY]", "the secret API_KEY is given twice (remove one)"),
+        ("secrets: [api-key]", "api-key is no name"),
+        ("secrets: API_KEY", "secrets must be a list, not API_KEY"),
+        ("secrets: {API_KEY: x}", "secrets must be a list, not a mapping"),
+    ],
+)
+def test_a_stage_names_its_secrets(stage: str, told: str | None) -> None:
+    content = f"version: 1\nstages: {{a: {{cmd: x, {stage}}}}}\n"
+    if told is None:
+        read_pipeline(content.encode())
+    else:
+        assert any(told in str(refusal) for refusal in refusals(content)), [str(r) for r in refusals(content)]
+
+
+@pytest.mark.parametrize("text", ["on: {pull_request: {until: train}}", "stages: 4\non: {pull_request: {until: x}}"])
+def test_what_a_pull_request_ends_with_is_looked_for_where_there_are_stages(text: str) -> None:
+    found = refusals(f"version: 1\n{text}\n")
+    assert len(found) == 1
+    assert ("(there is none)" in str(found[0])) == ("stages" not in text)
 
 
 @pytest.mark.parametrize(("text", "problem"), SMALL)

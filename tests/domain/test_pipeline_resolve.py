@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from interlock.errors import SeveralRefused
 from interlock.pipeline.entries import entry_files, has_tests
-from interlock.pipeline.plan import DataPlan, GatePlan, Plan, StagePlan, StepPlan
+from interlock.pipeline.plan import ConcurrencyPlan, DataPlan, GatePlan, Plan, StagePlan, StepPlan
 from interlock.pipeline.resolve import holdout_of, plan_digest, read_pipeline, resolve
 from interlock.pipeline.rules.graph import find_cycle, in_order, needs_of
 from interlock.pipeline.spec import FileSpec, StageSpec
+from interlock.source.triggers import PullRequestPlan, Triggers
 
 FIVE_LINES = """\
 version: 1
@@ -79,7 +80,8 @@ def test_five_lines_are_enough() -> None:
         *("syntax", "imports", "dependencies", "unit", "train", "served", "measurements"),
     ]
     assert plan.python.lock == "requirements.txt"
-    assert plan.branches == ("main",)
+    assert plan.triggers == Triggers()
+    assert plan.concurrency is None
     assert plan.model is not None
     assert (plan.model.name, plan.model.format) == ("my-churn", "joblib")
     assert plan.stage("unit").command == "pytest -q tests"
@@ -162,6 +164,59 @@ def test_gates_and_delivery_of_the_whole_file() -> None:
     whole = planned(WHOLE.replace("{pause: {for: 30s}}", "{set_weight: 100}")).deploy[1].strategy.steps
     assert whole[-1:] == (StepPlan(set_weight=100),)
     assert len(whole) == 3
+
+
+def test_what_begins_a_run_of_the_whole_file() -> None:
+    assert planned(WHOLE).triggers == Triggers(branches=("main", "next"))
+
+
+PULL_REQUESTS = "pull_request: {branches: [main], paths: [src/**], until: train}"
+
+
+@pytest.mark.parametrize(
+    ("on", "triggers"),
+    [
+        ("{}", Triggers()),
+        ("{push: {}}", Triggers()),
+        ("{push: {tags: [v*]}}", Triggers(branches=(), tags=("v*",))),
+        ("{push: {tags: [v*], branches: [main]}}", Triggers(tags=("v*",))),
+        ('{push: {paths: ["src/**", "!src/x"]}}', Triggers(paths=("src/**", "!src/x"))),
+        ("{pull_request: {}}", Triggers(pull_request=PullRequestPlan())),
+        (
+            f"{{{PULL_REQUESTS}}}",
+            Triggers(pull_request=PullRequestPlan(branches=("main",), paths=("src/**",), until="train")),
+        ),
+        ('{schedule: "0 3 * * 1"}', Triggers(schedule=("0 3 * * 1",))),
+        (
+            '{schedule: ["0 3 * * 1", "0 4 * * *"], time_zone: Europe/Berlin}',
+            Triggers(schedule=("0 3 * * 1", "0 4 * * *"), time_zone="Europe/Berlin"),
+        ),
+        ("{data: [/srv/data//x/, s3://b-1/x/]}", Triggers(data=("/srv/data/x", "s3://b-1/x/"))),
+    ],
+)
+def test_what_begins_a_run(on: str, triggers: Triggers) -> None:
+    assert planned(f"version: 1\non: {on}\nstages: {{train: {{cmd: x}}}}").triggers == triggers
+
+
+@pytest.mark.parametrize(
+    ("text", "concurrency"),
+    [
+        ("", None),
+        ("concurrency: training", ConcurrencyPlan(group="training")),
+        ("concurrency: {group: a/b}", ConcurrencyPlan(group="a/b")),
+        (
+            "concurrency: {group: a, cancel_superseded: true}",
+            ConcurrencyPlan(group="a", cancel_superseded=True),
+        ),
+    ],
+)
+def test_runs_that_wait_for_one_another(text: str, concurrency: ConcurrencyPlan | None) -> None:
+    assert planned(f"version: 1\n{text}").concurrency == concurrency
+
+
+def test_the_secrets_of_a_stage_are_named() -> None:
+    plan = planned("version: 1\nstages: {a: {cmd: x, secrets: [API_KEY, TOKEN]}, b: {cmd: y}}")
+    assert [plan.stage(name).secrets for name in ("a", "b", "syntax")] == [("API_KEY", "TOKEN"), (), ()]
 
 
 def test_a_stage_without_deps_follows_those_above_it() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from interlock.source.triggers import Triggers
 from interlock.vocabulary import Json, Stored
 
 StageKind = Literal["check", "data", "stage", "measure"]
@@ -30,8 +31,8 @@ class StagePlan(Stored):
     """One stage. Exactly one of ``command`` and ``builtin`` is set.
 
     ``needs`` names the stages that must have succeeded; ``params`` is the resolved mapping of the dotted names the
-    stage declared (None when it declared none, so that it sees the whole parameter file). ``project`` is the folder of
-    the pipeline file, all paths are relative to it.
+    stage declared (None when it declared none, so that it sees the whole parameter file). ``secrets`` names those that
+    it is given as environment variables. All paths are relative to the folder of the pipeline file.
     """
 
     name: str
@@ -48,6 +49,7 @@ class StagePlan(Stored):
     network: bool = False
     resources: Resources = Resources()
     timeout: float = 3600.0
+    secrets: tuple[str, ...] = ()
 
     @property
     def products(self) -> tuple[str, ...]:
@@ -158,6 +160,13 @@ class EnvironmentPlan(Stored):
     replicas: int = 2
 
 
+class ConcurrencyPlan(Stored):
+    """Runs of one ``group`` go one after the other; ``cancel_superseded``: an older one is cancelled for a newer."""
+
+    group: str
+    cancel_superseded: bool = False
+
+
 class Plan(Stored):
     """Everything a run will do, in order. ``stages`` is topologically sorted, ``deploy`` in order of delivery.
 
@@ -166,7 +175,8 @@ class Plan(Stored):
     """
 
     project: str = ""
-    branches: tuple[str, ...] = ("main",)
+    triggers: Triggers = Triggers()
+    concurrency: ConcurrencyPlan | None = None
     python: PythonPlan = PythonPlan()
     data: tuple[DataPlan, ...] = ()
     stages: tuple[StagePlan, ...] = ()

@@ -25,6 +25,7 @@ from interlock.pipeline.plan import (
     AnalysisPlan,
     Builtin,
     CommandPlan,
+    ConcurrencyPlan,
     DataPlan,
     EnvironmentPlan,
     ModelPlan,
@@ -38,7 +39,17 @@ from interlock.pipeline.plan import (
 from interlock.pipeline.rules.graph import in_order, is_within, makers_of, needs_of, products_behind, products_of
 from interlock.pipeline.rules.reading import PipelineFile, read_pipeline
 from interlock.pipeline.rules.work import UNIT_CHECK, gate_of, model_of
-from interlock.pipeline.spec import BUILTIN_CHECKS, CanarySpec, CheckSpec, EnvironmentSpec, FileSpec, StageSpec
+from interlock.pipeline.spec import (
+    BUILTIN_CHECKS,
+    CanarySpec,
+    CheckSpec,
+    ConcurrencySpec,
+    EnvironmentSpec,
+    FileSpec,
+    OnSpec,
+    StageSpec,
+)
+from interlock.source.triggers import PullRequestPlan, Triggers
 from interlock.vocabulary import Digest, Json, canonical
 
 __all__ = ["PipelineFile", "holdout_of", "parse_overrides", "plan_digest", "read_pipeline", "resolve"]
@@ -72,7 +83,8 @@ def resolve(
     before = tuple(check.name for check in checks) + (("data",) if data else ())
     return Plan(
         project=project,
-        branches=tuple(spec.on.push.branches),
+        triggers=_triggers(spec.on),
+        concurrency=_concurrency(spec),
         python=python,
         data=data,
         stages=(
@@ -102,6 +114,30 @@ def holdout_of(data: Sequence[DataPlan]) -> DataPlan | None:
     apart = [dataset for dataset in labelled if dataset.disjoint_from]
     named = [dataset for dataset in labelled if dataset.name == "holdout"]
     return next((group[0] for group in (labelled, apart, named) if len(group) == 1), None)
+
+
+def _triggers(on: OnSpec) -> Triggers:
+    only_tags = on.push.tags is not None and "branches" not in on.push.model_fields_set
+    wanted = on.pull_request
+    schedule = [on.schedule] if isinstance(on.schedule, str) else on.schedule
+    return Triggers(
+        branches=() if only_tags else tuple(on.push.branches),
+        tags=tuple(on.push.tags or ()),
+        paths=tuple(on.push.paths or ()),
+        pull_request=PullRequestPlan(
+            branches=tuple(wanted.branches), paths=tuple(wanted.paths or ()), until=wanted.until
+        )
+        if wanted
+        else None,
+        schedule=tuple(schedule or ()),
+        time_zone=on.time_zone,
+        data=tuple(on.data or ()),
+    )
+
+
+def _concurrency(spec: FileSpec) -> ConcurrencyPlan | None:
+    found = ConcurrencySpec(group=spec.concurrency) if isinstance(spec.concurrency, str) else spec.concurrency
+    return ConcurrencyPlan(group=found.group, cancel_superseded=found.cancel_superseded) if found else None
 
 
 def _missing_paths(spec: FileSpec, there: Collection[str]) -> Iterator[Problem]:
@@ -208,6 +244,7 @@ def _stages(
             network=stage.network,
             resources=Resources(cpu=stage.resources.cpu),
             timeout=stage.timeout,
+            secrets=tuple(stage.secrets),
         )
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
+from interlock.pipeline.rules.patterns import Cron, DataPlace, GroupName, PathPatterns, RefPatterns, TimeZone
 from interlock.pipeline.rules.values import (
     Alpha,
     Choice,
@@ -22,10 +23,10 @@ from interlock.pipeline.rules.values import (
     StageName,
     Text,
     Variable,
-    branch_name,
     ends_with,
     named,
     shape_of,
+    shape_of_list,
     written_text,
 )
 
@@ -46,23 +47,59 @@ class Section(BaseModel):
 
 
 class PushSpec(Section):
-    """Runs for pushed commits."""
+    """Runs for pushed commits and tags."""
 
-    branches: Annotated[list[Annotated[Text, AfterValidator(branch_name)]], Field(min_length=1)] = ["main"]
-    """Branches whose pushes begin a run."""
+    branches: RefPatterns = ["main"]
+    """Branches whose pushes begin a run. Where only `tags` are listed, pushes to branches begin none."""
+    tags: RefPatterns | None = None
+    """Tags whose pushes begin a run."""
+    paths: PathPatterns | None = None
+    """Only pushes to branches that change one of these files begin a run. Without this key: any push."""
+
+
+class PullRequestSpec(Section):
+    """Runs for pull and merge requests."""
+
+    branches: RefPatterns = ["**"]
+    """The branches that they go into."""
+    paths: PathPatterns | None = None
+    """Only those that change one of these files. Without this key: all."""
+    until: StageName | None = None
+    """The stage that they end with: it runs with all that it needs, and the checks and the data. What comes after it is
+    left out, and so are gates on what is not measured then. Without this key: everything but delivery."""
+
+
+Schedule: TypeAlias = Annotated[
+    Annotated[Cron, Tag("<text>")] | Annotated[list[Cron], Field(min_length=1, max_length=MOST), Tag("<list>")],
+    Discriminator(shape_of_list),
+]
 
 
 class OnSpec(Section):
-    """What begins a run."""
+    """What begins a run. A commit whose message holds `[skip ci]`, `[ci skip]`, `[no ci]` or `[skip interlock]` begins
+    none for its push, tag or pull request.
+    """
 
     push: PushSpec = PushSpec()
-    """Pushes to branches."""
-    pull_request: Annotated[None, NotYet("remove it: pushes to the listed branches begin runs")] = None
-    """Runs for pull requests, up to a stage."""
-    schedule: Annotated[None, NotYet("remove it; a scheduled job may call `interlock run`")] = None
-    """Runs at times, as a cron expression."""
-    time_zone: Annotated[None, NotYet("remove it: it belongs to `schedule`")] = None
-    """The time zone of `schedule`."""
+    """Pushes to branches and of tags. Without this key: pushes to `main`."""
+    pull_request: PullRequestSpec | None = None
+    """Pull and merge requests. `pull_request: {}` takes all of them. Without this key: none."""
+    schedule: Schedule | None = None
+    """Runs of the default branch at times: a cron expression or several, each of five fields, as `0 3 * * 1`."""
+    time_zone: TimeZone = "UTC"
+    """The time zone of `schedule`, as `Europe/Berlin`."""
+    data: Annotated[list[DataPlace], Field(min_length=1, max_length=MOST)] | None = None
+    """Runs of the default branch when data changes there: paths of the server's machine (`/srv/data/flights`) and
+    prefixes of object stores (`s3://bucket/flights/`)."""
+
+
+class ConcurrencySpec(Section):
+    """Runs that go one after the other. A text alone is the group."""
+
+    group: GroupName
+    """Runs of one group go one after the other."""
+    cancel_superseded: bool = False
+    """Whether an older run of the group is cancelled when a newer one begins."""
 
 
 class PythonSpec(Section):
@@ -144,8 +181,8 @@ class StageSpec(Section):
     """What it may use of the machine."""
     timeout: Duration = 3600.0
     """How long it may take."""
-    secrets: Annotated[None, NotYet("remove it: stages have no secrets")] = None
-    """Secrets that it is given."""
+    secrets: list[Variable] = []
+    """Secrets of the repository that it is given as environment variables of these names, in runs of trusted refs."""
     inputs: Annotated[None, NotYet("remove it: what a stage reads is always found by itself")] = None
     """How undeclared reads are treated."""
     retries: Annotated[None, NotYet("remove it: only faults of the machinery are retried")] = None
@@ -287,6 +324,13 @@ class FileSpec(Section):
     """The version of this format: 1."""
     on: OnSpec = OnSpec()
     """What begins a run."""
+    concurrency: (
+        Annotated[
+            Annotated[GroupName, Tag("<text>")] | Annotated[ConcurrencySpec, Tag("<mapping>")], Discriminator(shape_of)
+        ]
+        | None
+    ) = None
+    """Runs of this file that wait for one another. Without this key: none do."""
     python: PythonSpec = PythonSpec()
     """The Python environment of all stages."""
     checks: Annotated[list[Check], Field(max_length=MOST)] | None = None

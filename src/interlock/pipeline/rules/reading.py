@@ -9,7 +9,7 @@ from typing import TypeAlias
 from pydantic import ValidationError
 
 from interlock.pipeline.document import Document, Path, Problem, read_document, refuse_all
-from interlock.pipeline.rules import delivery, work
+from interlock.pipeline.rules import delivery, triggers, work
 from interlock.pipeline.rules.graph import makers_of, products_behind
 from interlock.pipeline.rules.refusals import problems_of
 from interlock.pipeline.spec import FileSpec
@@ -27,6 +27,9 @@ RULES: tuple[tuple[Rule, frozenset[str]], ...] = (
     (work.check_model, frozenset({"model", "stages"})),
     (work.check_gates, frozenset({"gates"})),
     (work.check_gate_inputs, frozenset({"gates", "stages", "model", "data"})),
+    (triggers.check_until, frozenset({"on", "stages", "model", "data"})),
+    (triggers.check_time_zone, frozenset({"on"})),
+    (triggers.check_secrets, frozenset({"stages"})),
     (delivery.check_deployed_model, frozenset({"deploy", "model"})),
     (delivery.check_environments, frozenset({"deploy"})),
     (delivery.check_canaries, frozenset({"deploy"})),

@@ -35,6 +35,10 @@ keys and empty values are refused. All problems of a file are told at once, each
 Paths are relative to the folder of the file. Durations are a number and a unit: `30s`, `5m`, `2h`, `1d`. Keys marked
 "not yet" are planned: a file that uses them is refused, never run without them.
 
+Patterns of branches, tags and paths: `*` is any run of characters but `/`, `?` one character but `/`, `**` any run of
+characters (`docs/**`, `**/*.py`). One that begins with `!` takes away what those before it let in; the last one that
+matches decides. Put a pattern that begins with `*` or `!` in quotes.
+
 Five lines are enough for a repository that follows the conventions:
 
 ```yaml

@@ -57,9 +57,30 @@ _WORDS_OF_OTHERS = MappingProxyType(
         "triggers": "on",
         "strategy": "canary",
         "duration": "for",
+        "cancel_in_progress": "cancel_superseded",
+        "interruptible": "cancel_superseded",
+        "cron": "schedule",
+        "schedules": "schedule",
+        "timezone": "time_zone",
+        "merge_request": "pull_request",
+        "merge_requests": "pull_request",
+        "pull_requests": "pull_request",
+        "pull_request_target": "pull_request",
     }
 )
 """What other systems call a thing, in snake_case, and what it is called here."""
+
+_TAKE_AWAY = "a pattern that begins with ! takes away:"
+_REMEDIES_OF_OTHERS = MappingProxyType(
+    {
+        "branches_ignore": f'{_TAKE_AWAY} write branches: ["**", "!wip/**"]',
+        "tags_ignore": f'{_TAKE_AWAY} write tags: ["**", "!*-rc*"]',
+        "paths_ignore": f'{_TAKE_AWAY} write paths: ["**", "!docs/**"]',
+        "workflow_dispatch": "remove it: `interlock trigger` begins a run of any branch",
+        "repository_dispatch": "remove it: `interlock trigger` begins a run of any branch",
+    }
+)
+"""What other systems have a key for, and how it is said here."""
 
 
 def problems_of(error: ValidationError, document: Document) -> list[Problem]:
@@ -126,6 +147,8 @@ def _nearest_key(key: str, loc: tuple[str | int, ...]) -> str:
             section = section_in(field.annotation) or section
     known = list(keys_of(section))
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_").lower()
+    if snake in _REMEDIES_OF_OTHERS:
+        return _REMEDIES_OF_OTHERS[snake]
     meant = [word for word in (snake, _WORDS_OF_OTHERS.get(snake)) if word in known]
     meant = meant or difflib.get_close_matches(snake, known, n=1, cutoff=0.6)
     return f"did you mean {meant[0]}?" if meant else f"known keys here: {', '.join(known)}"

@@ -20,7 +20,8 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = r"[0-9]+(\.[0-9]+)?[smhd]"
 
 
-def _wrong(problem: str, remedy: str) -> PydanticCustomError:
+def wrong(problem: str, remedy: str) -> PydanticCustomError:
+    """What a validator raises: the problem and its remedy in the user's words."""
     return PydanticCustomError("refused", "{problem}", {"problem": problem, "remedy": remedy})
 
 
@@ -41,25 +42,25 @@ def said(value: Any) -> str:
 def _seconds(value: Any) -> float:
     text = written_text(value)
     if not isinstance(text, str) or not re.fullmatch(_DURATION, text):
-        raise _wrong(f"{said(value)} is no duration", "write a number and its unit: 30s, 5m, 2h or 1d")
+        raise wrong(f"{said(value)} is no duration", "write a number and its unit: 30s, 5m, 2h or 1d")
     seconds = float(text[:-1]) * _UNITS[text[-1]]
     if not 0.0 < seconds <= 366 * _UNITS["d"]:
-        raise _wrong(f"the duration {text} is out of reach", "write more than 0s and at most 366d")
+        raise wrong(f"the duration {text} is out of reach", "write more than 0s and at most 366d")
     return seconds
 
 
 def _relative(path: str) -> str:
     parts = path.split("/")
     if path.startswith(("/", "~")) or "\\" in path or ":" in parts[0]:
-        raise _wrong(f"the path {path} leaves the repository", "write it relative to the folder of this file, with /")
+        raise wrong(f"the path {path} leaves the repository", "write it relative to the folder of this file, with /")
     if ".." in parts or ".git" in parts:
-        raise _wrong(f"the path {path} leaves the project", "name a file or folder below the folder of this file")
+        raise wrong(f"the path {path} leaves the project", "name a file or folder below the folder of this file")
     if not path.isprintable():
-        raise _wrong(f"the path {path} holds a character that cannot be printed", "rename the file")
+        raise wrong(f"the path {path} holds a character that cannot be printed", "rename the file")
     if any(letter in path for letter in "*?[]"):
-        raise _wrong(f"the path {path} is a pattern, which is not supported yet", "name the file, or its whole folder")
+        raise wrong(f"the path {path} is a pattern, which is not supported yet", "name the file, or its whole folder")
     if (normal := posixpath.normpath(path)) == ".":
-        raise _wrong("the path is the whole project", "name a file or folder in it")
+        raise wrong("the path is the whole project", "name a file or folder in it")
     return normal
 
 
@@ -68,7 +69,7 @@ def ends_with(*endings: str) -> AfterValidator:
 
     def check(path: str) -> str:
         if not path.lower().endswith(endings):
-            raise _wrong(
+            raise wrong(
                 f"{path} is of a kind that is not supported yet", f"use a file that ends in {' or '.join(endings)}"
             )
         return path
@@ -76,18 +77,14 @@ def ends_with(*endings: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def branch_name(name: str) -> str:
-    """A plain branch name. Refused for patterns and full refs."""
-    if any(letter in name for letter in "*?[") or name.startswith(("/", "refs/")):
-        raise _wrong(
-            f"the branch {name} is a pattern or a full ref", "patterns are not supported yet: name each branch"
-        )
-    return name
-
-
 def shape_of(value: Any) -> str:
     """Which side of ``text or mapping`` a value is meant to be."""
     return "<text>" if isinstance(written_text(value), str) else "<mapping>"
+
+
+def shape_of_list(value: Any) -> str:
+    """Which side of ``text or list`` a value is meant to be."""
+    return "<list>" if isinstance(value, list) else "<text>"
 
 
 @dataclass(frozen=True)
@@ -104,9 +101,9 @@ class Choice:
             return str(value)
         remedy = self.remedy or f"use {' or '.join(self.known)}"
         if value in self.later:
-            raise _wrong(f"{value} is not supported yet", remedy)
+            raise wrong(f"{value} is not supported yet", remedy)
         close = difflib.get_close_matches(said(value), self.known, n=1)
-        raise _wrong(f"{said(value)} is not known here", f"did you mean {close[0]}?" if close else remedy)
+        raise wrong(f"{said(value)} is not known here", f"did you mean {close[0]}?" if close else remedy)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.check)
@@ -142,7 +139,7 @@ def named(pattern: str, words: str) -> Any:
 
     def check(name: str) -> str:
         if not re.fullmatch(pattern, name):
-            raise _wrong(f"{name or 'an empty text'} is no name", f"use {words}")
+            raise wrong(f"{name or 'an empty text'} is no name", f"use {words}")
         return name
 
     return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
