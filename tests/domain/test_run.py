@@ -5,11 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.gate.judgement import GateResult, Judgement
-from interlock.pipeline.plan import GatePlan, ModelPlan, Plan, StagePlan
+from interlock.pipeline.plan import ConcurrencyPlan, GatePlan, ModelPlan, Plan, StagePlan
 from interlock.pipeline.trace import KeyInputs, Lookup, Trace
-from interlock.run.run import ATTEMPTS, LOSSES, Run, RunSeen, Sealed, advance, begin, desired, ready_stages, refuse
+from interlock.run.run import ATTEMPTS, LOSSES, Run, RunSeen, Sealed, advance, begin, desired, ready_stages
 from interlock.run.stage import Baseline, Problem, StageOutcome
 from interlock.source.commit import Commit, Occasion
+from interlock.source.repository import PullRequest
 from interlock.vocabulary import Digest, Phase, Verdict
 
 COMMIT = Commit(repository="flights", git_directory="/g", ref="refs/heads/main", sha="a" * 40, tree="b" * 40)
@@ -219,22 +220,116 @@ def test_a_good_run_succeeds_once_it_is_sealed(needs_seal: bool, sealed: Sealed 
     assert advance(run, RunSeen(needs_seal=needs_seal, sealed=sealed)).state.phase is phase
 
 
-def test_a_refused_pipeline_file_is_a_failed_run_with_every_problem() -> None:
-    problems = (Problem(message="unknown key", path="interlock.yaml", line=3), Problem(message="no stage"))
-    run = refuse(8, COMMIT, Occasion(kind="push"), problems, driver="server", is_trusted=True)
-    assert run.phase is Phase.FAILED
-    assert run.problems == problems
-    assert "unknown key" in run.because
-    assert "1 more" in run.because
-    assert str(problems[0]) == "interlock.yaml:3: unknown key"
-    assert str(problems[1]) == "no stage"
-    alone = refuse(9, COMMIT, Occasion(kind="push"), (), driver="server", is_trusted=True)
-    assert "cannot be read" in alone.because
-
-
 def test_a_run_reads_back_as_it_was_stored() -> None:
     run = at({"served": Phase.QUEUED}, judgement=GOOD)
     assert Run.model_validate(run.model_dump(mode="json")) == run
+
+
+# --- what people and other runs want ---
+
+
+def test_a_run_that_needs_an_approval_does_nothing_whatever_is_seen() -> None:
+    held = begin(
+        7,
+        COMMIT,
+        Occasion(kind="pull_request"),
+        PLAN,
+        Digest("d"),
+        driver="server",
+        is_trusted=False,
+        needs_approval=True,
+    )
+    assert held.phase is Phase.HELD
+    assert COMMIT.sha in held.because
+    wished = held.model_copy(update={"wish": "cancelled by ada"})
+    for run in (held, wished):
+        assert advance(run, RunSeen(lookups={"unit": hit("unit")}, superseded_by=9)).state == run
+
+
+@pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.RUNNING])
+def test_a_wish_cancels_what_runs_and_skips_what_waits(phase: Phase) -> None:
+    run = at({"train": Phase.RUNNING, "profile": Phase.QUEUED, "served": Phase.QUEUED})
+    wished = run.model_copy(update={"wish": "cancelled by ada: no need", "phase": phase})
+    after = advance(wished, RunSeen(outcomes={"train": outcome()})).state
+    assert (after.phase, after.because) == (Phase.CANCELLED, "cancelled by ada: no need")
+    assert after.stages["train"].phase is Phase.CANCELLED
+    assert {after.stages[name].phase for name in ("profile", "served")} == {Phase.SKIPPED}
+    assert after.stages["profile"].because == "cancelled by ada: no need"
+    assert after.stages["unit"].phase is Phase.SUCCEEDED
+
+
+GROUP = ConcurrencyPlan(group="nightly", cancel_superseded=True)
+
+
+def test_a_run_waits_for_the_one_of_its_group_that_goes_first_unless_it_has_begun() -> None:
+    run = new_run(PLAN.model_copy(update={"concurrency": GROUP}))
+    decision = advance(run, RunSeen(ahead=5, lookups={"unit": miss()}))
+    assert (decision.because, decision.state.phase) == ("waits for run 5 of group nightly", Phase.QUEUED)
+    assert decision.state.because == decision.because
+    assert advance(decision.state, RunSeen(ahead=5)).state == decision.state
+    assert advance(decision.state, RunSeen(lookups={"unit": miss()})).state.phase is Phase.RUNNING
+    begun = at({"train": Phase.QUEUED, "served": Phase.QUEUED})
+    assert advance(begun, RunSeen(ahead=5, lookups={"train": miss()})).state.stages["train"].phase is Phase.RUNNING
+
+
+def test_a_superseded_run_is_cancelled_and_names_the_run_that_takes_its_place() -> None:
+    run = at({"train": Phase.RUNNING, "served": Phase.QUEUED})
+    run = run.model_copy(update={"plan": run.plan.model_copy(update={"concurrency": GROUP})})
+    after = advance(run, RunSeen(superseded_by=9)).state
+    assert (after.phase, after.because) == (Phase.CANCELLED, "superseded by run 9 of group nightly")
+    assert after.stages["train"].phase is Phase.CANCELLED
+
+
+def test_a_stage_that_has_to_wait_stays_queued_with_what_it_waits_for() -> None:
+    waits = "waits for 2 cores, 1 free: run 3/train uses 2"
+    decision = advance(new_run(), RunSeen(lookups={"unit": miss()}, waits={"unit": waits}))
+    run = decision.state
+    assert (run.phase, run.stages["unit"].phase, run.stages["unit"].because) == (Phase.QUEUED, Phase.QUEUED, waits)
+    assert decision.because == f"unit {waits}"
+    assert run.stages["unit"].attempt == 0
+    assert advance(run, RunSeen(lookups={"unit": miss()}, waits={"unit": waits})).state == run
+    assert advance(run, RunSeen(lookups={"unit": miss()})).state.stages["unit"].because == "never ran before"
+    assert not run.has_begun
+    assert advance(run, RunSeen(lookups={"unit": hit("unit")}, waits={"unit": waits})).state.stages["unit"].reused
+
+
+def test_a_stage_waits_while_others_of_its_run_start_and_a_measurement_that_waits_freezes_nothing() -> None:
+    run = at({"train": Phase.QUEUED, "profile": Phase.QUEUED, "served": Phase.QUEUED})
+    seen = RunSeen(lookups={"train": miss(), "profile": miss()}, waits={"profile": "waits for 1 core"})
+    after = advance(run, seen).state
+    assert (after.phase, after.stages["train"].phase) == (Phase.RUNNING, Phase.RUNNING)
+    assert after.stages["profile"].phase is Phase.QUEUED
+    measuring = at({"served": Phase.QUEUED})
+    waiting = advance(measuring, RunSeen(lookups={"served": miss()}, waits={"served": "w"}, production="v2")).state
+    assert waiting.production is None
+    assert advance(waiting, RunSeen(lookups={"served": miss()}, production="v3")).state.production == "v3"
+
+
+def test_what_is_asked_for_anew_is_executed_although_it_is_remembered() -> None:
+    run = at({"train": Phase.QUEUED, "profile": Phase.QUEUED, "served": Phase.QUEUED})
+    asked = run.model_copy(update={"fresh": ("train",), "occasion": Occasion(kind="rerun", by="ada")})
+    after = advance(asked, RunSeen(lookups={"train": hit("train"), "profile": hit("profile")})).state
+    assert after.stages["train"].phase is Phase.RUNNING
+    assert after.stages["train"].because == "asked for by ada in a rerun from train"
+    assert after.stages["profile"].reused
+    assert advance(asked, RunSeen()).state == asked
+
+
+def test_an_outcome_that_contradicts_another_is_told_as_flaky() -> None:
+    run = at({"train": Phase.RUNNING, "served": Phase.QUEUED})
+    seen = RunSeen(outcomes={"train": outcome()}, flaky={"train": "flaky: the same inputs failed in run 3"})
+    train = advance(run, seen).state.stages["train"]
+    assert train.because == "it succeeded; flaky: the same inputs failed in run 3"
+
+
+def test_a_run_is_as_old_as_the_first_run_of_its_commit_and_a_pull_request_never_delivers() -> None:
+    run = new_run()
+    assert run.age == 7
+    assert run.model_copy(update={"reruns": (3, 5)}).age == 3
+    pull = run.model_copy(update={"pull_request": PullRequest(number=4, base="main")})
+    assert run.may_deliver
+    assert not pull.may_deliver
+    assert not run.model_copy(update={"is_trusted": False}).may_deliver
 
 
 PHASES = st.sampled_from([Phase.SUCCEEDED, Phase.FAILED, Phase.ERRORED])
@@ -252,12 +347,16 @@ def test_whatever_happens_a_run_ends_and_no_stage_starts_before_its_needs(data: 
         lost = tuple(name for name in running if data.draw(st.integers(0, 9)) == 0)
         ready = {stage.name for stage in ready_stages(run)}
         lookups = {name: hit(name) if data.draw(st.booleans()) else miss() for name in ready}
+        waits = {name: "waits for 1 core" for name in ready if data.draw(st.integers(0, 3)) == 0}
+        if data.draw(st.integers(0, 40)) == 0:
+            run = run.model_copy(update={"wish": "cancelled by ada"})
         after = advance(
             run,
             RunSeen(
                 outcomes={name: outcome(phase) for name, phase in ended.items() if name not in lost},
                 lost=lost,
                 lookups=lookups,
+                waits=waits,
                 twin=data.draw(st.sampled_from([None, "flights v1"])),
                 needs_seal=True,
                 sealed=SEALED,
@@ -271,6 +370,7 @@ def test_whatever_happens_a_run_ends_and_no_stage_starts_before_its_needs(data: 
             )
             if started:
                 assert all(run.stages[need].phase is Phase.SUCCEEDED for need in stage.needs)
+                assert stage.name not in waits or lookups[stage.name].hit is not None
             assert after.stages[stage.name].attempt >= run.stages[stage.name].attempt
         run = after
     assert run.phase.is_final

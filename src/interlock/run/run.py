@@ -5,11 +5,16 @@
 ====================================================  =============================================================
 seen                                                  then
 ====================================================  =============================================================
+it needs an approval                                  nothing, whatever else is seen
+somebody wishes it cancelled                          cancelled, with who and why
+a newer run of its group that cancels older ones      cancelled, superseded
+another run of its group goes first                   it waits, unless it has begun
 an attempt ended                                      its stage takes the outcome; a fault is retried up to 3 times
 an attempt's executor is gone                         its stage is queued again, as the next attempt, 10 times
 a stage failed or errored for good                    the others are cancelled or skipped, the run ends as it did
-a queued stage, all it needs succeeded, cache hit     succeeded, reused
-a queued stage, all it needs succeeded, no hit        running, as a new attempt
+a queued stage, all it needs succeeded, cache hit     succeeded, reused, unless it is asked for anew
+a queued stage, no hit, and no room for it            it stays queued, with what it waits for
+a queued stage, no hit, and room for it               running, as a new attempt
 the user's stages are done, same serving as a version succeeded: nothing to measure, gate or register
 all stages succeeded                                  judged; fail -> failed, undecided -> held
 judged pass, and sealed (or nothing to seal)          succeeded
@@ -24,6 +29,7 @@ from interlock.pipeline.plan import Plan, StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.run.stage import Baseline, Problem, StageOutcome
 from interlock.source.commit import Commit, Occasion
+from interlock.source.repository import PullRequest
 from interlock.vocabulary import Decision, Digest, Json, Phase, Stored, Verdict
 
 ATTEMPTS = 3
@@ -64,9 +70,12 @@ class Sealed(Stored):
 class Run(Stored):
     """``driver`` says whose loop moves it: the server's, or that of one ``interlock run``.
 
-    ``production`` is what was in production when the measuring began: ``unknown`` without a server, ``none``, or a
-    version's title; ``lock`` the artifact of the files its environment is made of; ``version`` the model version it
-    made or found unchanged.
+    ``scope`` is where its results are remembered: shared where empty, else for runs of the same scope only (a pull
+    request from outside). ``fresh`` names stages that are executed whatever is remembered. ``needs_approval``: it is
+    held until a person, ``approved_by``, lets this very commit run. ``wish`` is who wants it cancelled, and why.
+    ``reruns`` are the runs that it runs again, the first one first. ``production`` is what was in production when the
+    measuring began: ``unknown`` without a server, ``none``, or a version's title; ``lock`` the artifact of the files
+    its environment is made of; ``version`` the model version it made or found unchanged.
     """
 
     number: int
@@ -76,6 +85,13 @@ class Run(Stored):
     plan_digest: Digest
     driver: str
     is_trusted: bool
+    pull_request: PullRequest | None = None
+    scope: str = ""
+    fresh: tuple[str, ...] = ()
+    needs_approval: bool = False
+    approved_by: str | None = None
+    wish: str | None = None
+    reruns: tuple[int, ...] = ()
     lock: Digest | None = None
     phase: Phase = Phase.QUEUED
     because: str = ""
@@ -90,6 +106,21 @@ class Run(Stored):
     def key(self) -> str:
         """Its key in the store."""
         return str(self.number)
+
+    @property
+    def age(self) -> int:
+        """The number of the run that was the first of its commit: of two runs, what is newer has the greater one."""
+        return self.reruns[0] if self.reruns else self.number
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of it was executed or reused."""
+        return any(stage_run.attempt or stage_run.phase is not Phase.QUEUED for stage_run in self.stages.values())
+
+    @property
+    def may_deliver(self) -> bool:
+        """Whether a model of this run may be registered and released: never that of a pull request."""
+        return self.is_trusted and self.pull_request is None
 
     def attempt_key(self, stage: str) -> str:
         """``run/stage/number`` of the stage's present attempt."""
@@ -113,14 +144,20 @@ class Run(Stored):
 class RunSeen(Stored):
     """What the loop saw of the world before it asked ``advance``.
 
-    ``lookups`` by name for the stages that could start now; ``reports`` what the measuring stages found, by built-in
-    name, once all stages succeeded; ``twin`` the version that would serve just as this run's model does;
-    ``needs_seal`` whether a good model of this run is to be registered.
+    ``lookups`` by name for the stages that could start now, ``waits`` why some of them have to wait; ``flaky`` what is
+    odd about an outcome, by stage. ``ahead`` is the run of its group that goes first, ``superseded_by`` the newer one
+    that takes its place. ``reports`` what the measuring stages found, by built-in name, once all stages succeeded;
+    ``twin`` the version that would serve just as this run's model does; ``needs_seal`` whether a good model of this run
+    is to be registered.
     """
 
     outcomes: dict[str, StageOutcome] = {}
     lost: tuple[str, ...] = ()
     lookups: dict[str, Lookup] = {}
+    waits: dict[str, str] = {}
+    flaky: dict[str, str] = {}
+    ahead: int | None = None
+    superseded_by: int | None = None
     reports: dict[str, Json] = {}
     baseline: Baseline | None = None
     production: str = "unknown"
@@ -130,9 +167,18 @@ class RunSeen(Stored):
 
 
 def begin(
-    number: int, commit: Commit, occasion: Occasion, plan: Plan, plan_digest: Digest, *, driver: str, is_trusted: bool
+    number: int,
+    commit: Commit,
+    occasion: Occasion,
+    plan: Plan,
+    plan_digest: Digest,
+    *,
+    driver: str,
+    is_trusted: bool,
+    needs_approval: bool = False,
 ) -> Run:
-    """A new run, all its stages queued."""
+    """A new run, all its stages queued; one that needs an approval is held first."""
+    waits = f"waits for a maintainer to approve commit {commit.sha}"
     return Run(
         number=number,
         commit=commit,
@@ -141,28 +187,10 @@ def begin(
         plan_digest=plan_digest,
         driver=driver,
         is_trusted=is_trusted,
+        needs_approval=needs_approval,
+        phase=Phase.HELD if needs_approval else Phase.QUEUED,
         stages={stage.name: StageRun() for stage in plan.stages},
-        because=f"{occasion.kind} of {commit.sha[:10]}",
-    )
-
-
-def refuse(
-    number: int, commit: Commit, occasion: Occasion, problems: tuple[Problem, ...], *, driver: str, is_trusted: bool
-) -> Run:
-    """The run of a commit whose pipeline file cannot be planned: it ends as it begins, with every problem."""
-    first = problems[0].message if problems else "it cannot be read"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return Run(
-        number=number,
-        commit=commit,
-        occasion=occasion,
-        plan=Plan(),
-        plan_digest=Digest(""),
-        driver=driver,
-        is_trusted=is_trusted,
-        phase=Phase.FAILED,
-        because=f"the pipeline file is refused: {first}{more}",
-        problems=problems,
+        because=waits if needs_approval else f"{occasion.kind} of {commit.sha[:10]}",
     )
 
 
@@ -183,11 +211,28 @@ def desired(run: Run) -> tuple[StagePlan, ...]:
 
 def advance(run: Run, seen: RunSeen) -> Decision[Run]:
     """The next state of the run, and why (the table above)."""
-    for rule in (_take_outcomes, _end_broken, _start_ready, _stop_unchanged, _judge, _finish):
+    if run.needs_approval:
+        return Decision(state=run, because=run.because)
+    for rule in (_obey, _give_way, _take_outcomes, _end_broken, _start_ready, _stop_unchanged, _judge, _finish):
         decision = rule(run, seen)
         if decision is not None:
             return decision
     return Decision(state=run, because="waiting for stages that run")
+
+
+def _obey(run: Run, _seen: RunSeen) -> Decision[Run] | None:
+    return None if run.wish is None else stop(run, Phase.CANCELLED, run.wish, run.wish)
+
+
+def _give_way(run: Run, seen: RunSeen) -> Decision[Run] | None:
+    group = run.plan.concurrency.group if run.plan.concurrency else ""
+    if seen.superseded_by is not None:
+        because = f"superseded by run {seen.superseded_by} of group {group}"
+        return stop(run, Phase.CANCELLED, because, because)
+    if seen.ahead is None or run.has_begun:
+        return None
+    because = f"waits for run {seen.ahead} of group {group}"
+    return Decision(state=run.model_copy(update={"because": because}), because=because)
 
 
 def _replace(run: Run, **stages: StageRun) -> Run:
@@ -200,7 +245,7 @@ def _take_outcomes(run: Run, seen: RunSeen) -> Decision[Run] | None:
         if stage_run.phase is not Phase.RUNNING:
             continue
         if name in seen.outcomes:
-            changed[name] = _after_attempt(stage_run, seen.outcomes[name])
+            changed[name] = _after_attempt(stage_run, seen.outcomes[name], seen.flaky.get(name))
         elif name in seen.lost:
             phase = Phase.QUEUED if stage_run.attempt < LOSSES else Phase.ERRORED
             because = f"attempt {stage_run.attempt} was lost with its executor"
@@ -211,9 +256,9 @@ def _take_outcomes(run: Run, seen: RunSeen) -> Decision[Run] | None:
     return Decision(state=_replace(run, **changed), because=because)
 
 
-def _after_attempt(stage_run: StageRun, outcome: StageOutcome) -> StageRun:
+def _after_attempt(stage_run: StageRun, outcome: StageOutcome, flaky: str | None) -> StageRun:
     phase = outcome.phase
-    because = outcome.because
+    because = f"{outcome.because}; {flaky}" if flaky else outcome.because
     if phase is Phase.ERRORED and stage_run.attempt < ATTEMPTS:
         phase, because = Phase.QUEUED, f"attempt {stage_run.attempt} errored and is tried again: {because}"
     return stage_run.model_copy(
@@ -234,9 +279,8 @@ def _after_attempt(stage_run: StageRun, outcome: StageOutcome) -> StageRun:
 def stop(run: Run, phase: Phase, because: str, told: str) -> Decision[Run]:
     """The run ended in ``phase``: what runs is cancelled, what waits is skipped, each with ``told`` as its reason."""
     stages = {name: _after_break(stage_run, told) for name, stage_run in run.stages.items()}
-    return Decision(
-        state=run.model_copy(update={"phase": phase, "because": because, "stages": stages}), because=because
-    )
+    state = run.model_copy(update={"phase": phase, "because": because, "stages": stages})
+    return Decision(state=state, because=because)
 
 
 def _end_broken(run: Run, _seen: RunSeen) -> Decision[Run] | None:
@@ -257,30 +301,49 @@ def _after_break(stage_run: StageRun, told: str) -> StageRun:
 
 def _start_ready(run: Run, seen: RunSeen) -> Decision[Run] | None:
     changed: dict[str, StageRun] = {}
+    told: list[str] = []
     baseline, production = run.baseline, run.production
     for stage in ready_stages(run):
-        lookup = seen.lookups.get(stage.name)
+        lookup = _asked_anew(run, stage.name, seen.lookups.get(stage.name))
         if lookup is None or (stage.kind == "measure" and seen.twin is not None):
             continue
-        if stage.kind == "measure" and production is None:
+        before = run.stages[stage.name]
+        after = _reused(before, lookup) or _started(before, lookup, seen.waits.get(stage.name))
+        if after == before:
+            continue
+        if stage.kind == "measure" and production is None and after.phase is not Phase.QUEUED:
             baseline, production = seen.baseline, seen.production
-        changed[stage.name] = _reused(run.stages[stage.name], lookup) or run.stages[stage.name].model_copy(
-            update={
-                "phase": Phase.RUNNING,
-                "because": lookup.because,
-                "attempt": run.stages[stage.name].attempt + 1,
-                "key": lookup.key,
-                "differences": lookup.differences,
-            }
-        )
+        changed[stage.name] = after
+        begins = {Phase.QUEUED: "", Phase.RUNNING: "starts: "}.get(after.phase, "reused: ")
+        told.append(f"{stage.name} {begins}{after.because}")
     if not changed:
         return None
-    because = "; ".join(
-        f"{name} {'reused' if stage_run.reused else 'starts'}: {stage_run.because}"
-        for name, stage_run in changed.items()
-    )
     state = _replace(run, **changed).model_copy(update={"baseline": baseline, "production": production})
-    return Decision(state=state, because=because)
+    if all(after.phase is Phase.QUEUED for after in changed.values()):
+        state = state.model_copy(update={"phase": run.phase})
+    return Decision(state=state, because="; ".join(told))
+
+
+def _asked_anew(run: Run, stage: str, lookup: Lookup | None) -> Lookup | None:
+    """The look-up, without its hit where the stage is to be executed all the same."""
+    if lookup is None or stage not in run.fresh:
+        return lookup
+    because = f"asked for by {run.occasion.by} in a rerun from {run.fresh[0]}"
+    return Lookup(key=lookup.key, hit=None, because=because, differences=(because,))
+
+
+def _started(stage_run: StageRun, lookup: Lookup, waits: str | None) -> StageRun:
+    if waits is not None:
+        return stage_run.model_copy(update={"because": waits})
+    return stage_run.model_copy(
+        update={
+            "phase": Phase.RUNNING,
+            "because": lookup.because,
+            "attempt": stage_run.attempt + 1,
+            "key": lookup.key,
+            "differences": lookup.differences,
+        }
+    )
 
 
 def _reused(stage_run: StageRun, lookup: Lookup) -> StageRun | None:
@@ -324,9 +387,8 @@ def _judge(run: Run, seen: RunSeen) -> Decision[Run] | None:
     judgement = judge(run.plan.gates, seen.reports, production=run.production or "unknown")
     because = f"gates {judgement.verdict}: {judgement.because}"
     phase = {Verdict.FAIL: Phase.FAILED, Verdict.UNDECIDED: Phase.HELD, Verdict.PASS: Phase.RUNNING}[judgement.verdict]
-    return Decision(
-        state=run.model_copy(update={"judgement": judgement, "phase": phase, "because": because}), because=because
-    )
+    state = run.model_copy(update={"judgement": judgement, "phase": phase, "because": because})
+    return Decision(state=state, because=because)
 
 
 def _finish(run: Run, seen: RunSeen) -> Decision[Run] | None:

@@ -25,7 +25,9 @@ class Baseline(Stored):
 class StageRequest(Stored):
     """One attempt. ``attempt`` is ``run/stage/number``; ``inputs`` are artifacts placed in the workspace by path.
 
-    ``project`` is the folder of the pipeline file within the commit; all other paths are relative to it.
+    ``project`` is the folder of the pipeline file within the commit; all other paths are relative to it. ``secrets_of``
+    names whose secrets the stage is given (``repository`` or ``repository/environment``), those that ``stage.secrets``
+    lists; None where it is not trusted with any.
     """
 
     attempt: str
@@ -38,6 +40,7 @@ class StageRequest(Stored):
     model: ModelPlan | None = None
     baseline: Baseline | None = None
     endpoint: str | None = None
+    secrets_of: str | None = None
 
 
 class Problem(Stored):
