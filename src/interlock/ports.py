@@ -9,14 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from interlock.access.audit import AuditEntry, Deed
 from interlock.delivery.revision import DataPlaneSeen, ReplicaSeen, Revision
+from interlock.feedback.status import Comment, Status
 from interlock.pipeline.plan import PythonPlan
 from interlock.run.stage import StageOutcome, StageRequest
 from interlock.source.commit import Commit, Tree
-from interlock.vocabulary import Digest, Event, Json, Kind, Row, Stored, Write
+from interlock.source.notice import Notice
+from interlock.vocabulary import Digest, Event, Fact, Json, Kind, Row, Stored, Write
 
 
-class Store(Protocol):
+class Notices(Protocol):
+    """Notices that hooks left, until they have been looked into."""
+
+    def note(self, *notices: Notice) -> None:
+        """Keeps notices, all in one durable transaction."""
+
+    def pending(self, most: int) -> list[tuple[int, Notice]]:
+        """The oldest notices that are not settled, each with its number."""
+
+    def settle(self, numbers: Sequence[int]) -> None:
+        """These notices have been looked into."""
+
+    def forget_notices(self, before: float) -> int:
+        """Removes settled notices that came before this moment; how many."""
+
+
+class Store(Notices, Protocol):
     """Rows, their events, and remembered facts; every save is one durable transaction."""
 
     def load(self, kind: Kind, key: str) -> Row | None:
@@ -26,21 +45,41 @@ class Store(Protocol):
         """The row of this identity, or None."""
 
     def rows(
-        self, kind: Kind, *, phases: Sequence[str] | None = None, prefix: str | None = None, newest: int | None = None
+        self,
+        kind: Kind,
+        *,
+        phases: Sequence[str] | None = None,
+        prefix: str | None = None,
+        repository: str | None = None,
+        ref: str | None = None,
+        newest: int | None = None,
+        before: int | None = None,
     ) -> list[Row]:
-        """Rows in order of creation; ``newest`` keeps the last so many, newest first. ``prefix`` is of the key."""
+        """Rows in order of creation; ``newest`` keeps the last so many, newest first. ``prefix`` is of the key.
 
-    def save(self, *writes: Write) -> tuple[Row, ...]:
-        """All or none. StaleWrite where a version moved; AlreadyExists where an insert collides."""
+        ``before``: only rows whose ``place`` is smaller, so that a list can be read page by page.
+        """
+
+    def save(self, *writes: Write, audit: Sequence[Deed] = (), facts: Sequence[Fact] = ()) -> tuple[Row, ...]:
+        """All or none. StaleWrite where a version moved; AlreadyExists where an insert collides.
+
+        ``audit`` is appended to the audit log, and ``facts`` are remembered, in the same transaction; both may also be
+        saved alone.
+        """
+
+    def audit(self, after: int = 0, newest: int | None = None) -> list[AuditEntry]:
+        """Entries of the audit log with a number above ``after``, in order; ``newest`` keeps the last so many."""
 
     def number(self, kind: Kind) -> int:
         """The next number of this kind, from 1; never given twice."""
 
-    def events(self, kind: Kind | None = None, key: str | None = None, after: int = 0) -> list[Event]:
-        """Events of one row (or of all), in order, with a number above ``after``."""
+    def events(
+        self, kind: Kind | None = None, key: str | None = None, after: int = 0, most: int | None = None
+    ) -> list[Event]:
+        """Events of one row (or of all), in order, with a number above ``after``; the first ``most`` of them."""
 
-    def remember(self, space: str, key: str, fact: Json) -> None:
-        """Appends a fact; facts are never changed."""
+    def last_event(self) -> int:
+        """The number of the newest event; 0 where there is none."""
 
     def recall(self, space: str, key: str, newest: int = 20) -> list[Json]:
         """The facts of a key, newest first."""
@@ -50,7 +89,26 @@ class Git(Protocol):
     """Repositories, read without a checkout."""
 
     def refs(self, git_directory: str) -> dict[str, str]:
-        """Full branch names to commit ids, as the repository has them now."""
+        """Full names of branches and tags to the ids of the commits they mean, as the repository has them now."""
+
+    def follow(self, url: str, git_directory: str) -> dict[str, str]:
+        """Brings the mirror at ``git_directory`` (made if need be) to the remote's branches and tags; answers them.
+
+        A remote that has not moved costs one question. GitFault where it does not answer, Refused for a URL of a
+        protocol that is not allowed.
+        """
+
+    def fetch(self, url: str | None, git_directory: str, ref: str) -> str | None:
+        """The commit id that the remote's ``ref`` (``refs/pull/7/head``) has now, its objects in ``git_directory``.
+
+        Without a URL the ref is the directory's own. None where the remote has no such ref.
+        """
+
+    def changed_paths(self, git_directory: str, old: str, new: str, *, since_fork: bool = False) -> tuple[str, ...]:
+        """The paths that differ between two commits; ``since_fork``: between their merge base and ``new``.
+
+        An ``old`` that is not there (a new branch, a rewritten history): every path of ``new``.
+        """
 
     def commit(self, repository: str, git_directory: str, ref: str, revision: str = "") -> Commit:
         """Resolves ``revision`` (or the ref itself). NotFound where there is none."""
@@ -59,7 +117,10 @@ class Git(Protocol):
         """Every file of the commit."""
 
     def read(self, commit: Commit, paths: Sequence[str]) -> dict[str, bytes]:
-        """Contents by path, read from git's objects; a path that is not there is left out."""
+        """Contents by path, read from git's objects; a path that is not there is left out.
+
+        Refused for a file of more than 256 MiB.
+        """
 
     def snapshot(self, folder: str, include: Sequence[str] = ()) -> Commit:
         """The working tree at ``folder`` as it is now, uncommitted changes included, as a commit-like value.
@@ -95,7 +156,13 @@ class Blobs(Protocol):
         """Writes the artifact at ``target`` (which must not exist) as a private copy, checked while writing."""
 
     def has(self, digest: Digest) -> bool:
-        """Whether all of it is there."""
+        """Whether all of it is there. Asking for it counts as using it."""
+
+    def collect(self, keep: Callable[[Digest], bool], older_than: float) -> tuple[int, int]:
+        """Removes what ``keep`` does not want and no kept folder holds, if last used before ``older_than`` (wall time).
+
+        Answers how many files and how many bytes went. Safe beside writers and readers, and to be killed at any moment.
+        """
 
 
 class Environments(Protocol):
@@ -141,6 +208,58 @@ class Signing(Protocol):
 
     def attest(self, statement: dict[str, Json]) -> bytes:
         """A signed envelope around an in-toto statement."""
+
+
+class Forge(Protocol):
+    """The forge of one repository. Every call is ensure-shaped: told twice is the same as told once.
+
+    ForgeFault where it is worth another try later, Refused where it is not (no rights, no such commit).
+    """
+
+    def set_status(self, sha: str, status: Status) -> None:
+        """The commit has this status."""
+
+    def put_comment(self, comment: Comment) -> None:
+        """The pull request has this comment of ours, and only this one."""
+
+
+class Vault(Protocol):
+    """Secrets at rest. ``bound_to`` names what a secret is for: sealed text moved elsewhere does not open."""
+
+    def seal(self, value: str, bound_to: str) -> str:
+        """The encrypted text."""
+
+    def open(self, sealed: str, bound_to: str) -> str:
+        """The value. VaultFault where the key is another, or the text was changed or is bound to something else."""
+
+
+class Watch(Protocol):
+    """Paths of this machine and object-store prefixes, looked at for change."""
+
+    def fingerprint(self, location: str) -> str:
+        """A digest of the names, sizes and versions that are there now. WatchFault where they cannot be listed."""
+
+
+class LogWindow(Stored):
+    """Lines of a log. ``first`` is the number of the first one, from 0; ``following`` that of the line after them.
+
+    ``is_end``: nothing was behind them when they were read.
+    """
+
+    first: int
+    lines: tuple[str, ...]
+    following: int
+    is_end: bool
+
+
+class Logs(Protocol):
+    """What attempts printed, by line."""
+
+    def window(self, attempt: str, first: int, most: int) -> LogWindow:
+        """At most ``most`` whole lines from number ``first`` on; none where nothing is kept.
+
+        A negative ``first`` counts from the end.
+        """
 
 
 class Isolation(Stored):

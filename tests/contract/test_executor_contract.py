@@ -68,9 +68,7 @@ class LocalStand:
         blobs = LocalBlobs(folder / "blobs")
         environments = UvEnvironments(folder / "environments")
         probes = Path(interlock.__file__).parent / "probes"
-        self.executor = LocalExecutor(
-            self.git, blobs, environments, BubblewrapSandbox(), folder / "executor", probes, threads=4
-        )
+        self.executor = LocalExecutor(self.git, blobs, environments, BubblewrapSandbox(), folder / "executor", probes)
 
     def waiting(self, attempt: str) -> StageRequest:
         return plain_request(attempt, "wait", self.commit, "until test -e go; do sleep 0.02; done")

@@ -79,8 +79,9 @@ def test_refs_follow_pushes_and_deletions(clone: Clone, git: CommandGit) -> None
     second = clone.push(branch="feature/é")
     clone.git("tag", "v1")
     clone.git("push", "-q", "origin", "v1")
-    assert git.refs(clone.bare) == {"refs/heads/main": first, "refs/heads/feature/é": second}
-    clone.git("push", "-q", "origin", ":feature/é")
+    branches = {"refs/heads/main": first, "refs/heads/feature/é": second}
+    assert git.refs(clone.bare) == {**branches, "refs/tags/v1": second}
+    clone.git("push", "-q", "origin", ":feature/é", ":v1")
     assert git.refs(clone.bare) == {"refs/heads/main": first}
 
 
@@ -97,6 +98,7 @@ def test_a_commit_is_resolved_by_ref_and_by_revision(clone: Clone, git: CommandG
     latest = head(git, clone)
     assert (latest.sha, latest.subject, latest.repository) == (second, "second", "flights")
     assert latest.tree == clone.git("rev-parse", "HEAD^{tree}")
+    assert git.commit("flights", clone.bare, "refs/heads/main", first).message.endswith("\n\nand a body")
     for revision in (first, first[:10], "main~1", "HEAD^"):
         earlier = git.commit("flights", clone.bare, "refs/heads/main", revision)
         assert (earlier.sha, earlier.subject, earlier.ref) == (first, "The first in two lines", "refs/heads/main")

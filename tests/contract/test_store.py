@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from interlock.access.audit import GENESIS, Deed, first_break
 from interlock.edges.store import MemoryStore, SqlStore
 from interlock.errors import AlreadyExists, StaleWrite, StoreFault
 from interlock.ports import Store
-from interlock.vocabulary import Json, Kind, Row, Write
+from interlock.source.notice import Notice
+from interlock.source.repository import PullRequest
+from interlock.vocabulary import Fact, Json, Kind, Row, Write
 
 
 class Ticks:
@@ -31,12 +34,14 @@ def ticks() -> Ticks:
     return Ticks()
 
 
-@pytest.fixture(params=["sql", "memory"])
+@pytest.fixture(params=["sqlite", "postgres", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, ticks: Ticks) -> Iterator[Store]:
     if request.param == "memory":
         yield MemoryStore(now=ticks)
         return
-    opened = SqlStore(f"sqlite:///{tmp_path}/interlock.db", now=ticks)
+    is_file = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/interlock.db" if is_file else request.getfixturevalue("postgres").create()
+    opened = SqlStore(url, now=ticks)
     yield opened
     opened.close()
 
@@ -50,6 +55,8 @@ def write(
     state: dict[str, Json] | None = None,
     observed: dict[str, Json] | None = None,
     identity: str | None = None,
+    repository: str | None = None,
+    ref: str | None = None,
 ) -> Write:
     return Write(
         kind=kind,
@@ -60,6 +67,8 @@ def write(
         because=f"{key} is {phase}",
         observed=observed if observed is not None else {},
         identity=identity,
+        repository=repository,
+        ref=ref,
     )
 
 
@@ -68,7 +77,7 @@ def keys(rows: list[Row]) -> list[str]:
 
 
 def test_an_inserted_row_is_read_back(store: Store, ticks: Ticks) -> None:
-    state: dict[str, Json] = {"a": [1, 2.5, None, True, {"deep": "é\ud800\x00"}], "": ""}
+    state: dict[str, Json] = {"a": [1, 2.5, None, True, {"deep": "é\ud800\x00"}], "": "", "big": 2**70, "small": -0.0}
     (saved,) = store.save(write("1", state=state, identity="main@abc"))
     assert saved.version == 1
     assert (saved.created, saved.updated) == (1000.0, 1000.0)
@@ -179,6 +188,70 @@ def test_rows_are_chosen_by_phase_and_by_the_beginning_of_the_key(store: Store) 
     assert keys(store.rows(Kind.RUN, phases=["queued"], prefix="flights", newest=1)) == ["flights"]
     assert store.rows(Kind.RUN, phases=[]) == []
     assert len(store.rows(Kind.RUN, prefix="")) == 5
+    store.save(
+        write("flights/é"), write("flights/\U0001f9ea/2"), write("flights0"), write("flights."), write("FLIGHTS/")
+    )
+    assert keys(store.rows(Kind.RUN, prefix="flights/")) == [
+        "flights/1",
+        "flights/2",
+        "flights/é",
+        "flights/\U0001f9ea/2",
+    ]
+    assert keys(store.rows(Kind.RUN, prefix="flights/\U0001f9ea")) == ["flights/\U0001f9ea/2"]
+
+
+def test_lists_are_filtered_by_repository_and_ref(store: Store) -> None:
+    store.save(write("1", repository="flights", ref="refs/heads/main"))
+    store.save(write("2", repository="flights", ref="refs/heads/next"))
+    store.save(write("3", repository="fl", ref="refs/heads/main"), write("4"))
+    store.save(write("5", repository="flights", ref="refs/heads/main", phase="running"))
+    assert keys(store.rows(Kind.RUN, repository="flights")) == ["1", "2", "5"]
+    assert keys(store.rows(Kind.RUN, repository="flights", ref="refs/heads/main")) == ["1", "5"]
+    assert keys(store.rows(Kind.RUN, ref="refs/heads/main", newest=2)) == ["5", "3"]
+    assert keys(store.rows(Kind.RUN, repository="flights", phases=["queued"])) == ["1", "2"]
+    assert keys(store.rows(Kind.RUN, repository="flights", phases=["running", "queued", "queued"], newest=2)) == [
+        "5",
+        "2",
+    ]
+    assert keys(store.rows(Kind.RUN, ref="refs/heads/main", phases=["running", "queued"])) == ["1", "3", "5"]
+    assert store.rows(Kind.RUN, repository="") == []
+    assert store.rows(Kind.ATTEMPT, repository="flights") == []
+
+
+def test_labels_stay_unless_a_write_names_others(store: Store) -> None:
+    store.save(write("1", repository="flights", ref="refs/heads/main"), write("2"))
+    (kept,) = store.save(write("1", expected=1))
+    assert (kept.repository, kept.ref) == ("flights", "refs/heads/main")
+    (moved,) = store.save(write("1", expected=2, ref="refs/heads/next"))
+    assert (moved.repository, moved.ref) == ("flights", "refs/heads/next")
+    (labelled,) = store.save(write("2", expected=1, repository="late"))
+    assert (labelled.repository, labelled.ref) == ("late", None)
+    assert store.rows(Kind.RUN) == [moved, labelled] == [store.load(Kind.RUN, "1"), store.load(Kind.RUN, "2")]
+
+
+def test_a_place_is_given_once_over_all_kinds_and_kept(store: Store) -> None:
+    first, other = store.save(write("1"), write("1", kind=Kind.ROLLOUT))
+    (second,) = store.save(write("2"))
+    assert 0 < first.place < other.place < second.place
+    (saved,) = store.save(write("1", expected=1, phase="running"))
+    assert saved.place == first.place
+
+
+def test_a_list_is_read_page_by_page_while_it_grows(store: Store) -> None:
+    for number in range(25):
+        store.save(write(str(number), repository="a" if number % 2 else "b"), write(str(number), kind=Kind.ATTEMPT))
+    pages: list[list[str]] = []
+    before = None
+    while page := store.rows(Kind.RUN, newest=4, before=before):
+        pages.append(keys(page))
+        before = page[-1].place
+        store.save(write(f"new {before}"))
+    assert [len(page) for page in pages] == [4] * 6 + [1]
+    assert [int(key) for page in pages for key in page] == list(range(24, -1, -1))
+    odd = store.rows(Kind.RUN, repository="a", newest=3)
+    assert keys(odd) == ["23", "21", "19"]
+    assert keys(store.rows(Kind.RUN, repository="a", newest=2, before=odd[-1].place)) == ["17", "15"]
+    assert keys(store.rows(Kind.RUN, before=odd[-1].place))[-1] == "18"
 
 
 def test_every_save_leaves_an_event_with_its_reason(store: Store, ticks: Ticks) -> None:
@@ -197,6 +270,109 @@ def test_every_save_leaves_an_event_with_its_reason(store: Store, ticks: Ticks) 
     assert store.events(Kind.ROLLOUT, "2") == []
 
 
+def test_events_are_followed_a_few_at_a_time(store: Store) -> None:
+    assert store.last_event() == 0
+    for number in range(7):
+        store.save(write(str(number)), write(str(number), kind=Kind.ATTEMPT))
+    every = store.events()
+    assert store.last_event() == every[-1].number
+    followed, after = [], 0
+    while part := store.events(after=after, most=3):
+        assert len(part) <= 3
+        followed += part
+        after = part[-1].number
+    assert followed == every
+    assert [event.key for event in store.events(Kind.ATTEMPT, after=every[4].number, most=2)] == ["2", "3"]
+    assert store.events(most=0) == []
+
+
+def test_a_reason_with_a_nul_is_kept_readable(store: Store) -> None:
+    store.save(write("1\U0001f9ea", phase="a\ufffdb").model_copy(update={"because": "exit\0code é"}))
+    assert [event.because for event in store.events()] == ["exit\ufffdcode é"]
+
+
+def deed(action: str, **detail: Json) -> Deed:
+    return Deed(who="local:ada", action=action, thing="flights/production", detail=detail)
+
+
+def test_deeds_are_chained_in_the_transaction_of_what_they_did(store: Store, ticks: Ticks) -> None:
+    assert store.audit() == []
+    saved = store.save(write("1"), audit=[deed("release", version=3), deed("approve")])
+    assert [row.key for row in saved] == ["1"]
+    ticks.at = 1001.25
+    assert store.save(audit=[deed("login refused", **{"é\0": [None, 1.5, 2**70]})]) == ()
+    entries = store.audit()
+    assert [(entry.number, entry.at, entry.deed.action) for entry in entries] == [
+        (1, 1000.0, "release"),
+        (2, 1000.0, "approve"),
+        (3, 1001.25, "login refused"),
+    ]
+    assert entries[2].deed.detail == {"é\0": [None, 1.5, 2**70]}
+    assert entries[0].previous == GENESIS
+    assert first_break(entries) is None
+    assert first_break(entries[1:]) is not None
+    assert len(store.events()) == 1
+
+
+def test_the_audit_log_is_read_from_either_end(store: Store) -> None:
+    for number in range(6):
+        store.save(audit=[deed(str(number))])
+    entries = store.audit()
+    assert store.audit(after=4) == entries[4:]
+    assert store.audit(newest=2) == entries[4:]
+    assert store.audit(after=3, newest=10) == entries[3:]
+    assert store.audit(newest=0) == store.audit(after=6) == []
+
+
+@pytest.mark.parametrize("bad", ["stale", "taken", "NaN"])
+def test_what_was_not_done_is_not_in_the_audit_log(store: Store, bad: str) -> None:
+    store.save(write("old"), audit=[deed("begin")])
+    spoilers = {"stale": write("old", expected=5), "taken": write("old"), "NaN": write("new")}
+    deeds = [deed("end"), deed("measure", auc=math.nan if bad == "NaN" else 0.5)]
+    with pytest.raises(StoreFault):
+        store.save(write("other"), spoilers[bad], audit=deeds)
+    assert keys(store.rows(Kind.RUN)) == ["old"]
+    store.save(audit=[deed("go on")])
+    assert [entry.deed.action for entry in store.audit()] == ["begin", "go on"]
+    assert first_break(store.audit()) is None
+
+
+def notice(number: int, repository: str = "flights") -> Notice:
+    pull_request = PullRequest(number=number, title="<b>é\0</b>", base="main") if number % 2 else None
+    return Notice(repository=repository, source="github", kind="push", delivery=str(number), pull_request=pull_request)
+
+
+def test_notices_wait_in_order_until_they_are_settled(store: Store) -> None:
+    store.note()
+    store.note(*[notice(number) for number in range(5)])
+    store.note(notice(5, "other"))
+    waiting = store.pending(100)
+    assert [kept for _, kept in waiting] == [*[notice(number) for number in range(5)], notice(5, "other")]
+    numbers = [number for number, _ in waiting]
+    assert numbers == sorted(set(numbers))
+    assert store.pending(2) == waiting[:2]
+    store.settle([])
+    store.settle([numbers[0], numbers[3], numbers[3], 10_000])
+    assert [number for number, _ in store.pending(3)] == [numbers[1], numbers[2], numbers[4]]
+    store.settle([numbers[0]])
+    assert len(store.pending(100)) == 4
+    assert store.pending(0) == []
+
+
+def test_settled_notices_are_forgotten_by_their_age_and_waiting_ones_never(store: Store, ticks: Ticks) -> None:
+    for number in range(4):
+        ticks.at = 1000.0 + number
+        store.note(notice(number))
+    numbers = [number for number, _ in store.pending(9)]
+    store.settle([numbers[0], numbers[1], numbers[3]])
+    assert store.forget_notices(1001.0) == 1
+    assert store.forget_notices(1001.0) == 0
+    assert store.forget_notices(9999.0) == 2
+    assert [number for number, _ in store.pending(9)] == [numbers[2]]
+    store.note(notice(9))
+    assert store.pending(9)[-1][0] > numbers[3]
+
+
 def test_numbers_count_from_one_for_each_kind(store: Store) -> None:
     assert [store.number(Kind.RUN) for _ in range(3)] == [1, 2, 3]
     assert store.number(Kind.ROLLOUT) == 1
@@ -206,9 +382,9 @@ def test_numbers_count_from_one_for_each_kind(store: Store) -> None:
 def test_facts_come_back_newest_first(store: Store) -> None:
     facts: list[Json] = [None, 1, "two", [3], {"four": 4.5}]
     for fact in facts:
-        store.remember("trace", "train", fact)
-    store.remember("trace", "other", "elsewhere")
-    store.remember("other", "train", "elsewhere")
+        store.save(facts=[Fact("trace", "train", fact)])
+    store.save(facts=[Fact("trace", "other", "elsewhere")])
+    store.save(facts=[Fact("other", "train", "elsewhere")])
     assert store.recall("trace", "train") == facts[::-1]
     assert store.recall("trace", "train", newest=2) == [{"four": 4.5}, [3]]
     assert store.recall("trace", "nothing") == []
@@ -221,7 +397,7 @@ def test_what_json_cannot_say_is_not_stored(store: Store, number: float) -> None
     with pytest.raises(StoreFault):
         store.save(write("1", observed={"auc": number}))
     with pytest.raises(StoreFault):
-        store.remember("space", "key", {"auc": number})
+        store.save(facts=[Fact("space", "key", {"auc": number})])
     assert store.rows(Kind.RUN) == []
     assert store.recall("space", "key") == []
 
@@ -297,3 +473,27 @@ def test_threads_never_get_the_same_number(store: Store) -> None:
     numbers: list[int] = []
     in_threads(8, lambda _: numbers.extend(store.number(Kind.RUN) for _ in range(5)))
     assert sorted(numbers) == list(range(1, 41))
+
+
+def test_threads_never_break_the_chain_nor_an_order_that_was_read(store: Store) -> None:
+    """Who follows the events sees each of them, though many write: none appears behind one that was seen."""
+    seen: list[int] = []
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.is_set() or store.last_event() > (seen[-1] if seen else 0):
+            seen.extend(event.number for event in store.events(after=seen[-1] if seen else 0))
+
+    def work(index: int) -> None:
+        for number in range(6):
+            store.save(write(f"{index}/{number}"), audit=[deed(f"{index}/{number}")])
+            store.note(notice(number))
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    in_threads(6, work)
+    over.set()
+    follower.join()
+    assert seen == [event.number for event in store.events()]
+    assert len(seen) == len(store.audit()) == len(store.pending(100)) == 36
+    assert first_break(store.audit()) is None

@@ -8,20 +8,26 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, inspect
 
+from interlock.access.audit import Deed, first_break
 from interlock.edges.store import SqlStore
-from interlock.edges.store.opening import open_engine
+from interlock.edges.store.opening import open_engines
 from interlock.edges.store.schema import METADATA
 from interlock.errors import Refused, StoreFault
-from interlock.vocabulary import Kind, Row, Write
+from interlock.source.notice import Notice
+from interlock.vocabulary import Fact, Kind, Row, Write
 
 ADDING = """
 import sys
+from interlock.access.audit import Deed
 from interlock.edges.store import SqlStore
 from interlock.errors import AlreadyExists, StaleWrite
 from interlock.vocabulary import Kind, Write
@@ -36,7 +42,7 @@ for index in range(times):
         adding = Write(kind=Kind.RUN, key="sum", expected=row.version if row else 0, phase="queued",
                        state={"value": value, "by": name}, because="added")
         try:
-            store.save(adding, own)
+            store.save(adding, own, audit=[Deed(who=name, action="add", thing="sum")])
         except (StaleWrite, AlreadyExists):
             continue
         break
@@ -45,12 +51,30 @@ store.close()
 """
 
 
-def open_at(folder: Path) -> SqlStore:
-    return SqlStore(url_of(folder))
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return url_of(tmp_path)
+    made: str = request.getfixturevalue("postgres").create()
+    return made
 
 
 def url_of(folder: Path) -> str:
     return f"sqlite:///{folder}/interlock.db"
+
+
+def open_at(folder: Path) -> SqlStore:
+    return SqlStore(url_of(folder))
+
+
+@contextmanager
+def raw(url: str) -> Iterator[Connection]:
+    """A connection that knows nothing of stores; what it did is committed at the end."""
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        yield connection
+    engine.dispose()
 
 
 def insert(key: str) -> Write:
@@ -61,14 +85,14 @@ def row_after(row: Row) -> Write:
     return Write(kind=row.kind, key=row.key, expected=row.version, phase="done", state=row.state, because="next")
 
 
-def start_adding(folder: Path, name: str, times: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", ADDING, url_of(folder), name, str(times)])
+def start_adding(url: str, name: str, times: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", ADDING, url, name, str(times)])
 
 
-def test_four_processes_that_begin_on_no_database_lose_nothing(tmp_path: Path) -> None:
-    processes = [start_adding(tmp_path, name, 15) for name in "abcd"]
+def test_four_processes_that_begin_on_no_database_lose_nothing(url: str) -> None:
+    processes = [start_adding(url, name, 15) for name in "abcd"]
     assert [process.wait() for process in processes] == [0, 0, 0, 0]
-    store = open_at(tmp_path)
+    store = SqlStore(url)
     row = store.load(Kind.RUN, "sum")
     assert row is not None
     assert (row.version, row.state["value"]) == (60, 60)
@@ -77,40 +101,68 @@ def test_four_processes_that_begin_on_no_database_lose_nothing(tmp_path: Path) -
     }
     assert [event.version for event in store.events(Kind.RUN, "sum")] == list(range(1, 61))
     assert store.number(Kind.RUN) == 61
+    assert first_break(store.audit()) is None
+    assert len(store.audit()) == 60
+    store.close()
+
+
+def test_who_follows_the_events_of_other_processes_misses_none(url: str) -> None:
+    store = SqlStore(url)
+    processes = [start_adding(url, name, 25) for name in "abc"]
+    seen: list[int] = []
+    while any(process.poll() is None for process in processes) or store.last_event() > max(seen, default=0):
+        seen += [event.number for event in store.events(after=max(seen, default=0))]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert seen == [event.number for event in store.events()]
+    assert len(seen) == 2 * 3 * 25
     store.close()
 
 
 @pytest.mark.parametrize("rows_before_death", [3, 23])
-def test_a_killed_writer_leaves_all_or_nothing(tmp_path: Path, rows_before_death: int) -> None:
-    store = open_at(tmp_path)
-    process = start_adding(tmp_path, "a", 1_000_000)
+def test_a_killed_writer_leaves_all_or_nothing(url: str, rows_before_death: int) -> None:
+    store = SqlStore(url)
+    process = start_adding(url, "a", 1_000_000)
     while len(store.rows(Kind.ATTEMPT)) < rows_before_death:
         assert process.poll() is None
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    store.number(Kind.RUN)  # what the dead one may have begun to commit is over
     row = store.load(Kind.RUN, "sum")
     assert row is not None
     written = len(store.rows(Kind.ATTEMPT))
     assert row.state["value"] == row.version == written >= rows_before_death
-    assert len(store.events(Kind.RUN, "sum")) == len(store.events(Kind.ATTEMPT)) == written
+    assert len(store.events(Kind.RUN, "sum")) == len(store.events(Kind.ATTEMPT)) == len(store.audit()) == written
     store.save(row_after(row), insert("after"))
     store.close()
 
 
-def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
-    store = open_at(tmp_path)
-    saved = store.save(insert("b"), insert("a"))
-    store.remember("space", "key", 1)
+def test_everything_is_there_after_a_restart(url: str) -> None:
+    store = SqlStore(url)
+    saved = store.save(insert("b"), insert("a"), audit=[Deed(who="local:ada", action="begin", thing="run/1")])
+    store.save(facts=[Fact("space", "key", 1)])
     store.number(Kind.RUN)
-    events = store.events()
+    store.note(Notice(repository="flights", source="git", kind="push"))
+    events, entries, pending = store.events(), store.audit(), store.pending(9)
     store.close()
-    again = open_at(tmp_path)
+    again = SqlStore(url)
     assert tuple(again.rows(Kind.RUN)) == saved
-    assert again.events() == events
+    assert (again.events(), again.audit(), again.pending(9)) == (events, entries, pending)
+    assert (len(events), len(entries), len(pending)) == (2, 1, 1)
     assert again.recall("space", "key") == [1]
     assert again.number(Kind.RUN) == 2
+    again.check()
     again.close()
+
+
+@pytest.mark.parametrize("change", ["deed = replace(deed, 'local:ada', 'local:eve')", "at = at + 1", "number = 7"])
+def test_an_audit_log_that_was_edited_does_not_hang_together(url: str, change: str) -> None:
+    store = SqlStore(url)
+    store.save(audit=[Deed(who="local:ada", action="release", thing=str(number)) for number in range(4)])
+    with raw(url) as connection:
+        connection.exec_driver_sql(f"UPDATE audit SET {change} WHERE number = 3")
+    assert first_break(store.audit()) is not None
+    store.close()
 
 
 def test_a_reader_is_not_held_up_by_a_writer(tmp_path: Path) -> None:
@@ -144,51 +196,57 @@ def test_a_writer_waits_for_another_process(tmp_path: Path) -> None:
 
 def test_what_is_saved_is_synced(tmp_path: Path) -> None:
     store = open_at(tmp_path)
-    with store._engine.connect() as connection:
+    with store._engines.reader.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
     store.close()
 
 
-def test_the_migrations_make_the_tables_that_the_queries_use(tmp_path: Path) -> None:
-    engine = open_engine(url_of(tmp_path))
-    with engine.connect() as connection:
+def test_the_migrations_make_the_tables_that_the_queries_use(url: str) -> None:
+    engines = open_engines(url)
+    with engines.reader.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
-        indexes = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'index'").scalars().all()
-    engine.dispose()
-    assert {"rows_by_phase", "rows_in_order", "events_of_a_row", "facts_of_a_key"} <= set(indexes)
+        made = {index["name"] for table in METADATA.tables for index in inspect(connection).get_indexes(table)}
+    engines.writer.dispose()
+    assert {index.name for table in METADATA.tables.values() for index in table.indexes} <= made
 
 
-def test_a_database_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> None:
-    open_at(tmp_path).close()
-    database = sqlite3.connect(tmp_path / "interlock.db")
-    database.execute("UPDATE alembic_version SET version_num = '9999'")
-    database.commit()
+def test_a_database_of_a_newer_release_is_refused_and_left_alone(url: str) -> None:
+    SqlStore(url).close()
+    with raw(url) as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(Refused, match="9999") as refusal:
-        open_at(tmp_path)
+        SqlStore(url)
     assert "newer release" in refusal.value.remedy
-    assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
-    database.close()
+    with raw(url) as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
 
 
-def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    database = sqlite3.connect(tmp_path / "interlock.db")
-    database.execute("CREATE TABLE numbers (mine)")  # in the way of the third table of the first step
-    database.commit()
+def test_a_migration_that_fails_leaves_nothing(url: str) -> None:
+    with raw(url) as connection:
+        connection.exec_driver_sql("CREATE TABLE numbers (mine INTEGER)")  # in the way of the third table
     with pytest.raises(StoreFault, match="numbers"):
-        open_at(tmp_path)
-    assert database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall() == [("numbers",)]
-    database.execute("DROP TABLE numbers")
-    database.close()
-    open_at(tmp_path).close()
+        SqlStore(url)
+    with raw(url) as connection:
+        assert inspect(connection).get_table_names() == ["numbers"]
+        connection.exec_driver_sql("DROP TABLE numbers")
+    SqlStore(url).close()
 
 
 @pytest.mark.parametrize(
-    "url", ["", "no url", "sqlite://", "sqlite:///:memory:", "postgresql://someone:secret@host/database"]
+    "other",
+    [
+        "",
+        "no url",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "mysql://someone:secret@host/database",
+        "postgresql://someone:secret@",
+    ],
 )
-def test_other_databases_are_refused_with_the_remedy(url: str) -> None:
+def test_other_databases_are_refused_with_the_remedy(other: str) -> None:
     with pytest.raises(Refused) as refusal:
-        SqlStore(url)
+        SqlStore(other)
     assert "sqlite:///" in refusal.value.remedy
     assert "secret" not in str(refusal.value)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.edges.git.objects import Contents, read_branches, read_commit, read_contents, read_tree
+from interlock.edges.git.objects import Contents, find_commits, read_commit, read_contents, read_refs, read_tree
 from interlock.errors import GitFault, Refused
 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
@@ -64,7 +64,10 @@ def test_the_subject_of_a_commit_whatever_it_is_written_in(
     repository: Path, message: bytes, header: bytes, subject: str
 ) -> None:
     sha = keep_commit(repository, message, header)
-    assert read_commit(str(repository), sha) == (sha, EMPTY_TREE, subject)
+    found = read_commit(str(repository), sha)
+    assert found is not None
+    assert (found.sha, found.tree, found.subject) == (sha, EMPTY_TREE, subject)
+    assert found.message.startswith(subject.split(" ", maxsplit=1)[0])
 
 
 @pytest.mark.parametrize("name", ["", "\n", "main\nmain", "nowhere", "refs/heads/none", "0" * 40, EMPTY_TREE, "a b"])
@@ -73,14 +76,71 @@ def test_a_name_that_means_no_commit_means_none(repository: Path, name: str) -> 
 
 
 def test_branches_are_listed_by_their_full_names(repository: Path) -> None:
-    assert read_branches(str(repository)) == {}
+    assert read_refs(str(repository)) == {}
     sha = keep_commit(repository, b"first\n")
     for name in ("main", "feature/löse-#1"):
         git(repository, "update-ref", f"refs/heads/{name}", sha)
-    git(repository, "update-ref", "refs/tags/v1", sha)
-    assert read_branches(str(repository)) == {"refs/heads/main": sha, "refs/heads/feature/löse-#1": sha}
+    assert read_refs(str(repository)) == {"refs/heads/main": sha, "refs/heads/feature/löse-#1": sha}
     for name in ("main", "feature/löse-#1"):
         git(repository, "update-ref", "-d", f"refs/heads/{name}")
+
+
+def keep_tag(repository: Path, kind: str, sha: str) -> str:
+    content = f"object {sha}\ntype {kind}\ntag any\ntagger A <a@example.org> 1700000000 +0000\n\nwords\n".encode()
+    return git(repository, "hash-object", "-w", "-t", "tag", "--stdin", content=content)
+
+
+def test_tags_mean_the_commits_behind_them_however_deep_and_nothing_else(repository: Path) -> None:
+    sha = keep_commit(repository, b"tagged\n")
+    blob = git(repository, "hash-object", "-w", "--stdin", content=b"no commit")
+    annotated = keep_tag(repository, "commit", sha)
+    meant = {
+        "light": sha,
+        "annotated": sha,
+        "twice": sha,
+        "of-a-file": None,
+        "of-files": None,
+        "of-a-tag-of-a-file": None,
+    }
+    pointed = {
+        "light": sha,
+        "annotated": annotated,
+        "twice": keep_tag(repository, "tag", annotated),
+        "of-a-file": blob,
+        "of-files": EMPTY_TREE,
+        "of-a-tag-of-a-file": keep_tag(repository, "blob", blob),
+    }
+    for name, of in pointed.items():
+        git(repository, "update-ref", f"refs/tags/{name}", of)
+    assert read_refs(str(repository)) == {f"refs/tags/{name}": of for name, of in meant.items() if of}
+    for name in pointed:
+        git(repository, "update-ref", "-d", f"refs/tags/{name}")
+
+
+def test_names_are_answered_one_for_one(repository: Path) -> None:
+    sha = keep_commit(repository, b"asked for\n")
+    names = [sha, "nowhere", "two\nlines", "", "a b", f"x {sha}", "\udcff", sha[:12], EMPTY_TREE, "0" * 40]
+    expected = [sha, None, None, None, None, None, None, sha, None, None]
+    assert find_commits(str(repository), names) == expected
+
+
+def test_the_message_is_kept_as_far_as_two_thousand_letters(repository: Path) -> None:
+    text = "Try\n\n[skip ci]\n" + "ü" * 5000
+    found = read_commit(str(repository), keep_commit(repository, text.encode()))
+    assert found is not None
+    assert found.message == text[:2000]
+
+
+def test_a_commit_larger_than_anybody_reads_is_read_as_far_as_a_mebibyte(repository: Path) -> None:
+    found = read_commit(str(repository), keep_commit(repository, b"Huge\n\n" + b"x" * (5 << 20)))
+    assert found is not None
+    assert (found.subject, len(found.message)) == ("Huge", 2000)
+
+
+def test_what_no_database_keeps_is_replaced(repository: Path) -> None:
+    found = read_commit(str(repository), keep_commit(repository, b"nul\0byte\n"))
+    assert found is not None
+    assert found.subject == found.message == "nul\ufffdbyte"
 
 
 def keep_tree(repository: Path, *entries: tuple[str, str, str, bytes]) -> str:

@@ -55,6 +55,12 @@ UNDECIDED = Judgement(results=(GateResult(gate="auc", verdict=Verdict.UNDECIDED,
         ({}, Evidence(signature_problem="model.skops differs", served_in=("staging",)), "model.skops differs"),
         ({}, Evidence(signature_problem=None, quarantine="14 % errors", served_in=("staging",)), "quarantined"),
         ({}, Evidence(signature_problem=None), "not promoted in staging"),
+        (
+            {},
+            Evidence(signature_problem=None, served_in=("staging",), owner="another"),
+            "is that of a model of another",
+        ),
+        ({"repository": "r"}, Evidence(signature_problem=None, served_in=("staging",), owner="r"), None),
     ],
 )
 def test_admission(changes: dict[str, object], evidence: Evidence, reason: str | None) -> None:

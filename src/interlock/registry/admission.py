@@ -12,12 +12,14 @@ class Evidence(Stored):
     """What is known of a version when it asks to be admitted.
 
     ``signature_problem`` is None where the signature was checked over the very bytes and holds; ``quarantine`` the
-    reason the digest was rolled back for; ``served_in`` the environments where this digest was promoted.
+    reason the digest was rolled back for; ``served_in`` the environments where this digest was promoted; ``owner`` the
+    repository that registered the first version of the model, None where that is not known.
     """
 
     signature_problem: str | None
     quarantine: str | None = None
     served_in: tuple[str, ...] = ()
+    owner: str | None = None
 
 
 class Admission(Stored):
@@ -35,6 +37,10 @@ def admit(environment: str, requires: Sequence[str], version: ModelVersion, evid
     missing = [name for name in requires if name not in evidence.served_in]
     conditions = (
         (version.is_trusted, f"its ref {version.ref} is not trusted to deploy"),
+        (
+            evidence.owner in (None, version.repository),
+            f"the name {version.model} is that of a model of {evidence.owner}: choose another one for yours",
+        ),
         (
             version.judgement.verdict is Verdict.PASS,
             f"its gates say {version.judgement.verdict}: {version.judgement.because}",

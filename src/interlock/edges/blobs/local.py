@@ -6,11 +6,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from interlock.edges.blobs.addresses import Entry, Hasher, Manifest, Sort, decode_manifest, digits_of, encode_manifest
+from interlock.edges.blobs.collection import Collection, storing
 from interlock.edges.blobs.scan import find_files
 from interlock.errors import ArtifactFault
 from interlock.system.files import sync_folder
@@ -40,7 +41,8 @@ class LocalBlobs:
 
     Files lie at ``files/ab/cdef...``, manifests of folders at ``folders/ab/cdef...``, named by their digests and never
     changed. What ``put`` answered is on the disk. Content that no longer fits its name is set aside as ``....torn``
-    when it is met, so that storing the same artifact again mends it.
+    when it is met, so that storing the same artifact again mends it. A file's modification time is when it was last
+    stored or asked for.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -57,23 +59,23 @@ class LocalBlobs:
 
     def put(self, path: str) -> Digest:
         """Stores a file or a whole folder. Refused for symbolic links that leave it, devices and sockets."""
-        with _faults():
+        with _faults(), storing(self._folder):
             found = find_files(Path(path))
             if "" in found:
-                return self._take(found[""].place)
+                return self._used(self._take(found[""].place))
             entries = {name: Entry(self._take(file.place), file.is_executable) for name, file in found.items()}
-            return self._write("folders", [encode_manifest(entries)])
+            return self._used(self._write("folders", [encode_manifest(entries)]), entries)
 
     def put_bytes(self, content: bytes) -> Digest:
         """Stores bytes as a file."""
-        with _faults():
-            return self._write("files", [content])
+        with _faults(), storing(self._folder):
+            return self._used(self._write("files", [content]))
 
     def put_files(self, files: Mapping[str, bytes]) -> Digest:
         """Stores bytes as a folder, none of them executable. Refused for paths that leave it."""
-        with _faults():
+        with _faults(), storing(self._folder):
             entries = {name: Entry(self._write("files", [content]), False) for name, content in files.items()}
-            return self._write("folders", [encode_manifest(entries)])
+            return self._used(self._write("folders", [encode_manifest(entries)]), entries)
 
     def read(self, digest: Digest) -> bytes:
         """A file's bytes, checked against the digest. ArtifactFault where missing or torn."""
@@ -111,18 +113,48 @@ class LocalBlobs:
                 raise
 
     def has(self, digest: Digest) -> bool:
-        """Whether all of it is there."""
-        try:
-            manifest = self._manifest(digest)
-        except ArtifactFault:
-            return False
-        with _faults():
+        """Whether all of it is there; asking for it counts as using it."""
+        with _faults(), storing(self._folder):
+            try:
+                manifest = self._manifest(digest)
+            except ArtifactFault:
+                return False
             needed = [digest] if manifest is None else [entry.digest for entry in manifest.values()]
-            return all(self._place("files", one).exists() for one in needed)
+            is_there = all(self._place("files", one).exists() for one in needed)
+            if is_there:
+                self._used(digest, manifest)
+        return is_there
+
+    def collect(self, keep: Callable[[Digest], bool], older_than: float) -> tuple[int, int]:
+        """Removes what ``keep`` does not want and no folder that stays holds, if last used before ``older_than``.
+
+        Answers how many files, manifests of folders included, and how many bytes went. A folder goes before its files:
+        whenever this is killed, every folder that is there is whole.
+        """
+        collection = Collection(self._folder, older_than)
+        with _faults():
+            for digest in list(collection.stored("folders")):
+                if keep(digest) or not collection.remove("folders", digest):
+                    with suppress(ArtifactFault):  # a torn one holds nothing that could be had
+                        collection.hold(entry.digest for entry in (self._manifest(digest) or {}).values())
+            for digest in list(collection.stored("files")):
+                if not keep(digest):
+                    collection.remove("files", digest)
+            collection.sweep()
+        return collection.count, collection.size
 
     def _place(self, sort: Sort, digest: Digest) -> Path:
         digits = digits_of(digest)
         return self._folder / sort / digits[:2] / digits[2:]
+
+    def _used(self, digest: Digest, manifest: Manifest | None = None) -> Digest:
+        """Marks an artifact as used now: not before it is all there, so that no part is older than the whole."""
+        now = time.time_ns()  # the time that a file system takes by itself lags behind the clock
+        sort: Sort = "files" if manifest is None else "folders"
+        parts = () if manifest is None else manifest.values()
+        for place in {self._place(sort, digest), *(self._place("files", part.digest) for part in parts)}:
+            os.utime(place, ns=(now, now))
+        return digest
 
     def _take(self, path: Path) -> Digest:
         """Stores a file's bytes. They are read before they are copied: most are there already."""

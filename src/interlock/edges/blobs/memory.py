@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from interlock.edges.blobs.addresses import Entry, Manifest, digest_of, digits_of, encode_manifest
@@ -15,28 +17,32 @@ from interlock.vocabulary import Digest
 class MemoryBlobs:
     """The port ``Blobs`` in two dictionaries; it ends with its process."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._turn = threading.RLock()
         self._files: dict[Digest, bytes] = {}
         self._folders: dict[Digest, Manifest] = {}
+        self._used: dict[Digest, float] = {}
 
     def put(self, path: str) -> Digest:
         """Stores a file or a whole folder. Refused for symbolic links that leave it, devices and sockets."""
         found = find_files(Path(path))
+        contents = {name: file.place.read_bytes() for name, file in found.items()}
         if "" in found:
-            return self.put_bytes(found[""].place.read_bytes())
-        return self._put_folder(
-            {name: Entry(self.put_bytes(file.place.read_bytes()), file.is_executable) for name, file in found.items()}
-        )
+            return self.put_bytes(contents[""])
+        return self._put_folder(contents, {name for name, file in found.items() if file.is_executable})
 
     def put_bytes(self, content: bytes) -> Digest:
         """Stores bytes as a file."""
         digest = digest_of("files", content)
-        self._files[digest] = bytes(content)
+        with self._turn:
+            self._files[digest] = bytes(content)
+            self._used[digest] = self._now()
         return digest
 
     def put_files(self, files: Mapping[str, bytes]) -> Digest:
         """Stores bytes as a folder, none of them executable. Refused for paths that leave it."""
-        return self._put_folder({name: Entry(self.put_bytes(content), False) for name, content in files.items()})
+        return self._put_folder(files, set())
 
     def read(self, digest: Digest) -> bytes:
         """A file's bytes. ArtifactFault where missing."""
@@ -69,10 +75,33 @@ class MemoryBlobs:
             (aim / path).chmod(0o755 if self._folders[digest][path].is_executable else 0o644)
 
     def has(self, digest: Digest) -> bool:
-        """Whether all of it is there."""
-        return digest in self._files or digest in self._folders
+        """Whether all of it is there; asking for it counts as using it."""
+        with self._turn:
+            parts = [entry.digest for entry in self._folders.get(digest, {}).values()]
+            is_there = digest in self._folders or digest in self._files
+            if not is_there or any(part not in self._files for part in parts):
+                return False
+            self._used.update(dict.fromkeys([digest, *parts], self._now()))
+            return True
 
-    def _put_folder(self, manifest: Manifest) -> Digest:
-        digest = digest_of("folders", encode_manifest(manifest))
-        self._folders[digest] = manifest
-        return digest
+    def collect(self, keep: Callable[[Digest], bool], older_than: float) -> tuple[int, int]:
+        """Removes what ``keep`` does not want and no folder that stays holds, if last used before ``older_than``.
+
+        Answers how many files, manifests of folders included, and how many bytes went.
+        """
+        with self._turn:
+            going = {digest for digest, used in self._used.items() if used < older_than and not keep(digest)}
+            sizes = [len(encode_manifest(self._folders.pop(digest))) for digest in going & self._folders.keys()]
+            held = {entry.digest for manifest in self._folders.values() for entry in manifest.values()}
+            sizes += [len(self._files.pop(digest)) for digest in (going & self._files.keys()) - held]
+            for digest in going - self._files.keys():
+                self._used.pop(digest)
+            return len(sizes), sum(sizes)
+
+    def _put_folder(self, files: Mapping[str, bytes], executable: set[str]) -> Digest:
+        with self._turn:
+            manifest = {name: Entry(self.put_bytes(content), name in executable) for name, content in files.items()}
+            digest = digest_of("folders", encode_manifest(manifest))
+            self._folders[digest] = manifest
+            self._used[digest] = self._now()
+            return digest

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import uv
@@ -20,8 +21,23 @@ KEPT = re.compile(
 )
 """Variables of the server's own environment that uv may see: indexes, certificates, proxies, caches."""
 
-DROPPED = frozenset({"UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_PROJECT", "UV_WORKING_DIRECTORY", "UV_FROZEN"})
-"""Variables that would point uv at another environment than the one that is being built."""
+DROPPED = frozenset(
+    {
+        "UV_PROJECT_ENVIRONMENT",
+        "UV_PYTHON",
+        "UV_PROJECT",
+        "UV_WORKING_DIRECTORY",
+        "UV_FROZEN",
+        "UV_COMPILE_BYTECODE",
+        "UV_NO_BUILD_ISOLATION",
+    }
+)
+"""Variables that would point uv at another environment than the one that is being built, or let its packages run."""
+
+BUILDS_ALLOWED = frozenset({"0", "false", "f", "no", "n", "off"})
+"""What UV_NO_BUILD says where the person who runs the server lets sources be built, outside the sandbox."""
+
+COMPILE_SECONDS = 600.0
 
 WORLD = re.compile(
     r"failed to fetch|error sending request|dns error|connection (refused|reset)|timed out|tls|certificate"
@@ -99,9 +115,29 @@ def _spoken(process: subprocess.Popen[str], say: Callable[[str], None]) -> Seque
     return lines
 
 
+def compile_packages(interpreter: str, environment: Path) -> None:
+    """Makes the byte code of what was installed, because stages see their environment read-only.
+
+    By an interpreter outside the environment and without ``site``: to start the environment's own would run the
+    ``.pth`` files of its packages, outside any sandbox. What cannot be compiled is left as it is.
+    """
+    command = [interpreter, "-I", "-S", "-m", "compileall", "-q", "-j", "0", str(environment / "lib")]
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMPILE_SECONDS, check=False)
+
+
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if KEPT.fullmatch(name) and name.upper() not in DROPPED}
     # A source distribution runs its author's code while it is built, outside any sandbox: only wheels, unless the
-    # person who runs the server says otherwise. Byte code is made now because stages see the environment read-only.
-    defaults = {"UV_NO_BUILD": "1", "UV_COMPILE_BYTECODE": "1", "UV_LINK_MODE": "hardlink"}
-    return defaults | kept | {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+    # person who runs the server says otherwise. uv builds the project itself all the same, for metadata that it does
+    # not find in pyproject.toml: without isolation, so that no package that the commit names is fetched and run.
+    found = {"UV_NO_BUILD": "1", "UV_LINK_MODE": "hardlink"} | _cache() | kept
+    if found["UV_NO_BUILD"].lower() not in BUILDS_ALLOWED:
+        found["UV_NO_BUILD_ISOLATION"] = "1"
+    return found | {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+
+
+def _cache() -> dict[str, str]:
+    """The usual cache: a pyproject.toml could name another folder, to be written to by this user."""
+    home = os.environ.get("XDG_CACHE_HOME") or (f"{os.environ['HOME']}/.cache" if os.environ.get("HOME") else "")
+    return {"UV_CACHE_DIR": f"{home}/uv"} if home else {}

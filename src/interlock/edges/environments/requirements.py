@@ -69,6 +69,23 @@ def changed_requirements(project: str, lock: str) -> list[str]:
     return sentences
 
 
+def refuse_local_sources(project: str, lock: str) -> None:
+    """SeveralRefused with every package that would be built from a folder: that runs its code outside the sandbox.
+
+    The project itself is not installed, so its own entry is fine.
+    """
+    own = _canonical(str(tomllib.loads(project).get("project", {}).get("name", "")))
+    refusals = []
+    for package in tomllib.loads(lock).get("package", []):
+        source = package.get("source", {})
+        name = _canonical(str(package.get("name", "")))
+        if source.keys() & {"editable", "directory"} and name != own:
+            remedy = "depend on a wheel of it: only pyproject.toml and uv.lock are there when packages are installed"
+            refusals.append(Refused(f"{name} would be built from a folder", "uv.lock", remedy))
+    if refusals:
+        raise SeveralRefused(refusals)
+
+
 def _wanted(project: Mapping[str, Any]) -> dict[str, str]:
     """Requirement names to version ranges, of the project and its dependency groups."""
     lines = list(project.get("project", {}).get("dependencies", []))

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from blake3 import blake3
 
 from interlock.errors import EnvironmentFault, Refused
 from interlock.pipeline.plan import PythonPlan
-from interlock.system.files import locked, write_atomically
+from interlock.system.files import locked, try_lock, write_atomically
 
-from .program import Uv, UvFailed
-from .requirements import changed_requirements, refuse_loose_pins, without_hashes
+from .program import Uv, UvFailed, compile_packages
+from .requirements import changed_requirements, refuse_local_sources, refuse_loose_pins, without_hashes
 
 SERVER_REQUIREMENTS = ("granian>=2.8", "orjson>=3.11", "blake3>=1.0", "numpy")
 """What the model server needs beside the model's own lock."""
@@ -99,15 +99,27 @@ class UvEnvironments:
 
     def ensure(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str, say: Callable[[str], None]) -> str:
         """The folder of the environment, built now if it is not there yet."""
-        name = self.identify(python, files, purpose).removeprefix("blake3:")[:40]
-        environment = self._folder / name
+        environment = self._folder / _name_of(self.identify(python, files, purpose))
         complete = environment / COMPLETE
-        if not complete.exists():
-            with locked(self._folder / f"{name}.lock"):
-                if not complete.exists():
-                    self._build(python, files, purpose, environment, say)
-        os.utime(complete)  # when it was last used
+        with locked(environment.with_suffix(".lock")):
+            if not complete.exists():
+                self._build(python, files, purpose, environment, say)
+            os.utime(complete)  # when it was last used
         return str(environment)
+
+    def collect(self, wanted: Collection[str], named_in: str, older_than: float) -> tuple[int, int]:
+        """Removes environments last asked for before ``older_than`` (wall time); answers how many, and their bytes.
+
+        Those of the ``wanted`` identities stay, and those that the text ``named_in`` names: what runs is told in it.
+        """
+        kept = {_name_of(identity) for identity in wanted}
+        sizes = [
+            size
+            for environment in self._folder.glob("[!.]*")
+            if environment.is_dir() and environment.name not in kept and environment.name not in named_in
+            if (size := _remove_unused(environment, older_than)) is not None
+        ]
+        return len(sizes), sum(sizes)
 
     def _build(
         self,
@@ -127,6 +139,7 @@ class UvEnvironments:
                 raise _blamed(failure, "the environment cannot be installed", python.lock) from failure
             if purpose == "serve":
                 self._install_server(python, project, constraints, environment, say)
+        compile_packages(self._interpreter(python)[0], environment)
         seconds = time.monotonic() - began
         facts = {"purpose": purpose, "lock": python.lock, "seconds": round(seconds, 3)}
         write_atomically(environment / COMPLETE, json.dumps(facts).encode())
@@ -142,11 +155,13 @@ class UvEnvironments:
             refuse_loose_pins(pins.read_text(encoding="utf-8"), pins.name)
             self._uv("venv", "--no-project", "--python", interpreter, str(environment), folder=project, say=say)
             target = ("--python", self.python_of(str(environment)))
-            strict = ("--require-hashes", "--allow-empty-requirements")
+            strict = ("--no-compile-bytecode", "--require-hashes", "--allow-empty-requirements")
             self._uv("pip", "sync", *strict, *target, str(pins), folder=project, say=say)
             return without_hashes(pins.read_text(encoding="utf-8"))
+        texts = [_text((project / name).read_bytes(), name) for name in ("pyproject.toml", "uv.lock")]
+        refuse_local_sources(*texts)
         groups = _groups(project / "pyproject.toml") if purpose == "build" else ("--no-default-groups",)
-        chosen = ("--frozen", "--no-install-project", *groups, "--python", interpreter)
+        chosen = ("--frozen", "--no-install-project", "--no-compile-bytecode", *groups, "--python", interpreter)
         self._uv("sync", *chosen, folder=project, say=say, env={"UV_PROJECT_ENVIRONMENT": str(environment)})
         if purpose == "build":
             return ""
@@ -159,7 +174,9 @@ class UvEnvironments:
         """Adds the model server's few packages, none of which may move a version of the model's lock."""
         pins = project / "constraints.txt"
         pins.write_text(constraints, encoding="utf-8")
-        target = ("--python", self.python_of(str(environment)), "--constraint", str(pins))
+        # By the interpreter outside: to ask that of the environment would run the .pth files of the model's packages.
+        outside = ("--python", self._interpreter(python)[0], "--prefix", str(environment))
+        target = (*outside, "--no-compile-bytecode", "--constraint", str(pins))
         try:
             self._uv("pip", "install", *target, *self._server_requirements, folder=project, say=say)
         except UvFailed as failure:
@@ -185,10 +202,10 @@ class UvEnvironments:
     def _find_interpreter(self, python: PythonPlan) -> tuple[str, str]:
         own = str(Path(sys.base_prefix) / "bin")
         env = {"PATH": os.pathsep.join([own, os.environ.get("PATH", os.defpath)])}
-        arguments = ("--quiet", "--no-project", "--system", python.version)
+        arguments = ("--no-project", "--system", python.version)
         try:
-            path = self._uv("python", "find", *arguments, folder=self._folder, env=env).strip()
-            version = self._uv("python", "find", "--show-version", *arguments, folder=self._folder, env=env).strip()
+            path = _last_line(self._uv("python", "find", *arguments, folder=self._folder, env=env))
+            version = _last_line(self._uv("python", "find", "--show-version", *arguments, folder=self._folder, env=env))
         except UvFailed as failure:
             remedy = "install such an interpreter, or change python.version; Interlock downloads none"
             raise Refused(f"no Python {python.version} is installed here", "python.version", remedy) from failure
@@ -201,6 +218,31 @@ class UvEnvironments:
             for file, content in files.items():
                 (Path(name) / file).write_bytes(content)
             yield Path(name)
+
+
+def _name_of(identity: str) -> str:
+    """The name of an environment's folder."""
+    return identity.removeprefix("blake3:")[:40]
+
+
+def _remove_unused(environment: Path, older_than: float) -> int | None:
+    """Removes the environment, or what is left of a build that died; its bytes. None where it is being used."""
+    lock = try_lock(environment.with_suffix(".lock"))
+    if lock is None:
+        return None
+    with lock:
+        complete = environment / COMPLETE
+        if (complete if complete.exists() else environment).stat().st_mtime >= older_than:
+            return None
+        size = sum(path.lstat().st_size for path in environment.rglob("*"))
+        complete.unlink(missing_ok=True)  # first: what is half removed is never taken for whole
+        shutil.rmtree(environment)
+    return size
+
+
+def _last_line(said: str) -> str:
+    """The answer, behind any warning; told to be quiet uv gives none."""
+    return said.strip().rpartition("\n")[2]
 
 
 def _is_requirements(python: PythonPlan) -> bool:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from interlock.access.masking import Masker
 from interlock.errors import ExecutorFault, Fault, Refused, SeveralRefused
 from interlock.ports import Blobs, Environments, Git, Sandbox
 from interlock.run.stage import Problem, StageOutcome, StageRequest
 from interlock.vocabulary import Json, Phase
 
 from .blame import blame, name_of_exit
-from .log import CappedLog, read_tail
+from .log import CappedLog
 from .processes import Brake, Ended, Limits, run_watched
-from .programs import REPORT, STARTED, TIMES, Paths, Programs, isolate, paths_inside
-from .workspace import Workspace, read_left_behind, store_products
+from .programs import REPORT, STARTED, TIMES, Paths, Programs, exports, isolate, paths_inside
+from .workspace import Workspace, read_left_behind, shown, store_products, walk
 
 CLOCK = re.compile(r"(\d+)m([\d.]+)s")
 
@@ -38,7 +40,10 @@ class Found(BaseModel):
 
 
 class Parts(NamedTuple):
-    """What an attempt is run with; ``package`` is the folder that holds ``interlock/probes``."""
+    """What an attempt is run with.
+
+    ``package`` is the folder that holds ``interlock/probes``; ``secrets`` answers values by name (see LocalExecutor).
+    """
 
     git: Git
     blobs: Blobs
@@ -46,11 +51,13 @@ class Parts(NamedTuple):
     sandbox: Sandbox
     package: Path
     sees_reads: bool
+    secrets: Callable[[str, Sequence[str]], Mapping[str, str]]
 
 
 def run_attempt(parts: Parts, request: StageRequest, folder: Path, log_path: Path, brake: Brake) -> StageOutcome:
     """Runs it below ``folder``, which the caller makes and removes. Never raises: trouble of ours is ``errored``."""
     began = time.monotonic()
+    masker = Masker(())
 
     def ended(phase: Phase, because: str, problems: tuple[Problem, ...] = ()) -> StageOutcome:
         return StageOutcome(phase=phase, because=because, seconds=time.monotonic() - began, problems=problems)
@@ -58,7 +65,9 @@ def run_attempt(parts: Parts, request: StageRequest, folder: Path, log_path: Pat
     try:
         with CappedLog(log_path) as log:
             try:
-                outcome = _Attempt(parts, request, folder, log, log_path, brake).run()
+                secrets = _grant(parts, request)
+                masker = log.masker = Masker(secrets.values())
+                outcome = _Attempt(parts, request, secrets, folder, log, brake).run()
             except Braked:
                 phase, because = brake.pulled or (Phase.CANCELLED, "stopped")
                 outcome = ended(phase, because)
@@ -66,20 +75,47 @@ def run_attempt(parts: Parts, request: StageRequest, folder: Path, log_path: Pat
                 outcome = ended(Phase.FAILED, str(refused).replace("\n", "; "), problems_of(refused))
             log.say(f"{outcome.phase}: {outcome.because}")
     except (Fault, OSError) as fault:
-        return ended(Phase.ERRORED, str(fault))
+        outcome = ended(Phase.ERRORED, str(fault))
     except Exception as error:  # noqa: BLE001 - whatever breaks in here, the attempt has to end, and not as the user's fault
-        return ended(Phase.ERRORED, f"a defect in the executor: {type(error).__name__}: {error}")
-    return outcome.model_copy(update={"seconds": outcome.seconds or time.monotonic() - began})
+        outcome = ended(Phase.ERRORED, f"a defect in the executor: {type(error).__name__}: {error}")
+    return _masked(outcome, masker).model_copy(update={"seconds": outcome.seconds or time.monotonic() - began})
+
+
+def _grant(parts: Parts, request: StageRequest) -> Mapping[str, str]:
+    """The secrets that the stage names, where it is trusted with any."""
+    if request.secrets_of is None or not request.stage.secrets:
+        return {}
+    return parts.secrets(request.secrets_of, request.stage.secrets)
+
+
+def _masked(outcome: StageOutcome, masker: Masker) -> StageOutcome:
+    """What is told and stored of an attempt, without its secrets."""
+    problems = tuple(
+        problem.model_copy(
+            update={
+                "message": masker.mask_text(problem.message),
+                "path": None if problem.path is None else masker.mask_text(problem.path),
+            }
+        )
+        for problem in outcome.problems
+    )
+    return outcome.model_copy(update={"because": masker.mask_text(outcome.because), "problems": problems})
 
 
 class _Attempt:
     """The steps of ``run_attempt``, in order, and what they share."""
 
     def __init__(
-        self, parts: Parts, request: StageRequest, folder: Path, log: CappedLog, log_path: Path, brake: Brake
+        self,
+        parts: Parts,
+        request: StageRequest,
+        secrets: Mapping[str, str],
+        folder: Path,
+        log: CappedLog,
+        brake: Brake,
     ) -> None:
         self._parts, self._request, self._log, self._brake = parts, request, log, brake
-        self._log_path = log_path
+        self._secrets = secrets
         self._outside = Paths(
             str(folder / "project"), str(folder / "exchange"), str(folder / "baseline"), str(parts.package)
         )
@@ -97,11 +133,11 @@ class _Attempt:
         workspace = Workspace(
             Path(self._outside.project), self._parts.git, self._parts.blobs, self._request, self._parts.sees_reads
         )
-        isolation = isolate(self._request, program, self._outside, self._inside)
+        isolation = isolate(self._request, program, self._outside, self._inside, has_secrets=bool(self._secrets))
         command = self._parts.sandbox.command(isolation)
         limits = Limits(self._request.stage.timeout, self._request.stage.resources.memory)
         self._obey_brake()
-        ended = run_watched(command, self._log, limits, self._brake, self._is_isolated)
+        ended = run_watched(command, self._log, limits, self._brake, self._is_isolated, exports(self._secrets))
         return self._conclude(ended, workspace)
 
     def _check_dependencies(self) -> StageOutcome:
@@ -113,7 +149,7 @@ class _Attempt:
     def _conclude(self, ended: Ended, workspace: Workspace) -> StageOutcome:
         exchange = Path(self._outside.exchange)
         if read_left_behind(exchange / STARTED) is None:
-            raise ExecutorFault(f"the sandbox did not start: {read_tail(self._log_path).strip() or ended.exit_code}")
+            raise ExecutorFault(f"the sandbox did not start: {self._log.read_tail().strip() or ended.exit_code}")
         observed = workspace.observe()
         times = read_left_behind(exchange / TIMES)
         outcome = StageOutcome(
@@ -144,7 +180,7 @@ class _Attempt:
         """A probe that could not measure is our failure; what it found is the user's."""
         content = read_left_behind(path)
         if outcome.exit_code != 0 or content is None:
-            said = blame(read_tail(self._log_path), self._inside.project, ()).line
+            said = blame(self._log.read_tail(), self._inside.project, ()).line
             raise ExecutorFault(f"the probe {self._request.stage.builtin} ended with {outcome.exit_code}: {said}")
         try:
             found = Found.model_validate(json.loads(content))
@@ -161,13 +197,14 @@ class _Attempt:
 
     def _blame(self, outcome: StageOutcome, workspace: Workspace) -> StageOutcome:
         assert outcome.exit_code is not None
-        found = blame(read_tail(self._log_path), self._inside.project, workspace.files)
+        found = blame(self._log.read_tail(), self._inside.project, workspace.files)
         because = ": ".join(part for part in (name_of_exit(outcome.exit_code), found.line) if part)
         problems = (*found.problems, *outcome.problems)
         return outcome.model_copy(update={"phase": Phase.FAILED, "because": because, "problems": problems})
 
     def _keep_products(self, outcome: StageOutcome, workspace: Workspace) -> StageOutcome:
         try:
+            self._refuse_secret_names(workspace)
             products, missing = store_products(workspace, self._parts.blobs, self._request.stage.products)
         except Refused as refused:
             problems = (*problems_of(refused), *outcome.problems)
@@ -181,6 +218,14 @@ class _Attempt:
         return outcome.model_copy(
             update={"phase": Phase.FAILED, "because": because, "problems": (*problems, *outcome.problems)}
         )
+
+    def _refuse_secret_names(self, workspace: Workspace) -> None:
+        """Names of files are shown to everybody; an artifact cannot be kept under others than it has."""
+        for path in self._request.stage.products if self._secrets else ():
+            place = workspace.product(path)
+            names = "\n".join(shown(name) for name, _ in walk(place)) if place is not None and place.is_dir() else ""
+            if self._log.masker.mask_text(names) != names:
+                raise Refused("the name of a file in it holds a secret", path, "give the file another name")
 
     def _say(self, line: str) -> None:
         self._log.say(line)

@@ -1,44 +1,49 @@
-"""Attempts as processes of this machine, several at a time."""
+"""Attempts as processes of this machine, as many at a time as are asked for."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
-from interlock.errors import ExecutorFault
+from interlock.errors import ExecutorFault, Refused
 from interlock.ports import Blobs, Environments, Git, Sandbox
 from interlock.run.stage import StageOutcome, StageRequest
 from interlock.system.files import Lock, locked, try_lock
 from interlock.vocabulary import Phase
 
 from .attempt import Parts, run_attempt
+from .lines import LogFiles
 from .processes import Brake
 from .workspace import are_reads_recorded, remove_tree
 
 CLOSED = "Interlock was stopped while the stage ran"
 
 
-class _Accepted:
+class _Accepted(NamedTuple):
     """One accepted attempt until it has finished."""
 
-    def __init__(self, request: StageRequest, finished: Callable[[StageOutcome], None]) -> None:
-        self.request, self.finished = request, finished
-        self.brake = Brake()
-        self.thread: threading.Thread | None = None
-        # A check against a live endpoint holds up a rollout: it never waits behind a training.
-        self.cpu = 0.0 if request.endpoint else request.stage.resources.cpu
+    request: StageRequest
+    finished: Callable[[StageOutcome], None]
+    brake: Brake
+    thread: threading.Thread
+
+
+def no_secrets(secrets_of: str, _names: Sequence[str]) -> Mapping[str, str]:
+    """Where no secrets are kept, a stage that names some cannot run."""
+    remedy = "run it on the server that keeps them, or remove the key"
+    raise Refused(f"nobody here keeps the secrets of {secrets_of}", "secrets", remedy)
 
 
 class LocalExecutor:
-    """Runs each attempt in a thread, a workspace and a sandbox of its own, oldest first, while processors are free.
+    """Runs each attempt in a thread, a workspace and a sandbox of its own, at once.
 
     ``folder`` holds the logs, which are kept, and the workspaces, which are not: what another executor left there when
     it died is removed. ``probes_folder`` is the source of the built-in stages, with the model server's beside it;
-    ``threads`` how many processors stages may use together.
+    ``secrets(secrets_of, names)`` answers the values of a request's secrets by name, Refused where one is missing.
     """
 
     def __init__(
@@ -49,30 +54,31 @@ class LocalExecutor:
         sandbox: Sandbox,
         folder: str | Path,
         probes_folder: str | Path,
-        threads: float | None = None,
+        secrets: Callable[[str, Sequence[str]], Mapping[str, str]] = no_secrets,
     ) -> None:
-        self._folder = Path(folder).absolute()
-        self._own, self._lock = _claim_workspaces(self._folder / "workspaces")
+        place = Path(folder).absolute()
+        self._logs = LogFiles(place)
+        self._own, self._lock = _claim_workspaces(place / "workspaces")
         package = Path(probes_folder).absolute().parent.parent
         sees_reads = are_reads_recorded(self._own)
-        self._parts = Parts(git, blobs, environments, sandbox, package, sees_reads)
-        self._room = float(threads or os.cpu_count() or 1)
+        self._parts = Parts(git, blobs, environments, sandbox, package, sees_reads, secrets)
         self._guard = threading.Lock()
         self._accepted: dict[str, _Accepted] = {}
         self._is_closed = False
 
     def start(self, request: StageRequest, finished: Callable[[StageOutcome], None]) -> None:
-        """Begins the attempt as soon as there is room. ExecutorFault after ``close``."""
+        """Begins the attempt at once. ExecutorFault after ``close``, NotFound for a name that is none of an attempt."""
         self.log_path(request.attempt)
         with self._guard:
             if self._is_closed:
                 raise ExecutorFault("the executor is closed")
             if request.attempt not in self._accepted:
-                self._accepted[request.attempt] = _Accepted(request, finished)
-                self._dispatch()
+                thread = threading.Thread(target=self._work, args=(request.attempt,), name=request.attempt, daemon=True)
+                self._accepted[request.attempt] = _Accepted(request, finished, Brake(), thread)
+                thread.start()
 
     def running(self) -> frozenset[str]:
-        """The attempts that were started and have not finished, those that wait for room included."""
+        """The attempts that were started and have not finished."""
         with self._guard:
             return frozenset(self._accepted)
 
@@ -81,7 +87,6 @@ class LocalExecutor:
         with self._guard:
             if attempt in self._accepted:
                 self._accepted[attempt].brake.pull(Phase.CANCELLED, because)
-                self._dispatch()
 
     def run(self, request: StageRequest) -> StageOutcome:
         """Runs the attempt and waits for it."""
@@ -100,10 +105,7 @@ class LocalExecutor:
 
     def log_path(self, attempt: str) -> str:
         """Where the log of an attempt is, or will be."""
-        parts = attempt.split("/")
-        if any(part in ("", ".", "..") for part in parts):
-            raise ExecutorFault(f"{attempt!r} is no name of an attempt")
-        return f"{self._folder.joinpath('logs', *(quote(part, safe='') for part in parts))}.log"
+        return str(self._logs.path(attempt))
 
     def close(self) -> None:
         """Ends every attempt as errored, so that it is tried again, and waits until all are gone."""
@@ -111,8 +113,7 @@ class LocalExecutor:
             self._is_closed = True
             for one in self._accepted.values():
                 one.brake.pull(Phase.ERRORED, CLOSED)
-            self._dispatch()
-            threads = [one.thread for one in self._accepted.values() if one.thread is not None]
+            threads = [one.thread for one in self._accepted.values()]
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join()
@@ -120,33 +121,18 @@ class LocalExecutor:
         self._lock.close()
         _lock_path(self._own).unlink(missing_ok=True)
 
-    def _dispatch(self) -> None:
-        """Starts what there is room for, in order; called with the guard held. One that must end needs no room."""
-        used = sum(one.cpu for one in self._accepted.values() if one.thread is not None)
-        is_full = False
-        for one in list(self._accepted.values()):
-            if one.thread is not None:
-                continue
-            needs_room = one.cpu > 0 and one.brake.pulled is None
-            is_full = is_full or (needs_room and used > 0 and used + one.cpu > self._room)
-            if needs_room and is_full:
-                continue
-            used += one.cpu if needs_room else 0.0
-            one.thread = threading.Thread(target=self._work, args=(one,), name=one.request.attempt, daemon=True)
-            one.thread.start()
-
-    def _work(self, one: _Accepted) -> None:
-        attempt = one.request.attempt
+    def _work(self, attempt: str) -> None:
+        with self._guard:
+            request, finished, brake, _ = self._accepted[attempt]
         folder = Path(tempfile.mkdtemp(prefix=f"{quote(attempt, safe='')[:100]}-", dir=self._own))
         try:
-            outcome = run_attempt(self._parts, one.request, folder, Path(self.log_path(attempt)), one.brake)
+            outcome = run_attempt(self._parts, request, folder, Path(self.log_path(attempt)), brake)
             remove_tree(folder)
-            one.finished(outcome)
+            finished(outcome)
         finally:
             with self._guard:
                 del self._accepted[attempt]
-                one.brake.close()
-                self._dispatch()
+                brake.close()
 
 
 def _claim_workspaces(folder: Path) -> tuple[Path, Lock]:

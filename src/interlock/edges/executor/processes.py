@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import selectors
 import signal
@@ -23,6 +24,9 @@ GRACE = 10.0
 
 SAMPLE_SECONDS = (0.02, 0.25)
 """Memory is looked at this often: the first looks come quickly, so that short stages are seen too."""
+
+PIPE, LARGEST_PIPE = 64 * 1024, 1024 * 1024
+"""Bytes that every pipe of Linux holds, and that one can be made to hold without privileges."""
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -74,28 +78,50 @@ class Usage(NamedTuple):
     cpu_seconds: float
 
 
-def run_watched(command: Sequence[str], log: CappedLog, limits: Limits, brake: Brake, is_namespace: bool) -> Ended:
+def run_watched(
+    command: Sequence[str], log: CappedLog, limits: Limits, brake: Brake, is_namespace: bool, given: bytes = b""
+) -> Ended:
     """Runs a command with its output in the log, and returns when nothing it started is left.
 
-    ``is_namespace``: the command is a supervisor outside the namespaces, and its child the first process inside, whose
-    end is the end of all. ExecutorFault where it cannot be started or does not end when killed.
+    ``given`` is what it can read from its input. ``is_namespace``: the command is a supervisor outside the namespaces,
+    and its child the first process inside, whose end is the end of all. ExecutorFault where it cannot be started or
+    does not end when killed.
     """
+    source = _source_of(given)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
     try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=writing, stderr=writing, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdin=source, stdout=writing, stderr=writing, start_new_session=True)
     except OSError as error:
         os.close(reading)
         raise ExecutorFault(f"{command[0]} cannot be started: {error}") from error
     finally:
         os.close(writing)
+        os.close(source)
     watch = _Watch(process, reading, log, limits, brake, is_namespace)
     try:
         return watch.until_it_ended()
     finally:
         watch.close()
+
+
+def _source_of(given: bytes) -> int:
+    """A descriptor to read this from, once. ExecutorFault where it is more than a pipe can hold."""
+    if not given:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    if len(given) > LARGEST_PIPE:
+        raise ExecutorFault(f"{len(given)} bytes of secrets are too much for one stage: it can have 1 MiB")
+    source, filling = os.pipe2(os.O_CLOEXEC)
+    try:
+        if len(given) > PIPE:
+            fcntl.fcntl(filling, fcntl.F_SETPIPE_SZ, len(given))
+        os.write(filling, given)
+    except OSError as error:
+        os.close(source)
+        raise ExecutorFault(f"{len(given)} bytes of secrets cannot be handed to the stage: {error}") from error
+    finally:
+        os.close(filling)
+    return source
 
 
 class _Watch:
@@ -137,6 +163,7 @@ class _Watch:
         seconds = time.monotonic() - self._began
         self._end_the_rest()
         self._drain()
+        self._log.flush()
         code = self._process.wait()
         return Ended(code, seconds, self._cpu, self._peak or None, self._forced)
 

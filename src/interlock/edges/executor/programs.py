@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,13 @@ times > "$times_file"
 exit $code"""
 """Stays the parent of the stage: says that it began, offers it first to the kernel when memory ends, and notes its
 processor times. TERM is for the stage to handle."""
+
+
+READER = """eval "$(/bin/cat)"
+exec < /dev/null
+"""
+"""Before the runner where a stage is given secrets: they come through a pipe that is empty once it was read, so that
+they are on no command line and in no file."""
 
 
 class Paths(NamedTuple):
@@ -185,8 +193,15 @@ class Programs:
         self._blobs.materialise(digest, target)
 
 
-def isolate(request: StageRequest, program: Program, outside: Paths, inside: Paths) -> Isolation:
-    """What the sandbox is asked for."""
+def exports(secrets: Mapping[str, str]) -> bytes:
+    """The lines that make secrets variables of the shell that reads them, and of what it starts."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in secrets.items()).encode()
+
+
+def isolate(
+    request: StageRequest, program: Program, outside: Paths, inside: Paths, *, has_secrets: bool = False
+) -> Isolation:
+    """What the sandbox is asked for. ``has_secrets``: the program reads ``exports`` from its input first."""
     package = Path(outside.package) / "interlock"
     read_only = []
     if program.settings is not None:
@@ -196,7 +211,7 @@ def isolate(request: StageRequest, program: Program, outside: Paths, inside: Pat
         if Path(outside.baseline).is_dir():
             read_only.append((outside.baseline, inside.baseline))
     return Isolation(
-        argv=("/bin/sh", "-c", RUNNER, "sh", inside.exchange, *program.argv),
+        argv=("/bin/sh", "-c", READER * has_secrets + RUNNER, "sh", inside.exchange, *program.argv),
         folder=inside.project,
         env=variables(request, program, inside),
         read_only=tuple(read_only),

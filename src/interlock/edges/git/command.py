@@ -2,26 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from interlock.edges.git.export import write_files
-from interlock.edges.git.objects import read_branches, read_commit, read_contents, read_tree
+from interlock.edges.git.mirrors import Mirrors, is_name_of_ref
+from interlock.edges.git.objects import find_commits, read_changes, read_commit, read_contents, read_refs, read_tree
+from interlock.edges.git.remotes import PATIENCE_SECONDS, PROTOCOLS, Credentials, Remotes
 from interlock.edges.git.snapshots import Snapshots
-from interlock.errors import GitFault, NotFound
+from interlock.errors import GitFault, NotFound, Refused
 from interlock.source.commit import Commit, Tree
+
+FILE_BYTES = 256 << 20
+"""The largest file whose content is read as a whole."""
+
+TREES_KEPT = 4
+"""Trees that were asked for last are kept: an attempt asks for that of its commit several times."""
 
 
 class CommandGit:
-    """Repositories as git's objects hold them; the repositories themselves are never written to."""
+    """Repositories as git's objects hold them. Only mirrors are ever written to.
 
-    def __init__(self, state: str | Path) -> None:
+    ``protocols`` are those by which remotes may be followed, of https, http, ssh, git and file; ``credentials`` answers
+    the value of the HTTP header ``Authorization`` for a URL; a remote that says nothing for ``patience`` seconds is
+    given up.
+    """
+
+    def __init__(
+        self,
+        state: str | Path,
+        *,
+        protocols: Collection[str] = PROTOCOLS,
+        credentials: Credentials = lambda _url: None,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
         """``state`` is the folder in which the trees of snapshots are kept."""
         self._snapshots = Snapshots(Path(state))
+        self._mirrors = Mirrors(Remotes(protocols, credentials, patience))
+        self._guard = threading.Lock()
+        self._trees: dict[tuple[str, str], Tree] = {}
 
     def refs(self, git_directory: str) -> dict[str, str]:
-        """Full branch names to commit ids, as the repository has them now."""
-        return read_branches(git_directory)
+        """Full names of branches and tags to commit ids, as the repository has them now.
+
+        A tag of something else than a commit is left out, and so is a name that is not UTF-8.
+        """
+        return read_refs(git_directory)
+
+    def follow(self, url: str, git_directory: str) -> dict[str, str]:
+        """Brings the mirror to the remote's branches and tags, made if need be, and answers them.
+
+        GitFault with git's words where the remote does not answer, Refused for an address that is not allowed.
+        """
+        try:
+            self._mirrors.follow(url, git_directory)
+        except OSError as problem:
+            raise GitFault(f"the mirror {git_directory} could not be written: {problem}") from problem
+        return read_refs(git_directory)
+
+    def fetch(self, url: str | None, git_directory: str, ref: str) -> str | None:
+        """The commit that the remote's ``ref`` means now, its objects in the mirror; None where there is no such ref.
+
+        Without a URL the ref is the directory's own.
+        """
+        if not is_name_of_ref(ref):
+            return None
+        if url is None:
+            return find_commits(git_directory, [ref])[0]
+        try:
+            return self._mirrors.fetch(url, git_directory, ref)
+        except OSError as problem:
+            raise GitFault(f"the mirror {git_directory} could not be written: {problem}") from problem
+
+    def changed_paths(self, git_directory: str, old: str, new: str, *, since_fork: bool = False) -> tuple[str, ...]:
+        """The paths that differ between two commits; ``since_fork``: between their merge base and ``new``.
+
+        An ``old`` that is not there, or shares no history where that is asked: every path of ``new``.
+        """
+        return read_changes(git_directory, old, new, since_fork)
 
     def commit(self, repository: str, git_directory: str, ref: str, revision: str = "") -> Commit:
         """Resolves ``revision`` (or the ref itself). NotFound where there is none."""
@@ -29,17 +88,40 @@ class CommandGit:
         found = read_commit(git_directory, name)
         if found is None:
             raise NotFound(f"there is no commit {name!r}", where=repository, remedy="push it first")
-        sha, tree, subject = found
-        return Commit(repository=repository, git_directory=git_directory, ref=ref, sha=sha, tree=tree, subject=subject)
+        return Commit(
+            repository=repository,
+            git_directory=git_directory,
+            ref=ref,
+            sha=found.sha,
+            tree=found.tree,
+            subject=found.subject,
+            message=found.message,
+        )
 
     def tree(self, commit: Commit) -> Tree:
         """Every file of the commit; a symbolic link is an entry of mode 120000, a submodule none."""
-        return read_tree(commit.git_directory, commit.tree)
+        place = (commit.git_directory, commit.tree)
+        tree = self._trees.get(place)
+        if tree is None:
+            tree = read_tree(*place)
+            with self._guard:
+                if len(self._trees) >= TREES_KEPT:
+                    self._trees.pop(next(iter(self._trees)))
+                self._trees[place] = tree
+        return tree
 
     def read(self, commit: Commit, paths: Sequence[str]) -> dict[str, bytes]:
-        """Contents by path; a path that is not there is left out. A symbolic link's content is where it points."""
+        """Contents by path; a path that is not there is left out. A symbolic link's content is where it points.
+
+        Refused for a file of more than 256 MiB.
+        """
         tree = self.tree(commit)
-        return read_contents(commit.git_directory, {path: tree[path].blob for path in paths if path in tree})
+        wanted = [path for path in paths if path in tree]
+        for path in wanted:
+            if tree[path].size > FILE_BYTES:
+                problem = f"the file has {tree[path].size >> 20} MiB; at most {FILE_BYTES >> 20} are read as a whole"
+                raise Refused(problem, path, "keep large data outside of the repository")
+        return read_contents(commit.git_directory, {path: tree[path].blob for path in wanted})
 
     def snapshot(self, folder: str, include: Sequence[str] = ()) -> Commit:
         """The working tree at ``folder`` as it is now, uncommitted changes included, as a commit-like value."""

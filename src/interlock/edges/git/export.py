@@ -11,16 +11,24 @@ from interlock.source.commit import Tree
 
 SYMLINK = "120000"
 EXECUTABLE = "100755"
+NAME_BYTES = 255
+PATH_BYTES = 3000
+"""Together with the folder it is written to, a path must stay below the 4096 bytes of Linux."""
+TREE_BYTES = 64 << 30
 
 
 def write_files(git_directory: str, tree: Tree, target: Path) -> None:
     """Writes the files of a tree below ``target``, by content alone: no filter and no conversion is applied.
 
-    Refused for a path or a symbolic link that leaves ``target``; what was written by then is for the caller to remove.
+    Refused for a path or a symbolic link that leaves ``target``, for paths that no file system holds, and for more than
+    64 GiB; what was written by then is for the caller to remove.
     """
     for path in tree:
-        if any(part.lower() in {"", ".", "..", ".git"} for part in path.split("/")):
-            raise Refused("the path is not one of a working tree", where=path, remedy="remove it from the repository")
+        _refuse_odd_path(path)
+    size = sum(entry.size for entry in tree.values())
+    if size > TREE_BYTES:
+        remedy = "keep large data outside of the repository"
+        raise Refused(f"the commit's files are {size >> 30} GiB together; at most 64 are written", "", remedy)
     for folder in sorted({os.path.dirname(path) for path in tree}):  # noqa: PTH120  # git's paths are text
         (target / folder).mkdir(parents=True, exist_ok=True)
     files = {path: entry for path, entry in tree.items() if entry.mode != SYMLINK}
@@ -31,11 +39,25 @@ def write_files(git_directory: str, tree: Tree, target: Path) -> None:
             descriptor = os.open(target / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 contents.copy(entry.blob, file)
+    for path in links:
+        if tree[path].size > PATH_BYTES:
+            raise Refused(f"the symbolic link points further than {PATH_BYTES} bytes", path, "make it a relative path")
     aims = read_contents(git_directory, {path: tree[path].blob for path in links})
     for path in links:  # after all files, so that nothing is ever written through one
         (target / path).symlink_to(os.fsdecode(aims[path]))
     for path in links:
         _refuse_a_way_out(target, path)
+
+
+def _refuse_odd_path(path: str) -> None:
+    remedy = "rename it, or remove it from the repository"
+    parts = path.split("/")
+    if any(part.lower() in {"", ".", "..", ".git"} for part in parts):
+        raise Refused("the path is not one of a working tree", where=path, remedy="remove it from the repository")
+    if len(path.encode()) > PATH_BYTES:
+        raise Refused(f"the path is longer than {PATH_BYTES} bytes", where=f"{path[:80]}...", remedy=remedy)
+    if any(len(part.encode()) > NAME_BYTES for part in parts):
+        raise Refused(f"a name in the path is longer than {NAME_BYTES} bytes", where=f"{path[:80]}...", remedy=remedy)
 
 
 def _refuse_a_way_out(target: Path, path: str) -> None:

@@ -3,63 +3,145 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import takewhile
-from typing import IO
+from typing import IO, NamedTuple
 
-from interlock.edges.git.program import command_line, environment, git_directory_of, readable, run_git
+from interlock.edges.git.program import (
+    TooMuchOutput,
+    command_line,
+    environment,
+    git_directory_of,
+    readable,
+    run_git,
+)
 from interlock.errors import GitFault, Refused
 from interlock.source.commit import FileEntry, Tree
 
 SUBMODULE = "160000"
+COMMIT_BYTES = 1 << 20
+"""How far a commit is read: one may be as large as its author likes."""
+MESSAGE_LETTERS = 2000
+LIST_BYTES = 32 << 20
+"""The names of about 300,000 files: a tree of trees can hold more than there are atoms."""
 
 
-def _at(git_directory: str) -> list[str]:
+def at(git_directory: str) -> list[str]:
+    """The words that make git use this repository and look for no other."""
     return ["--git-dir", str(git_directory_of(git_directory))]
 
 
-def read_branches(git_directory: str) -> dict[str, str]:
-    """Full branch names to commit ids."""
-    listing = run_git([*_at(git_directory), "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads"]).stdout
-    return dict(line.split(" ") for line in os.fsdecode(listing).splitlines())
+def read_refs(git_directory: str) -> dict[str, str]:
+    """Full names of branches and tags to the ids of the commits they mean.
+
+    A tag of something else than a commit, and a name that is not UTF-8, is left out.
+    """
+    refs = read_raw_refs(git_directory)
+    tags = [ref for ref in refs if ref.startswith("refs/tags/")]
+    commits = dict(zip(tags, find_commits(git_directory, [refs[ref] for ref in tags]), strict=True)) if tags else {}
+    return {ref: sha for ref, of in refs.items() if (sha := commits.get(ref, of)) is not None}
 
 
-def read_commit(git_directory: str, name: str) -> tuple[str, str, str] | None:
-    """The id, the tree and the subject of the commit that ``name`` means; None where it means none."""
+def read_raw_refs(git_directory: str) -> dict[str, str]:
+    """Full names of branches and tags to the ids of the objects they point to, annotated tags unpeeled."""
+    choice = ["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags"]
+    return parse_refs(run_git([*at(git_directory), *choice]).stdout)
+
+
+def parse_refs(listing: bytes) -> dict[str, str]:
+    """Names to ids, from lines of an id and a name. A name that is not UTF-8 is left out: nothing could name it."""
+    found: dict[str, str] = {}
+    for line in listing.split(b"\n"):
+        sha, _, name = line.replace(b"\t", b" ").partition(b" ")
+        with suppress(UnicodeDecodeError):
+            if name:
+                found[name.decode()] = sha.decode()
+    return found
+
+
+def find_commits(git_directory: str, names: Sequence[str]) -> list[str | None]:
+    """The id of the commit that each name means, tags peeled; None where it means none."""
+    asked = [f"{name}^{{commit}}" if "\n" not in name else "" for name in names]
+    content = "".join(f"{name}\n" for name in asked).encode(errors="surrogateescape")
+    check = ["cat-file", "--batch-check=%(objectname) %(objecttype)"]
+    lines = run_git([*at(git_directory), *check], content=content).stdout.split(b"\n")[:-1]
+    return [line.split(b" ")[0].decode() if line.endswith(b" commit") else None for line in lines]
+
+
+def read_changes(git_directory: str, old: str, new: str, since_fork: bool) -> tuple[str, ...]:
+    """The paths that differ between two commits, or between their merge base and ``new``; see the port.
+
+    Bytes of a name that are no UTF-8 are escaped. Refused where the names are more than 32 MiB.
+    """
+    before, after = find_commits(git_directory, [old, new])
+    if after is None:
+        raise GitFault(f"git does not have the commit {new}")
+    if before is not None and since_fork:
+        base = run_git([*at(git_directory), "merge-base", before, after], accepted=(0, 1)).stdout
+        before = base.decode().strip() or None
+    if before is None:
+        listing = _list(git_directory, ["ls-tree", "-r", "-z", "--name-only", "--full-tree", after])
+    else:
+        plain = ["--no-renames", "--no-ext-diff", "--no-textconv"]
+        listing = _list(git_directory, ["diff-tree", "-r", "-z", "--name-only", *plain, before, after])
+    return tuple(name.decode(errors="backslashreplace") for name in listing)
+
+
+def _list(git_directory: str, arguments: Sequence[str]) -> list[bytes]:
+    try:
+        return run_git([*at(git_directory), *arguments], most=LIST_BYTES).stdout.split(b"\0")[:-1]
+    except TooMuchOutput as limit:
+        remedy = "keep generated files out of the repository"
+        problem = f"the commit has too many files: their list is longer than {LIST_BYTES >> 20} MiB"
+        raise Refused(problem, arguments[-1], remedy) from limit
+
+
+class FoundCommit(NamedTuple):
+    """``subject`` in one line; ``message`` is the beginning of the whole message."""
+
+    sha: str
+    tree: str
+    subject: str
+    message: str
+
+
+def read_commit(git_directory: str, name: str) -> FoundCommit | None:
+    """The commit that ``name`` means; None where it means none."""
     if "\n" in name or not name:
         return None
-    question = os.fsencode(f"{name}^{{commit}}\n")
-    answer = run_git([*_at(git_directory), "cat-file", "--batch"], content=question).stdout
-    header, _, content = answer.partition(b"\n")
-    sha, _, rest = header.decode(errors="replace").partition(" ")
-    if not rest.startswith("commit "):
-        return None
+    with _answers(git_directory, [f"{name}^{{commit}}"]) as stream:
+        header = stream.readline().decode(errors="replace").split()
+        if header[1:2] != ["commit"]:
+            return None
+        content = stream.read(min(int(header[2]) + 1, COMMIT_BYTES))
     fields, _, message = content.partition(b"\n\n")
     named = dict(line.split(b" ", 1) for line in fields.splitlines() if b" " in line)
-    return sha, named[b"tree"].decode(), _subject(message, named.get(b"encoding", b"utf-8").decode(errors="replace"))
+    if b"tree" not in named:
+        return None
+    text = _decoded(message, named.get(b"encoding", b"utf-8").decode(errors="replace"))
+    subject = " ".join(" ".join(takewhile(str.strip, text.splitlines())).split())
+    return FoundCommit(header[0], named[b"tree"].decode(), subject[:MESSAGE_LETTERS], text[:MESSAGE_LETTERS])
 
 
-def _subject(message: bytes, encoding: str) -> str:
+def _decoded(message: bytes, encoding: str) -> str:
     try:
         text = message.decode(encoding, errors="replace")
     except (LookupError, ValueError):  # a commit may name any codec, also one that replaces nothing (idna)
         text = message.decode(errors="replace")
-    lines = takewhile(str.strip, text.strip().splitlines())
-    return " ".join(" ".join(lines).split()).encode(errors="replace").decode()  # some codecs make lone surrogates
+    text = text.replace("\0", "\ufffd").strip()  # no database keeps a NUL
+    return text.encode(errors="replace").decode()  # some codecs make lone surrogates
 
 
 def read_tree(git_directory: str, tree: str) -> Tree:
     """Every file and symbolic link of a tree by path. A submodule is no file: it is left out.
 
-    Refused for a name that is not UTF-8, which no plan could write down.
+    Refused for a name that is not UTF-8, which no plan could write down, and for more names than 32 MiB hold.
     """
-    listing = run_git([*_at(git_directory), "ls-tree", "-r", "-l", "-z", "--full-tree", tree]).stdout
     found: dict[str, FileEntry] = {}
-    for line in listing.split(b"\0")[:-1]:
+    for line in _list(git_directory, ["ls-tree", "-r", "-l", "-z", "--full-tree", tree]):
         facts, _, name = line.partition(b"\t")
         mode, _, blob, size = facts.decode().split()
         if mode == SUBMODULE:
@@ -102,11 +184,18 @@ class Contents:
 @contextmanager
 def open_contents(git_directory: str, blobs: Sequence[str]) -> Iterator[Contents]:
     """The contents of ``blobs``, to be read in this order."""
+    with _answers(git_directory, blobs) as stream:
+        yield Contents(stream)
+
+
+@contextmanager
+def _answers(git_directory: str, names: Sequence[str]) -> Iterator[IO[bytes]]:
+    """Objects by their names as one stream; where its reader stops early, so does git."""
     with tempfile.TemporaryFile() as questions:  # a file, not a pipe: neither side can wait for the other
-        questions.write("".join(f"{blob}\n" for blob in blobs).encode())
+        questions.write("".join(f"{name}\n" for name in names).encode(errors="surrogateescape"))
         questions.seek(0)
         process = subprocess.Popen(
-            command_line([*_at(git_directory), "cat-file", "--batch", "--buffer"]),
+            command_line([*at(git_directory), "cat-file", "--batch", "--buffer"]),
             stdin=questions,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -115,13 +204,16 @@ def open_contents(git_directory: str, blobs: Sequence[str]) -> Iterator[Contents
         )
         with process:
             assert process.stdout is not None
+            assert process.stderr is not None
+            is_read = False
             try:
-                yield Contents(process.stdout)
-            except BaseException:
-                process.kill()
-                raise
-            _, said = process.communicate()
-    if process.returncode != 0:
+                yield process.stdout
+                is_read = not process.stdout.read(1)
+            finally:
+                if not is_read:
+                    process.kill()
+            said = process.stderr.read()
+    if is_read and process.returncode != 0:
         raise GitFault(f"git cat-file: {readable(said)}")
 
 

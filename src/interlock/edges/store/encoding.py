@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from pydantic_core import from_json
+
 from interlock.errors import StoreFault
 from interlock.vocabulary import Json
 
@@ -18,11 +20,22 @@ def encode(value: Json, where: str) -> str:
 
 def decode(text: str) -> Json:
     """The value of a text."""
-    value: Json = json.loads(text)
+    value: Json
+    try:
+        value = from_json(text)
+    except ValueError:  # the fast reader knows neither half surrogates nor 200 levels
+        value = json.loads(text)
     return value
 
 
 def decode_object(text: str) -> dict[str, Json]:
-    """The value of a text that is an object."""
-    value: dict[str, Json] = json.loads(text)
+    """The value of a text that is an object; JSONDecodeError for any other."""
+    value = decode(text)
+    if not isinstance(value, dict):
+        raise json.JSONDecodeError("this is no object", text, 0)
     return value
+
+
+def readable(text: str) -> str:
+    """A text as every database keeps it: a NUL, which PostgreSQL refuses, becomes the replacement character."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

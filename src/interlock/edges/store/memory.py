@@ -7,21 +7,61 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from interlock.edges.store.encoding import decode, decode_object, encode
-from interlock.errors import AlreadyExists, StaleWrite
-from interlock.vocabulary import Event, Json, Kind, Row, Write
+from interlock.access.audit import GENESIS, AuditEntry, Deed, chain
+from interlock.edges.store.encoding import decode, decode_object, encode, readable
+from interlock.errors import AlreadyExists, StaleWrite, StoreFault
+from interlock.source.notice import Notice
+from interlock.vocabulary import Event, Fact, Json, Kind, Row, Write
 
 Rows = dict[tuple[Kind, str], Row]
 
 
-class MemoryStore:
+class MemoryNotices:
+    """The part of the store that keeps notices."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._turn = threading.Lock()
+        self._notices: dict[int, tuple[float, Notice]] = {}
+        self._settled: dict[int, float] = {}
+        self._noted = 0
+
+    def note(self, *notices: Notice) -> None:
+        """Keeps notices."""
+        with self._turn:
+            at = self._now()
+            for notice in notices:
+                self._noted += 1
+                self._notices[self._noted] = at, notice
+
+    def pending(self, most: int) -> list[tuple[int, Notice]]:
+        """The oldest notices that are not settled, each with its number."""
+        with self._turn:
+            return [(number, notice) for number, (_, notice) in self._notices.items()][:most]
+
+    def settle(self, numbers: Sequence[int]) -> None:
+        """These notices have been looked into."""
+        with self._turn:
+            for number in self._notices.keys() & set(numbers):
+                self._settled[number], _ = self._notices.pop(number)
+
+    def forget_notices(self, before: float) -> int:
+        """Removes settled notices that came before this moment; how many."""
+        with self._turn:
+            old = [number for number, at in self._settled.items() if at < before]
+            for number in old:
+                del self._settled[number]
+            return len(old)
+
+
+class MemoryStore(MemoryNotices):
     """The port ``Store`` in a dictionary; it ends with its process."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._now = now
-        self._turn = threading.Lock()
+        super().__init__(now)
         self._rows: Rows = {}
         self._events: list[Event] = []
+        self._entries: list[AuditEntry] = []
         self._numbers: dict[Kind, int] = defaultdict(int)
         self._facts: dict[tuple[str, str], list[str]] = defaultdict(list)
 
@@ -36,16 +76,33 @@ class MemoryStore:
             return _copy(_of_identity(self._rows, kind, identity))
 
     def rows(
-        self, kind: Kind, *, phases: Sequence[str] | None = None, prefix: str | None = None, newest: int | None = None
+        self,
+        kind: Kind,
+        *,
+        phases: Sequence[str] | None = None,
+        prefix: str | None = None,
+        repository: str | None = None,
+        ref: str | None = None,
+        newest: int | None = None,
+        before: int | None = None,
     ) -> list[Row]:
         """Rows in order of creation; with ``newest`` the last so many, newest first."""
         with self._turn:
-            found = [row for row in self._rows.values() if row.kind == kind and row.key.startswith(prefix or "")]
-            chosen = [row.model_copy(deep=True) for row in found if phases is None or row.phase in phases]
+            chosen = [
+                row.model_copy(deep=True)
+                for row in self._rows.values()
+                if row.kind == kind
+                and row.key.startswith(prefix or "")
+                and (phases is None or row.phase in phases)
+                and repository in (None, row.repository)
+                and ref in (None, row.ref)
+                and (before is None or row.place < before)
+            ]
         return chosen if newest is None else chosen[::-1][:newest]
 
-    def save(self, *writes: Write) -> tuple[Row, ...]:
+    def save(self, *writes: Write, audit: Sequence[Deed] = (), facts: Sequence[Fact] = ()) -> tuple[Row, ...]:
         """All or none. StaleWrite where a version moved; AlreadyExists where an insert collides."""
+        told = [(fact.space, fact.key, encode(fact.fact, f"a fact of {fact.space} {fact.key}")) for fact in facts]
         with self._turn:
             at = self._now()
             rows = dict(self._rows)
@@ -56,9 +113,19 @@ class MemoryStore:
                 rows[row.kind, row.key] = row
                 events.append(_event(len(self._events) + len(events) + 1, row, write))
                 saved.append(row.model_copy(deep=True))
+            entries = _chained(self._entries, audit, at)
             self._rows = rows
             self._events += events
+            self._entries = entries
+            for space, key, text in told:
+                self._facts[space, key].append(text)
         return tuple(saved)
+
+    def audit(self, after: int = 0, newest: int | None = None) -> list[AuditEntry]:
+        """Entries of the audit log with a number above ``after``, in order; ``newest`` keeps the last so many."""
+        with self._turn:
+            found = [entry.model_copy(deep=True) for entry in self._entries[max(after, 0) :]]
+        return found if newest is None else found[max(len(found) - newest, 0) :]
 
     def number(self, kind: Kind) -> int:
         """The next number of this kind, from 1; never given twice."""
@@ -66,20 +133,22 @@ class MemoryStore:
             self._numbers[kind] += 1
             return self._numbers[kind]
 
-    def events(self, kind: Kind | None = None, key: str | None = None, after: int = 0) -> list[Event]:
-        """Events of one row (or of all), in order, with a number above ``after``."""
+    def events(
+        self, kind: Kind | None = None, key: str | None = None, after: int = 0, most: int | None = None
+    ) -> list[Event]:
+        """Events of one row (or of all), in order, with a number above ``after``; the first ``most`` of them."""
         with self._turn:
-            return [
+            found = [
                 event.model_copy(deep=True)
                 for event in self._events[max(after, 0) :]
                 if kind in (None, event.kind) and key in (None, event.key)
             ]
+        return found[:most]
 
-    def remember(self, space: str, key: str, fact: Json) -> None:
-        """Appends a fact."""
-        text = encode(fact, f"a fact of {space} {key}")
+    def last_event(self) -> int:
+        """The number of the newest event; 0 where there is none."""
         with self._turn:
-            self._facts[space, key].append(text)
+            return len(self._events)
 
     def recall(self, space: str, key: str, newest: int = 20) -> list[Json]:
         """The facts of a key, newest first."""
@@ -104,16 +173,19 @@ def _next(rows: Rows, write: Write, at: float) -> Row:
         raise StaleWrite(f"{name} is not at version {write.expected} any more")
     if write.identity is not None and _of_identity(rows, write.kind, write.identity) not in (None, before):
         raise AlreadyExists(f"another {write.kind} has the identity {write.identity}")
-    return Row(
+    row = Row(
         kind=write.kind,
         key=write.key,
         version=write.expected + 1,
         phase=write.phase,
         state=decode_object(encode(write.state, name)),
-        identity=write.identity if write.identity is not None or before is None else before.identity,
+        place=before.place if before else len(rows) + 1,
         created=before.created if before else at,
         updated=at,
     )
+    labels = {"identity": write.identity, "repository": write.repository, "ref": write.ref}
+    kept = before.model_dump(include=set(labels)) if before else {}
+    return row.model_copy(update=kept | {name: label for name, label in labels.items() if label is not None})
 
 
 def _event(number: int, row: Row, write: Write) -> Event:
@@ -125,6 +197,17 @@ def _event(number: int, row: Row, write: Write) -> Event:
         version=row.version,
         phase=row.phase,
         at=row.updated,
-        because=write.because,
+        because=readable(write.because),
         observed=observed,
     )
+
+
+def _chained(entries: list[AuditEntry], deeds: Sequence[Deed], at: float) -> list[AuditEntry]:
+    chained = list(entries)
+    try:
+        for deed in deeds:
+            previous = chained[-1].digest if chained else GENESIS
+            chained.append(chain(len(chained) + 1, at, deed.model_copy(deep=True), previous))
+    except ValueError as problem:
+        raise StoreFault(f"this cannot be stored as JSON: {problem}") from problem
+    return chained

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy import Row as Found
 
+from interlock.access.audit import AuditEntry, Deed
 from interlock.edges.store.encoding import decode_object
 from interlock.vocabulary import Event, Kind, Row
 
 METADATA = MetaData()
 
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite counts by itself only in a column that is called INTEGER; it is as wide."""
+
 ROWS = Table(
     "rows",
     METADATA,
-    Column("place", Integer, primary_key=True),  # order of creation: the clock may jump, this does not
+    Column("place", NUMBER, primary_key=True),  # order of creation: the clock may jump, this does not
     Column("kind", String, nullable=False),
     Column("key", String, nullable=False),
     Column("version", Integer, nullable=False),
@@ -24,17 +40,22 @@ ROWS = Table(
     Column("identity", String),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False),
+    Column("repository", String),
+    Column("ref", String),
     UniqueConstraint("kind", "key", name="one_row_of_a_key"),
     UniqueConstraint("kind", "identity", name="one_row_of_an_identity"),
     Index("rows_by_phase", "kind", "phase", "place"),
     Index("rows_in_order", "kind", "place"),
+    Index("rows_of_a_repository", "kind", "repository", "place"),
+    Index("rows_of_a_repository_by_phase", "kind", "repository", "phase", "place"),
+    Index("rows_of_a_ref", "kind", "repository", "ref", "place"),
     sqlite_autoincrement=True,
 )
 
 EVENTS = Table(
     "events",
     METADATA,
-    Column("number", Integer, primary_key=True),
+    Column("number", NUMBER, primary_key=True),
     Column("kind", String, nullable=False),
     Column("key", String, nullable=False),
     Column("version", Integer, nullable=False),
@@ -56,7 +77,7 @@ NUMBERS = Table(
 FACTS = Table(
     "facts",
     METADATA,
-    Column("number", Integer, primary_key=True),
+    Column("number", NUMBER, primary_key=True),
     Column("space", String, nullable=False),
     Column("key", String, nullable=False),
     Column("fact", Text, nullable=False),
@@ -64,24 +85,49 @@ FACTS = Table(
     sqlite_autoincrement=True,
 )
 
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("number", NUMBER, primary_key=True, autoincrement=False),  # without a gap, so the writer counts
+    Column("at", Float, nullable=False),
+    Column("deed", Text, nullable=False),
+    Column("previous", String, nullable=False),
+    Column("digest", String, nullable=False),
+)
+
+NOTICES = Table(
+    "notices",
+    METADATA,
+    Column("number", NUMBER, primary_key=True),
+    Column("repository", String, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("is_settled", Boolean, nullable=False),
+    Index("notices_by_settling", "is_settled", "number"),
+    sqlite_autoincrement=True,
+)
+
 
 def row_of(found: Found[Any]) -> Row:
-    """A row of ROWS in the words of the domain."""
-    return Row(
+    """A row of ROWS in the words of the domain. It was checked when it was written: lists must be quick."""
+    return Row.model_construct(
         kind=Kind(found.kind),
         key=found.key,
         version=found.version,
         phase=found.phase,
         state=decode_object(found.state),
         identity=found.identity,
+        place=found.place,
+        repository=found.repository,
+        ref=found.ref,
         created=found.created,
         updated=found.updated,
     )
 
 
 def event_of(found: Found[Any]) -> Event:
-    """A row of EVENTS in the words of the domain."""
-    return Event(
+    """A row of EVENTS in the words of the domain, not checked again either."""
+    return Event.model_construct(
         number=found.number,
         kind=Kind(found.kind),
         key=found.key,
@@ -91,3 +137,9 @@ def event_of(found: Found[Any]) -> Event:
         because=found.because,
         observed=decode_object(found.observed),
     )
+
+
+def entry_of(found: Found[Any]) -> AuditEntry:
+    """A row of AUDIT in the words of the domain."""
+    deed = Deed.model_validate(decode_object(found.deed))
+    return AuditEntry(number=found.number, at=found.at, deed=deed, previous=found.previous, digest=found.digest)

@@ -2,124 +2,108 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as insert_or_update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import ColumnElement, CompoundSelect, Connection, Select, false, func, insert, select, union_all, update
+from sqlalchemy.exc import IntegrityError
 
-from interlock.edges.store.encoding import decode, encode
-from interlock.edges.store.opening import open_engine
-from interlock.edges.store.schema import EVENTS, FACTS, NUMBERS, ROWS, event_of, row_of
-from interlock.errors import AlreadyExists, Refused, StaleWrite, StoreFault
-from interlock.vocabulary import Event, Json, Kind, Row, Write
+from interlock.access.audit import GENESIS, AuditEntry, Deed, chain
+from interlock.edges.store.encoding import decode, encode, readable
+from interlock.edges.store.notices import SqlNotices
+from interlock.edges.store.schema import AUDIT, EVENTS, FACTS, NUMBERS, ROWS, entry_of, event_of, row_of
+from interlock.errors import AlreadyExists, StaleWrite
+from interlock.vocabulary import Event, Fact, Json, Kind, Row, Write
 
-
-@contextmanager
-def _faults() -> Iterator[None]:
-    try:
-        yield
-    # the driver's own and the system's come from opening, a ValueError from a row that is no row any more
-    except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as problem:
-        raise StoreFault(f"the database did not do it: {problem}") from problem
+LAST = "\U0010ffff"
+"""Behind every character that a key holds."""
 
 
-class SqlStore:
-    """The port ``Store`` on SQLite, for several threads and several processes at once.
-
-    What a call saved is on the disk when it returns. A call that raised saved nothing, except that after a StoreFault
-    of a failing disk nobody can know: the caller loads the row again, as after StaleWrite.
-    """
-
-    def __init__(self, url: str, now: Callable[[], float] = time.time) -> None:
-        """Opens ``url`` (``sqlite:////folder/file.db``) and brings its schema up to date; ``now`` in seconds."""
-        with _faults():
-            self._engine = open_engine(url)
-        self._now = now
-        self._turn = threading.Lock()
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with _faults(), self._engine.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        writer = self._engine.execution_options(is_write=True)
-        with _faults(), self._turn, writer.begin() as connection:  # threads queue here, processes in SQLite
-            yield connection
-
-    def check(self) -> None:
-        """Refused, with the command that mends it, where the database's file is damaged. It reads the whole file."""
-        try:
-            with self._reading() as connection:
-                damages = [str(told) for told in connection.exec_driver_sql("PRAGMA integrity_check(5)").scalars()]
-        except StoreFault as fault:
-            damages = [str(fault.__cause__)]
-        if damages != ["ok"]:
-            path = self._engine.url.database
-            command = f"sqlite3 {path} .recover | sqlite3 {path}.mended, then put it in the place of the other"
-            raise Refused(f"the database is damaged: {damages[0]}", str(path), f"keep a copy; {command}")
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._engine.dispose()
+class SqlStore(SqlNotices):
+    """The port ``Store`` on SQLite and on PostgreSQL."""
 
     def load(self, kind: Kind, key: str) -> Row | None:
         """The row, or None."""
-        with self._reading() as connection:
-            found = connection.execute(select(ROWS).where(ROWS.c.kind == kind, ROWS.c.key == key)).one_or_none()
-            return row_of(found) if found else None
+        return self._one(select(ROWS).where(ROWS.c.kind == kind, ROWS.c.key == key))
 
     def find(self, kind: Kind, identity: str) -> Row | None:
         """The row of this identity, or None."""
-        query = select(ROWS).where(ROWS.c.kind == kind, ROWS.c.identity == identity)
+        return self._one(select(ROWS).where(ROWS.c.kind == kind, ROWS.c.identity == identity))
+
+    def _one(self, query: Select[tuple[object, ...]]) -> Row | None:
         with self._reading() as connection:
             found = connection.execute(query).one_or_none()
             return row_of(found) if found else None
 
     def rows(
-        self, kind: Kind, *, phases: Sequence[str] | None = None, prefix: str | None = None, newest: int | None = None
+        self,
+        kind: Kind,
+        *,
+        phases: Sequence[str] | None = None,
+        prefix: str | None = None,
+        repository: str | None = None,
+        ref: str | None = None,
+        newest: int | None = None,
+        before: int | None = None,
     ) -> list[Row]:
         """Rows in order of creation; with ``newest`` the last so many, newest first."""
-        query = select(ROWS).where(ROWS.c.kind == kind)
-        if phases is not None:
-            query = query.where(ROWS.c.phase.in_(list(phases)))
+        wanted: list[ColumnElement[bool]] = [ROWS.c.kind == kind]
         if prefix:
-            query = query.where(func.substr(ROWS.c.key, 1, len(prefix)) == prefix)
-        query = query.order_by(ROWS.c.place) if newest is None else query.order_by(ROWS.c.place.desc()).limit(newest)
+            wanted.append(ROWS.c.key.between(prefix, prefix + LAST))
+        if repository is not None:
+            wanted.append(ROWS.c.repository == repository)
+        if ref is not None:
+            wanted.append(ROWS.c.ref == ref)
+        if before is not None:
+            wanted.append(ROWS.c.place < before)
+        order = ROWS.c.place if newest is None else ROWS.c.place.desc()
+        if phases is not None:
+            wanted = [ROWS.c.place.in_(_places(wanted, phases, order, newest))]
+        query = select(ROWS).where(*wanted).order_by(order).limit(newest)
         with self._reading() as connection:
             return [row_of(found) for found in connection.execute(query)]
 
-    def save(self, *writes: Write) -> tuple[Row, ...]:
+    def save(self, *writes: Write, audit: Sequence[Deed] = (), facts: Sequence[Fact] = ()) -> tuple[Row, ...]:
         """All or none, each with its event.
 
-        StaleWrite where a version moved; AlreadyExists where an insert collides. A row keeps the identity it was
-        inserted with unless a later write names another.
+        StaleWrite where a version moved; AlreadyExists where an insert collides. A row keeps the identity and the
+        labels it was inserted with unless a later write names others.
         """
         encoded = [(encode(write.state, _name(write)), encode(write.observed, _name(write))) for write in writes]
+        told = [{**fact._asdict(), "fact": encode(fact.fact, f"a fact of {fact.space} {fact.key}")} for fact in facts]
+        if not writes and not audit and not facts:
+            return ()
         with self._writing() as connection:
             at = self._now()
-            return tuple(
+            saved = tuple(
                 _save(connection, write, state, observed, at)
                 for write, (state, observed) in zip(writes, encoded, strict=True)
             )
+            _append(connection, audit, at)
+            if told:
+                connection.execute(insert(FACTS), told)
+        return saved
+
+    def audit(self, after: int = 0, newest: int | None = None) -> list[AuditEntry]:
+        """Entries of the audit log with a number above ``after``, in order; ``newest`` keeps the last so many."""
+        query = select(AUDIT).where(AUDIT.c.number > after).order_by(AUDIT.c.number.desc()).limit(newest)
+        with self._reading() as connection:
+            return [entry_of(found) for found in connection.execute(query)][::-1]
 
     def number(self, kind: Kind) -> int:
         """The next number of this kind, from 1; never given twice."""
-        first = insert_or_update(NUMBERS).values(kind=kind, last=1)
-        following = first.on_conflict_do_update(index_elements=["kind"], set_={"last": NUMBERS.c.last + 1})
+        counting = update(NUMBERS).where(NUMBERS.c.kind == kind).values(last=NUMBERS.c.last + 1)
         with self._writing() as connection:
-            last: int = connection.execute(following.returning(NUMBERS.c.last)).scalar_one()
+            last: int | None = connection.scalar(counting.returning(NUMBERS.c.last))
+            if last is None:
+                last = 1
+                connection.execute(insert(NUMBERS).values(kind=kind, last=last))
         return last
 
-    def events(self, kind: Kind | None = None, key: str | None = None, after: int = 0) -> list[Event]:
-        """Events of one row (or of all), in order, with a number above ``after``."""
-        query = select(EVENTS).where(EVENTS.c.number > after).order_by(EVENTS.c.number)
+    def events(
+        self, kind: Kind | None = None, key: str | None = None, after: int = 0, most: int | None = None
+    ) -> list[Event]:
+        """Events of one row (or of all), in order, with a number above ``after``; the first ``most`` of them."""
+        query = select(EVENTS).where(EVENTS.c.number > after).order_by(EVENTS.c.number).limit(most)
         if kind is not None:
             query = query.where(EVENTS.c.kind == kind)
         if key is not None:
@@ -127,11 +111,11 @@ class SqlStore:
         with self._reading() as connection:
             return [event_of(found) for found in connection.execute(query)]
 
-    def remember(self, space: str, key: str, fact: Json) -> None:
-        """Appends a fact."""
-        text = encode(fact, f"a fact of {space} {key}")
-        with self._writing() as connection:
-            connection.execute(insert(FACTS).values(space=space, key=key, fact=text))
+    def last_event(self) -> int:
+        """The number of the newest event; 0 where there is none."""
+        with self._reading() as connection:
+            last: int | None = connection.scalar(select(func.max(EVENTS.c.number)))
+        return last or 0
 
     def recall(self, space: str, key: str, newest: int = 20) -> list[Json]:
         """The facts of a key, newest first."""
@@ -140,30 +124,58 @@ class SqlStore:
             return [decode(text) for text in connection.scalars(query.order_by(FACTS.c.number.desc()).limit(newest))]
 
 
+def _places(
+    wanted: Sequence[ColumnElement[bool]], phases: Sequence[str], order: ColumnElement[int], newest: int | None
+) -> Select[tuple[int]] | CompoundSelect[tuple[int]]:
+    """Where the rows in these phases are, each phase looked for by itself: asked for several at once, SQLite reads
+    through all rows in their order, and those that are active are few among many.
+    """
+    by_phase = [
+        select(ROWS.c.place).where(*wanted, ROWS.c.phase == phase).order_by(order).limit(newest).subquery()
+        for phase in set(phases)
+    ]
+    return union_all(*[select(part.c.place) for part in by_phase]) if by_phase else select(ROWS.c.place).where(false())
+
+
 def _name(write: Write) -> str:
     return f"{write.kind} {write.key}"
 
 
 def _save(connection: Connection, write: Write, state: str, observed: str, at: float) -> Row:
     values = {"phase": write.phase, "state": state, "version": write.expected + 1, "updated": at}
+    labels = {"identity": write.identity, "repository": write.repository, "ref": write.ref}
+    values |= {name: label for name, label in labels.items() if label is not None}
     try:
         row = _insert(connection, write, values) if write.expected == 0 else _update(connection, write, values)
     except IntegrityError as problem:
         raise AlreadyExists(f"{_name(write)} exists, by its key or its identity {write.identity}") from problem
     occurred = {"kind": row.kind, "key": row.key, "version": row.version, "phase": row.phase, "at": at}
-    connection.execute(insert(EVENTS).values(**occurred, because=write.because, observed=observed))
+    connection.execute(insert(EVENTS).values(**occurred, because=readable(write.because), observed=observed))
     return row
 
 
 def _insert(connection: Connection, write: Write, values: dict[str, object]) -> Row:
-    named = {"kind": write.kind, "key": write.key, "identity": write.identity, "created": values["updated"]}
+    named = {"kind": write.kind, "key": write.key, "created": values["updated"]}
     return row_of(connection.execute(insert(ROWS).values(**named, **values).returning(ROWS)).one())
 
 
 def _update(connection: Connection, write: Write, values: dict[str, object]) -> Row:
     expected = (ROWS.c.kind == write.kind, ROWS.c.key == write.key, ROWS.c.version == write.expected)
-    named = {"identity": write.identity} if write.identity is not None else {}
-    found = connection.execute(update(ROWS).where(*expected).values(**named, **values).returning(ROWS)).one_or_none()
+    found = connection.execute(update(ROWS).where(*expected).values(**values).returning(ROWS)).one_or_none()
     if found is None:
         raise StaleWrite(f"{_name(write)} is not at version {write.expected} any more")
     return row_of(found)
+
+
+def _append(connection: Connection, deeds: Sequence[Deed], at: float) -> None:
+    """Chains the deeds to the last entry, which no other writer can add to meanwhile."""
+    if not deeds:
+        return
+    newest = select(AUDIT.c.number, AUDIT.c.digest).order_by(AUDIT.c.number.desc()).limit(1)
+    last, previous = connection.execute(newest).one_or_none() or (0, GENESIS)
+    entries = []
+    for number, deed in enumerate(deeds, last + 1):
+        entry = chain(number, at, deed, previous)
+        previous = entry.digest
+        entries.append(entry.model_dump() | {"deed": encode(deed.model_dump(mode="json"), f"audit entry {number}")})
+    connection.execute(insert(AUDIT), entries)

@@ -8,14 +8,19 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+# PostgreSQL came with the second step and took this one as well; SQLite's columns are what they were.
+NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+# Keys are compared byte by byte on both, so that those of one beginning stand together in the index.
+KEY = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     """Makes the tables."""
     op.create_table(
         "rows",
-        sa.Column("place", sa.Integer, primary_key=True),
+        sa.Column("place", NUMBER, primary_key=True),
         sa.Column("kind", sa.String, nullable=False),
-        sa.Column("key", sa.String, nullable=False),
+        sa.Column("key", KEY, nullable=False),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("phase", sa.String, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
@@ -30,7 +35,7 @@ def upgrade() -> None:
     op.create_index("rows_in_order", "rows", ["kind", "place"])
     op.create_table(
         "events",
-        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("number", NUMBER, primary_key=True),
         sa.Column("kind", sa.String, nullable=False),
         sa.Column("key", sa.String, nullable=False),
         sa.Column("version", sa.Integer, nullable=False),
@@ -48,7 +53,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "facts",
-        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("number", NUMBER, primary_key=True),
         sa.Column("space", sa.String, nullable=False),
         sa.Column("key", sa.String, nullable=False),
         sa.Column("fact", sa.Text, nullable=False),

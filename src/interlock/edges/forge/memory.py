@@ -1,0 +1,40 @@
+"""A forge of dictionaries: the fake, for tests of what tells forges."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from interlock.errors import InterlockError, NotFound
+from interlock.feedback.status import Comment, Status
+
+
+class MemoryForge:
+    """The port ``Forge``. It shows ``statuses`` by commit and context, ``comments`` by pull request and mark.
+
+    ``told`` is everything it was told, in order. While ``problem`` is set, it raises that. None for ``commits`` is any.
+    """
+
+    def __init__(self, commits: Collection[str] | None = None) -> None:
+        self.statuses: dict[str, dict[str, Status]] = {}
+        self.comments: dict[int, dict[str, str]] = {}
+        self.told: list[Status | Comment] = []
+        self.problem: InterlockError | None = None
+        self._commits = commits
+
+    def set_status(self, sha: str, status: Status) -> None:
+        """The commit has this status. NotFound for a commit that is not there."""
+        self._answer()
+        if self._commits is not None and sha not in self._commits:
+            raise NotFound(f"there is no commit {sha}", "forge", "push it")
+        self.told.append(status)
+        self.statuses.setdefault(sha, {})[status.context] = status
+
+    def put_comment(self, comment: Comment) -> None:
+        """The pull request has this comment."""
+        self._answer()
+        self.told.append(comment)
+        self.comments.setdefault(comment.pull_request, {})[comment.mark] = f"{comment.mark}\n{comment.body}"
+
+    def _answer(self) -> None:
+        if self.problem is not None:
+            raise self.problem

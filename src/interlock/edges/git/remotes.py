@@ -1,0 +1,112 @@
+"""Asking remotes, and fetching from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+
+from interlock.edges.git.addresses import Address, masked, read_address
+from interlock.edges.git.objects import at, parse_refs
+from interlock.edges.git.program import run_git
+from interlock.errors import GitFault, Refused
+
+PROTOCOLS = ("https", "ssh")
+PATIENCE_SECONDS = 120.0
+SSH = "ssh -oBatchMode=yes -oConnectTimeout=20 -oServerAliveInterval=15 -oServerAliveCountMax=4 -oControlPath=none"
+PASSED_ON = ("http_proxy", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "ALL_PROXY", "SSH_AUTH_SOCK")
+"""What of the server's environment reaches a git that asks the network."""
+NO_SUCH_REF = "fatal: couldn't find remote ref"
+FETCH = (
+    "fetch",
+    "--progress",  # its words are how a slow remote is told from a silent one
+    "--no-tags",
+    "--force",
+    "--update-shallow",
+    "--no-write-fetch-head",
+    "--no-auto-maintenance",
+    "--no-recurse-submodules",
+    "--no-show-forced-updates",
+)
+
+Credentials = Callable[[str], str | None]
+"""The value of the HTTP header ``Authorization`` for a URL; None for a remote that needs none."""
+
+
+class Remotes:
+    """Remotes of the allowed ``protocols``.
+
+    A credential is sent to the URL's own host only: it is in no command line, and no redirect is followed. A remote
+    that says nothing for ``patience`` seconds is given up.
+    """
+
+    def __init__(self, protocols: Collection[str], credentials: Credentials, patience: float) -> None:
+        self._protocols = tuple(protocols)
+        self._credentials = credentials
+        self.patience = patience
+
+    def address(self, url: str) -> Address:
+        """The address to ask. Refused where it is not allowed."""
+        return read_address(url, self._protocols)
+
+    def listing(self, remote: Address, git_directory: str, descriptor: int) -> dict[str, str]:
+        """The remote's branches and tags, annotated tags unpeeled."""
+        arguments = ["ls-remote", "--refs", "--heads", "--tags", "--", remote.url]
+        return parse_refs(self._run(remote, git_directory, arguments, descriptor))
+
+    def fetch(
+        self, remote: Address, git_directory: str, refspecs: Sequence[str], descriptor: int, *, prune: bool
+    ) -> bool:
+        """Brings what the refspecs say; False where the remote has no such ref."""
+        arguments = [*FETCH, *(["--prune"] if prune else []), "--", remote.url, *refspecs]
+        try:
+            self._run(remote, git_directory, arguments, descriptor)
+        except GitFault as fault:
+            if any(line.removeprefix("git fetch: ").startswith(NO_SUCH_REF) for line in str(fault).splitlines()):
+                return False
+            raise
+        return True
+
+    def _run(self, remote: Address, git_directory: str, arguments: Sequence[str], descriptor: int) -> bytes:
+        credential = self._credential(remote)
+        try:
+            return run_git(
+                [*at(git_directory), *arguments],
+                more=_environment(remote, credential, self.patience),
+                silence=self.patience,
+                descriptors=(descriptor,),
+            ).stdout
+        except GitFault as fault:
+            told = masked(str(fault), credential)
+            if "returned error: 30" in told:
+                told += "\nit redirects, which is not followed: configure the address it redirects to"
+            raise GitFault(told) from None  # what git said may hold the credential
+
+    def _credential(self, remote: Address) -> str:
+        value = self._credentials(remote.url) or "" if remote.origin else ""
+        if not value.isprintable():
+            problem = "the credential holds characters that no HTTP header can have"
+            raise Refused(problem, masked(remote.url), "remove line breaks from the token")
+        return value
+
+
+def _environment(remote: Address, credential: str, patience: float) -> dict[str, str]:
+    settings = {
+        "credential.helper": "",
+        "http.followRedirects": "false",
+        "http.lowSpeedLimit": "1",
+        "http.lowSpeedTime": str(max(1, int(patience))),
+    }
+    if "SSL_CERT_FILE" in os.environ:
+        settings["http.sslCAInfo"] = os.environ["SSL_CERT_FILE"]
+    if credential:
+        settings[f"http.{remote.origin}/.extraHeader"] = f"Authorization: {credential}"
+    numbered = dict(enumerate(settings.items()))
+    return {
+        "GIT_ALLOW_PROTOCOL": remote.protocol,
+        "GIT_SSH_COMMAND": SSH,
+        "GIT_SSH_VARIANT": "ssh",
+        "GIT_CONFIG_COUNT": str(len(numbered)),
+        **{f"GIT_CONFIG_KEY_{number}": key for number, (key, _) in numbered.items()},
+        **{f"GIT_CONFIG_VALUE_{number}": value for number, (_, value) in numbered.items()},
+        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+    }
