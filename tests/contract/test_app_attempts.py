@@ -2,11 +2,12 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from interlock.access.audit import Deed
 from interlock.control.running.attempts import FINISHED, RUNNING, Attempt, Attempts
 from interlock.edges.blobs import LocalBlobs, MemoryBlobs
 from interlock.edges.executor import FakeExecutor
@@ -15,7 +16,7 @@ from interlock.errors import ExecutorFault, StoreFault
 from interlock.pipeline.plan import PythonPlan, StagePlan
 from interlock.run.stage import StageOutcome, StageRequest
 from interlock.source.commit import Commit
-from interlock.vocabulary import Digest, Kind, Phase, Row, Write
+from interlock.vocabulary import Digest, Fact, Kind, Phase, Row, Write
 
 COMMIT = Commit(repository="small", git_directory="/small.git", ref="refs/heads/main", sha="a" * 40, tree="b" * 40)
 WELL = StageOutcome(phase=Phase.SUCCEEDED, because="finished in 1.0 s", exit_code=0)
@@ -34,14 +35,18 @@ class Life:
         self.executor = FakeExecutor(on_demand=True)
         self.blobs = MemoryBlobs()
         self.rings = 0
-        self.succeeded: list[StageOutcome] = []
+        self.judged: list[StageOutcome] = []
         self.attempts = Attempts(store, self.executor, self.blobs, owner, self.ring)
 
     def ring(self) -> None:
         self.rings += 1
 
     def start(self, attempt: str) -> None:
-        self.attempts.start(request_for(attempt), self.succeeded.append)
+        self.attempts.start(request_for(attempt), self.remember)
+
+    def remember(self, outcome: StageOutcome) -> list[Fact]:
+        self.judged.append(outcome)
+        return [Fact("trace", "train", outcome.because)]
 
     def started(self) -> list[str]:
         return [request.attempt for request in self.executor.started]
@@ -113,15 +118,19 @@ def test_how_it_ended_is_known_to_everybody_once_it_is_saved(store: MemoryStore)
         assert life.attempts.outcome("1/train/1") == WELL
         assert not life.attempts.is_lost("1/train/1")
     assert first.rings == 1
-    assert first.succeeded == [WELL]
+    assert first.judged == [WELL]
 
 
-def test_a_bad_end_is_told_to_nobody_as_success(store: MemoryStore) -> None:
+def test_a_failure_is_told_too_and_what_says_nothing_of_the_stage_is_not(store: MemoryStore) -> None:
     life = Life(store, "life 1")
     life.start("1/train/1")
     life.executor.finish("1/train/1", BADLY)
-    assert life.succeeded == []
+    assert life.judged == [BADLY]
     assert life.attempts.outcome("1/train/1") == BADLY
+    for number, phase in enumerate((Phase.ERRORED, Phase.CANCELLED), start=2):
+        life.start(f"1/train/{number}")
+        life.executor.finish(f"1/train/{number}", BADLY.model_copy(update={"phase": phase}))
+    assert life.judged == [BADLY]
 
 
 def test_a_report_is_kept_as_an_artifact_and_the_row_stays_small(store: MemoryStore) -> None:
@@ -136,7 +145,7 @@ def test_a_report_is_kept_as_an_artifact_and_the_row_stays_small(store: MemorySt
     row = store.load(Kind.ATTEMPT, "1/served/1")
     assert row is not None
     assert len(json.dumps(row.state)) < 1000
-    assert life.succeeded[0].report == kept.report
+    assert life.judged[0].report == kept.report
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
@@ -148,7 +157,7 @@ def test_a_report_that_no_json_can_hold_is_a_fault_and_no_success(store: MemoryS
     assert outcome is not None
     assert outcome.phase is Phase.ERRORED
     assert "cannot be stored" in outcome.because
-    assert life.succeeded == []
+    assert life.judged == []
 
 
 def test_the_attempt_of_a_dead_owner_is_lost_and_its_late_end_changes_no_other(store: MemoryStore) -> None:
@@ -166,7 +175,8 @@ def test_only_what_this_life_runs_can_be_stopped(store: MemoryStore) -> None:
     first, second = Life(store, "life 1"), Life(store, "life 2")
     first.start("1/train/1")
     second.attempts.stop("1/train/1", "not mine")
-    assert first.executor.running() == {"1/train/1"}
+    assert first.executor.running() == first.attempts.running() == {"1/train/1"}
+    assert second.attempts.running() == frozenset()
     first.attempts.stop("1/train/1", "unit did not succeed")
     outcome = first.attempts.outcome("1/train/1")
     assert outcome is not None
@@ -182,9 +192,9 @@ def test_an_executor_that_cannot_start_leaves_an_attempt_that_is_lost(store: Mem
 
     attempts = Attempts(store, Closed(), MemoryBlobs(), "life 1", lambda: None)
     with pytest.raises(ExecutorFault):
-        attempts.start(request_for("1/train/1"), lambda _: None)
+        attempts.start(request_for("1/train/1"), lambda _: ())
     assert attempts.is_lost("1/train/1")
-    attempts.start(request_for("1/train/1"), lambda _: None)  # it is claimed: nobody starts it twice
+    attempts.start(request_for("1/train/1"), lambda _: ())  # it is claimed: nobody starts it twice
     row = store.load(Kind.ATTEMPT, "1/train/1")
     assert row is not None
     assert row.phase == RUNNING
@@ -195,10 +205,10 @@ class FullStore(MemoryStore):
 
     is_full = False
 
-    def save(self, *writes: Write) -> tuple[Row, ...]:
+    def save(self, *writes: Write, audit: Sequence[Deed] = (), facts: Sequence[Fact] = ()) -> tuple[Row, ...]:
         if self.is_full:
             raise StoreFault("the database did not do it: database or disk is full")
-        return super().save(*writes)
+        return super().save(*writes, audit=audit, facts=facts)
 
 
 def test_an_end_that_cannot_be_saved_is_kept_until_it_can() -> None:
@@ -216,7 +226,8 @@ def test_an_end_that_cannot_be_saved_is_kept_until_it_can() -> None:
     row = store.load(Kind.ATTEMPT, "1/train/1")
     assert row is not None
     assert row.phase == FINISHED
-    assert len(life.succeeded) >= 1
+    assert len(life.judged) >= 1
+    assert store.recall("trace", "train") == [WELL.because]
 
 
 def test_an_end_whose_report_cannot_be_kept_is_kept_until_it_can(tmp_path: Path) -> None:
@@ -224,7 +235,7 @@ def test_an_end_whose_report_cannot_be_kept_is_kept_until_it_can(tmp_path: Path)
     executor = FakeExecutor(on_demand=True)
     blobs = LocalBlobs(tmp_path / "artifacts")
     attempts = Attempts(store, executor, blobs, "life 1", lambda: None)
-    attempts.start(request_for("1/served/1"), lambda _: None)
+    attempts.start(request_for("1/served/1"), lambda _: ())
     incoming = tmp_path / "artifacts" / "incoming"
     incoming.rmdir()
     executor.finish("1/served/1", WELL.model_copy(update={"report": {"passed": True}}))
@@ -238,7 +249,7 @@ def test_an_end_whose_trace_cannot_be_remembered_is_an_end_all_the_same(store: M
     executor = FakeExecutor(on_demand=True)
     attempts = Attempts(store, executor, MemoryBlobs(), "life 1", lambda: None)
 
-    def remember(_outcome: StageOutcome) -> None:
+    def remember(_outcome: StageOutcome) -> list[Fact]:
         raise StoreFault("the database is locked")
 
     attempts.start(request_for("1/train/1"), remember)
@@ -252,8 +263,8 @@ class ForgetfulStore(MemoryStore):
 
     is_forgetful = False
 
-    def save(self, *writes: Write) -> tuple[Row, ...]:
-        rows = super().save(*writes)
+    def save(self, *writes: Write, audit: Sequence[Deed] = (), facts: Sequence[Fact] = ()) -> tuple[Row, ...]:
+        rows = super().save(*writes, audit=audit, facts=facts)
         if self.is_forgetful:
             self.is_forgetful = False
             raise StoreFault("the database did not do it: disk I/O error")

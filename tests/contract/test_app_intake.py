@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from interlock.control.arriving.seen import Repository
 from interlock.control.rows import read_state
-from interlock.control.running.intake import Intake, Repository
+from interlock.control.running.intake import Intake
 from interlock.control.running.lookups import Lookups
 from interlock.edges.blobs import MemoryBlobs
 from interlock.edges.git import CommandGit
@@ -17,6 +18,8 @@ from interlock.errors import GitFault, Refused, StaleWrite
 from interlock.pipeline.plan import PythonPlan
 from interlock.run.run import Run
 from interlock.source.commit import Commit
+from interlock.source.notice import Notice
+from interlock.source.repository import Watched
 from interlock.vocabulary import Kind, Phase, Row, Write
 
 PIPELINE = "version: 1\nchecks: []\nstages:\n  train: {cmd: python train.py, outs: [model/]}\n"
@@ -46,6 +49,7 @@ class World:
         self.clone = folder / "clone"
         self.store = store
         self.git = CommandGit(folder / "snapshots")
+        self.watched = Watched(name="small", git_directory=str(self.origin))
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", self.origin], check=True)
         subprocess.run(["git", "clone", "-q", self.origin, self.clone], check=True, capture_output=True)
         self.command("checkout", "-q", "-b", "main")
@@ -76,8 +80,8 @@ class World:
     def push(self, *words: str) -> None:
         self.command("push", "-q", "origin", *(words or ("HEAD:main",)))
 
-    def sync(self) -> list[Run]:
-        return self.intake.sync("small", str(self.origin), ("main",), "server")
+    def sync(self, *notices: Notice) -> list[Run]:
+        return self.intake.look(self.watched, notices)
 
     def runs(self) -> list[Run]:
         return [read_state(row, Run) for row in self.store.rows(Kind.RUN)]
@@ -141,7 +145,7 @@ def test_a_deleted_branch_begins_nothing_and_is_recorded(world: World) -> None:
     world.push("--delete", "feature")
     assert world.sync() == []
     assert set(world.known_refs()) == {"refs/heads/main"}
-    assert world.store.events(Kind.REPOSITORY)[-1].because == "refs were deleted"
+    assert world.store.events(Kind.REPOSITORY)[-1].because == "feature was deleted"
     assert len(world.runs()) == before
 
 
@@ -156,7 +160,7 @@ def test_a_branch_that_was_deleted_and_pushed_again_runs_again(world: World) -> 
     assert len(world.runs()) == 2
 
 
-def test_tags_and_other_refs_begin_nothing(world: World) -> None:
+def test_tags_that_no_pipeline_file_names_and_other_refs_begin_nothing(world: World) -> None:
     world.commit()
     world.push()
     world.sync()
@@ -175,6 +179,7 @@ def test_a_branch_with_an_odd_name_is_no_trusted_one(world: World) -> None:
 
 
 def test_a_pipeline_file_may_name_the_branches_that_run_and_cannot_make_them_trusted(world: World) -> None:
+    world.sync()
     world.write({"interlock.yaml": "on: {push: {branches: [main, feature]}}\n" + PIPELINE})
     world.commit()
     world.push("HEAD:feature")
@@ -326,7 +331,8 @@ def test_a_file_name_that_is_no_text_is_a_failed_run_and_other_branches_go_on(wo
     world.command("commit", "-qm", "odd name")
     world.push()
     begun = {
-        run.commit.ref: run for run in world.intake.sync("small", str(world.origin), ("main", "release"), "server")
+        run.commit.ref: run
+        for run in world.intake.look(world.watched.model_copy(update={"trusted": ("main", "release")}))
     }
     assert begun["refs/heads/main"].phase is Phase.FAILED
     assert "not UTF-8" in begun["refs/heads/main"].because
@@ -384,7 +390,7 @@ def test_who_always_loses_gives_up_with_a_fault_and_begins_nothing(world: World)
     world.push()
     store = Restless(lambda: 0.0)
     with pytest.raises(StaleWrite, match="by others"):
-        world.make_intake(store).sync("small", str(world.origin), ("main",), "server")
+        world.make_intake(store).look(world.watched)
     assert store.rows(Kind.RUN) == []
 
 

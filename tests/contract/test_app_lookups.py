@@ -94,7 +94,7 @@ class World:
         made = StageOutcome(phase=Phase.SUCCEEDED, because="well", reads=tuple(reads), **outcome)
         stage_run = StageRun(phase=Phase.SUCCEEDED, attempt=1, products=made.products)
         after = run.model_copy(update={"stages": {**run.stages, name: stage_run}})
-        self.lookups.remember(after, stage, made, 1.0)
+        self.store.save(facts=self.lookups.facts_of(after, stage, made, 1.0))
         return after
 
     def because(self, run: Run, name: str = "train", baseline: Baseline | None = None) -> str:

@@ -64,7 +64,52 @@ def test_without_settings_the_documented_defaults_hold(file: Path, text: str | N
     ("text", "where", "problem"),
     [
         ("repository: {}", "repository", "not permitted"),
-        ("repositories: {a: {}}", "repositories.a.path", "required"),
+        ("repositories: {a: {}}", "repositories.a", "path or url is required"),
+        ("repositories: {a: {path: /a, url: 'https://host/a.git'}}", "repositories.a", "path or url is required"),
+        ("repositories: {a: {path: /a, most_runs: 0}}", "repositories.a.most_runs", "greater than or equal to 1"),
+        ("repositories: {a: {path: /a, forks: maybe}}", "repositories.a.forks", "'run', 'approve' or 'refuse'"),
+        (
+            "repositories: {a: {path: /a, forge: {kind: hub, url: 'https://h', project: a/b}}}",
+            "repositories.a.forge.kind",
+            "'github'",
+        ),
+        (
+            "repositories: {a: {path: /a, forge: {kind: github, url: 'ftp://h', project: a/b}}}",
+            "repositories.a.forge.url",
+            "https://HOST",
+        ),
+        (
+            "repositories: {a: {path: /a, forge: {kind: github, url: 'https://me:it@h', project: a/b}}}",
+            "repositories.a.forge.url",
+            "without user",
+        ),
+        (
+            "repositories: {a: {path: /a, forge: {kind: github, url: 'https://h', project: 'a b/c'}}}",
+            "repositories.a.forge.project",
+            "pattern",
+        ),
+        (
+            "repositories: {a: {path: /a, forge: {kind: github, url: 'https://h', project: a/b, token: abc}}}",
+            "repositories.a.forge.token",
+            "dictionary",
+        ),
+        (
+            "repositories: {a: {path: /a, forge: {kind: github, url: 'https://h', project: a/b, token: {}}}}",
+            "repositories.a.forge.token",
+            "exactly one of file: PATH and env: NAME",
+        ),
+        (
+            "repositories: {a: {path: /a, forge: {kind: gitea, url: 'https://h', project: a/b, APP}}}".replace(
+                "APP", "app: {id: 1, installation: 2, key: {env: K}}"
+            ),
+            "repositories.a.forge",
+            "app is for github",
+        ),
+        ("listen: '8090'", "listen", "ADDRESS:PORT"),
+        ("listen: '127.0.0.1:99999'", "listen", "ADDRESS:PORT"),
+        ("url: 'javascript:alert(1)'", "url", "https://HOST"),
+        ("retention: {logs: often}", "retention.logs", "duration"),
+        ("log_format: xml", "log_format", "'text' or 'json'"),
         ("repositories: {a: /srv/a.git}", "repositories.a", "valid dictionary"),
         ("repositories: {a: {path: /a, branch: main}}", "repositories.a.branch", "not permitted"),
         ("repositories: {a: {path: 7}}", "repositories.a.path", "path"),
@@ -98,6 +143,53 @@ def test_each_mistake_is_refused_at_its_key(file: Path, text: str, where: str, p
     assert refused.remedy
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "10.1.2.3", "[::]", "ci.example.org"])
+def test_an_address_that_others_reach_needs_tls(file: Path, address: str) -> None:
+    (refused,) = refusals(file, f"listen: '{address}:8090'")
+    assert "tls" in refused.problem
+    file.write_text(f"listen: '{address}:8090'\ntls: {{certificate: /c.pem, key: /k.pem}}\n")
+    assert read_settings(file).port == 8090
+
+
+def test_a_repository_of_a_forge_is_read_whole(file: Path) -> None:
+    file.write_text("""
+repositories:
+  churn:
+    url: https://git.example.org/acme/churn.git
+    trusted: [main, release/*, refs/tags/v*]
+    forks: run
+    most_runs: 4
+    forge:
+      kind: github
+      url: https://git.example.org/
+      project: acme/churn
+      webhook_secrets: [{file: /run/secrets/new}, {env: OLD}]
+      app: {id: 7, installation: 8, key: {file: /run/secrets/key.pem}}
+url: https://ci.example.org
+hosts: [ci.example.org]
+database: postgresql://interlock@db/interlock
+retention: {logs: 30d, artifacts: 7d, environments: 12h}
+log_format: json
+""")
+    settings = read_settings(file)
+    churn = settings.repositories["churn"]
+    assert churn.place == "https://git.example.org/acme/churn.git"
+    assert churn.forge is not None
+    assert churn.forge.url == "https://git.example.org"
+    assert [source.env for source in churn.forge.webhook_secrets] == [None, "OLD"]
+    assert settings.retention.environments == 12 * 3600
+
+
+def test_variables_stand_above_the_file_and_are_checked_like_it(file: Path) -> None:
+    file.write_text("listen: 127.0.0.1:1\npoll_every: 7\n")
+    variables = {"INTERLOCK_LISTEN": "127.0.0.1:2", "INTERLOCK_HOSTS": "a.example, b.example", "INTERLOCK_URL": ""}
+    settings = read_settings(file, variables)
+    assert (settings.port, settings.hosts, settings.poll_every) == (2, ("a.example", "b.example"), 7)
+    with pytest.raises(SeveralRefused) as refused:
+        read_settings(file, {"INTERLOCK_POLL_EVERY": "often", "INTERLOCK_LOG_FORMAT": "xml"})
+    assert {one.where for one in refused.value.refusals} == {"INTERLOCK_POLL_EVERY", "INTERLOCK_LOG_FORMAT"}
+
+
 def test_a_mistake_is_told_with_its_line_and_column(file: Path) -> None:
     (refused,) = refusals(file, "poll_every: 5\nenvironments:\n  staging: {listen: 'here:1'}\n")
     assert refused.where == f"{file}:3:21"
@@ -120,7 +212,7 @@ def test_two_names_for_one_repository_are_refused(file: Path) -> None:
 def test_all_mistakes_of_a_file_are_told_at_once(file: Path) -> None:
     found = refusals(file, "repositories: {a: {}}\nenvironments: {b: {listen: x}}\npoll_every: 0\nmore: 1\n")
     assert {one.problem.partition(":")[0] for one in found} == {
-        "repositories.a.path",
+        "repositories.a",
         "environments.b.listen",
         "poll_every",
         "more",

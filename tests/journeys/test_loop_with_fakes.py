@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from interlock.access.caller import Caller, Role
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.requests import Requests
@@ -28,6 +29,7 @@ from interlock.errors import NotFound, Refused, SignatureInvalid
 from interlock.pipeline.plan import PythonPlan
 from interlock.run.run import Run
 from interlock.run.stage import StageOutcome
+from interlock.source.repository import Watched
 from interlock.vocabulary import Json, Kind, Phase
 
 PIPELINE = """\
@@ -45,6 +47,9 @@ deploy:
         deadline: 60s
         analysis: {metrics: [{metric: error_rate, margin: 0.05, max: 0.1}]}
 """
+
+
+ADA = Caller(name="ada", role=Role.ADMIN)
 
 
 class LockOnly:
@@ -122,7 +127,10 @@ class Plant:
         (self.origin / "requirements.txt").write_text("")
         self._git("add", "-A")
         self._git("commit", "-qm", train)
-        return self.intake.sync("small", str(self.origin / ".git"), ("main",), SERVER)
+        return self.look()
+
+    def look(self) -> list[Run]:
+        return self.intake.look(Watched(name="small", git_directory=str(self.origin / ".git")))
 
     def finish(self, model: bytes = b"weights") -> None:
         """Every attempt that runs succeeds; training makes this model."""
@@ -181,7 +189,7 @@ def test_a_commit_becomes_a_served_version(plant: Plant) -> None:
 
 def test_the_same_push_seen_twice_is_one_run(plant: Plant) -> None:
     plant.commit("one = 1")
-    assert plant.intake.sync("small", str(plant.origin / ".git"), ("main",), SERVER) == []
+    assert plant.look() == []
     assert len(plant.store.rows(Kind.RUN)) == 1
 
 
@@ -234,39 +242,39 @@ def test_a_bad_candidate_is_rolled_back_and_its_digest_comes_in_no_more(plant: P
     assert plant.phases(Kind.RELEASE)[-1] == "stopped"
     assert plant.state("production").stable.version == 1
     assert plant.phases(Kind.QUARANTINE) == ["blocked"]
-    plant.requests.start_release("small/2", "a person insists")
+    plant.requests.start_release(ADA, "small/2", "a person insists")
     plant.turn(3)
     assert plant.phases(Kind.RELEASE)[-1] == "stopped"
     assert "quarantined" in plant.store.rows(Kind.RELEASE)[-1].state["because"]
-    plant.requests.lift_quarantine("small/2", "it was the network")
-    plant.requests.start_release("small/2", "a person insists")
+    plant.requests.lift_quarantine(ADA, "small/2", "it was the network")
+    plant.requests.start_release(ADA, "small/2", "a person insists")
     plant.turn(40)
     assert plant.state("production").stable.version == 2
     with pytest.raises(NotFound):
-        plant.requests.lift_quarantine("small/2", "again")
+        plant.requests.lift_quarantine(ADA, "small/2", "again")
 
 
 def test_a_person_rolls_back_a_rollout_and_a_promoted_version(plant: Plant) -> None:
     delivered(plant)
     with pytest.raises(Refused):
-        plant.requests.roll_back("small/production", "nothing before")
+        plant.requests.roll_back(ADA, "small/production", "nothing before")
     with pytest.raises(NotFound):
-        plant.requests.roll_back("small/elsewhere", "no such place")
+        plant.requests.roll_back(ADA, "small/elsewhere", "no such place")
     plant.commit("one = 2")
     plant.finish(b"two")
     plant.turn(40)
     assert plant.state("production").stable.version == 2
-    assert "back to small v1" in plant.requests.roll_back("small/production", "odd numbers")
+    assert "back to small v1" in plant.requests.roll_back(ADA, "small/production", "odd numbers")
     plant.turn(10)
     assert plant.state("production").stable.version == 1
     with pytest.raises(Refused, match="quarantined"):
-        plant.requests.roll_back("small/production", "and forth")
+        plant.requests.roll_back(ADA, "small/production", "and forth")
     plant.commit("one = 3")
     plant.finish(b"three")
     plant.turn(6)
     assert plant.state("production").rollout is not None or plant.state("staging").rollout is not None
     where = "small/production" if plant.state("production").rollout else "small/staging"
-    plant.requests.roll_back(where, "not this one")
+    plant.requests.roll_back(ADA, where, "not this one")
     plant.turn(5)
     assert plant.phases(Kind.ROLLOUT)[-1] == "rolled_back"
 
@@ -326,7 +334,7 @@ def test_an_untrusted_branch_runs_nothing_that_main_would(plant: Plant) -> None:
     plant._git("checkout", "-qb", "feature")
     assert plant.commit("one = 2") == []
     plant._git("branch", "-qD", "main")
-    assert plant.intake.sync("small", str(plant.origin / ".git"), ("main",), SERVER) == []
+    assert plant.look() == []
 
 
 def test_a_pipeline_file_that_cannot_be_planned_is_a_failed_run_with_lines(plant: Plant) -> None:

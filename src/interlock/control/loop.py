@@ -7,12 +7,10 @@ from collections.abc import Callable
 
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import ACTIVE_RELEASES, Deliveries
-from interlock.control.rows import read_state
 from interlock.control.running.runs import Runs
 from interlock.delivery.rollout import RolloutPhase
 from interlock.errors import InterlockError
 from interlock.ports import Store
-from interlock.run.run import Run
 from interlock.vocabulary import Kind, Phase
 
 ACTIVE_RUNS = (Phase.QUEUED, Phase.RUNNING)
@@ -54,10 +52,9 @@ class Loop:
     def one_pass(self) -> bool:
         """Steps everything once; whether anything moved or is under way."""
         busy = False
-        for row in self._store.rows(Kind.RUN, phases=ACTIVE_RUNS):
-            if read_state(row, Run).driver == self._driver:
-                busy = True
-                self._until_still(self._runs.step, row.key)
+        for key in self._runs.survey(self._store.rows(Kind.RUN, phases=ACTIVE_RUNS), self._driver):
+            busy = True
+            self._until_still(self._runs.step, key)
         for row in self._store.rows(Kind.RELEASE, phases=ACTIVE_RELEASES):
             self._until_still(self._deliveries.step_release, row.key)
         for row in self._store.rows(Kind.ROLLOUT, phases=(RolloutPhase.PROGRESSING,)):

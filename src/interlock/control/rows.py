@@ -8,6 +8,7 @@ from typing import TypeVar
 from interlock.delivery.environment import Environment
 from interlock.errors import StaleWrite
 from interlock.ports import Store
+from interlock.run.run import Run
 from interlock.vocabulary import Json, Kind, Row, Stored, Write
 
 StateT = TypeVar("StateT", bound=Stored)
@@ -34,6 +35,8 @@ def write_state(
     because: str,
     observed: Mapping[str, Json] | None = None,
     identity: str | None = None,
+    repository: str | None = None,
+    ref: str | None = None,
 ) -> Write:
     """The save of a value, to be done in one transaction with others."""
     return Write(
@@ -45,6 +48,25 @@ def write_state(
         because=because,
         observed=dict(observed or {}),
         identity=identity,
+        repository=repository,
+        ref=ref,
+    )
+
+
+def write_run(run: Run, identity: str | None = None) -> Write:
+    """The insert of a run. Without another identity it is its repository, ref, commit, project, plan and occasion."""
+    commit, occasion = run.commit, run.occasion
+    parts = (commit.repository, commit.ref, commit.sha, run.plan.project, run.plan_digest)
+    return write_state(
+        Kind.RUN,
+        run.key,
+        run,
+        expected=0,
+        phase=run.phase,
+        because=run.because,
+        identity=identity or "|".join((*parts, f"{occasion.kind}:{occasion.detail}")),
+        repository=commit.repository,
+        ref=commit.ref,
     )
 
 

@@ -128,7 +128,9 @@ class Deliveries:
         version, _ = load_state(self._store, Kind.VERSION, release.version, ModelVersion)
         if version is None or release.here is None:
             return None
+        first, _ = load_state(self._store, Kind.VERSION, f"{version.model}/1", ModelVersion)
         evidence = Evidence(
+            owner=first.repository if first else None,
             signature_problem=self._sealing.problem_with(version),
             quarantine=blocked_because(self._store, version.digest),
             served_in=tuple(name for name in release.rollouts if self._was_digest(release, name) == version.digest),
@@ -209,4 +211,4 @@ class Deliveries:
                 python=run.plan.python,
                 endpoint=self._plane.endpoint(rollout.environment),
             )
-            self._attempts.start(request, lambda _outcome: None)
+            self._attempts.start(request, lambda _outcome: ())

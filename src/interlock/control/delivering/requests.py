@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from interlock.access.audit import Deed
+from interlock.access.caller import Action, Caller
 from interlock.control.delivering.quarantine import blocked_because, lift, quarantine
-from interlock.control.rows import load_state, write_environment, write_state
+from interlock.control.rows import load_state, read_state, write_environment, write_state
 from interlock.delivery import release as releases
 from interlock.delivery import rollout as rollouts
 from interlock.delivery.environment import Environment, enter
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
-from interlock.errors import AlreadyExists, NotFound, Refused, StaleWrite
+from interlock.errors import AlreadyExists, Conflict, NotFound, Refused, StaleWrite
 from interlock.pipeline.plan import EnvironmentPlan
 from interlock.ports import Store
 from interlock.registry.version import ModelVersion
-from interlock.vocabulary import Kind
+from interlock.vocabulary import Kind, canonical
 
 TRIES = 5
 """How often a person's request is tried again when the loop saves the same rows at the same moment."""
@@ -28,42 +30,85 @@ class Requests:
         self._store = store
         self._now = now
 
-    def start_release(self, version_key: str, because: str) -> Release:
-        """A release of a registered version, asked for by a person. NotFound and Refused as it says."""
+    def start_release(self, caller: Caller, version_key: str, because: str, key: str = "") -> Release:
+        """A release of a registered version, asked for by a person. NotFound and Refused as it says.
+
+        ``key`` is an idempotency key: the same one of the same caller answers the same release, and Conflict for
+        another version.
+        """
         version, _ = load_state(self._store, Kind.VERSION, version_key, ModelVersion)
         if version is None:
             raise NotFound(f"there is no model version {version_key}", remedy="interlock models lists them")
+        _require_release(caller, version)
+        identity = canonical([caller.name, key]).decode() if key else None
+        known = self._find(identity, version)
+        if known is not None:
+            return known
         if not version.deploy:
             raise Refused(f"{version.title} has no deploy section", version.commit, "add deploy to interlock.yaml")
         release = releases.begin(self._store.number(Kind.RELEASE), version, version.run)
-        self._store.save(
-            write_state(Kind.RELEASE, release.key, release, expected=0, phase=release.phase, because=because)
+        write = write_state(
+            Kind.RELEASE,
+            release.key,
+            release,
+            expected=0,
+            phase=release.phase,
+            because=because,
+            identity=identity,
+            repository=version.repository,
+            ref=version.ref,
         )
+        detail = {"release": release.key, "because": because}
+        deed = Deed(who=caller.name, action="start release", thing=f"version/{version.key}", detail=detail)
+        try:
+            self._store.save(write, audit=[deed])
+        except AlreadyExists:
+            known = self._find(identity, version)
+            if known is None:
+                raise
+            return known
         return release
 
-    def roll_back(self, environment_key: str, reason: str) -> str:
+    def roll_back(self, caller: Caller, environment_key: str, reason: str) -> str:
         """Brings an environment back: ends its rollout, or rolls out its previous revision. Says what it did."""
+        caller.require(Action.ROLL_BACK, environment=environment_key)
         for _ in range(TRIES):
             try:
-                return self._roll_back(environment_key, reason)
+                return self._roll_back(caller, environment_key, reason)
             except (StaleWrite, AlreadyExists):
                 continue
         raise StaleWrite(f"{environment_key} is moved by others all the time")
 
-    def lift_quarantine(self, version_key: str, reason: str) -> None:
+    def lift_quarantine(self, caller: Caller, version_key: str, reason: str) -> None:
         """Lets a rolled-back digest be released again, on a person's word."""
         version, _ = load_state(self._store, Kind.VERSION, version_key, ModelVersion)
+        if version is not None:
+            _require_release(caller, version)
         write = None if version is None else lift(self._store, version.digest, reason)
         if write is None:
             raise NotFound(f"{version_key} is not quarantined")
-        self._store.save(write)
+        detail = {"digest": write.key, "reason": reason}
+        deed = Deed(who=caller.name, action="lift quarantine", thing=f"version/{version_key}", detail=detail)
+        self._store.save(write, audit=[deed])
 
-    def _roll_back(self, environment_key: str, reason: str) -> str:
+    def _find(self, identity: str | None, version: ModelVersion) -> Release | None:
+        """The release that was begun under this identity."""
+        row = None if identity is None else self._store.find(Kind.RELEASE, identity)
+        if row is None:
+            return None
+        release = read_state(row, Release)
+        if release.version != version.key:
+            where, remedy = f"release {release.key}", "choose another key for another request"
+            raise Conflict(f"this idempotency key began a release of {release.title}", where, remedy)
+        return release
+
+    def _roll_back(self, caller: Caller, environment_key: str, reason: str) -> str:
         environment, expected = load_state(self._store, Kind.ENVIRONMENT, environment_key, Environment)
         if environment is None:
             raise NotFound(f"there is no environment {environment_key}", remedy="interlock status lists them")
+        self._require_repository(caller, environment)
         if environment.rollout is not None:
-            return self._wish_back(environment, reason)
+            return self._wish_back(caller, environment, reason)
         if environment.previous is None or environment.stable is None:
             raise Refused("there is no previous revision to go back to", environment_key, "release another version")
         blocked = blocked_because(self._store, environment.previous.model_digest)
@@ -82,15 +127,38 @@ class Requests:
             write_state(Kind.ROLLOUT, rollout.key, rollout, expected=0, phase=rollout.phase, because=because),
             write_environment(enter(environment, rollout), expected, because),
             quarantine(self._store, environment.stable, f"rolled back by a person: {reason}"),
+            audit=[_roll_back_deed(caller, environment, number, reason)],
         )
         return f"rollout {number} brings {environment_key} back to {back.title}"
 
-    def _wish_back(self, environment: Environment, reason: str) -> str:
+    def _require_repository(self, caller: Caller, environment: Environment) -> None:
+        revision = environment.stable or environment.candidate
+        key = f"{revision.model}/{revision.version}" if revision else ""
+        version, _ = load_state(self._store, Kind.VERSION, key, ModelVersion)
+        if version is not None:
+            caller.require(Action.ROLL_BACK, repository=version.repository)
+
+    def _wish_back(self, caller: Caller, environment: Environment, reason: str) -> str:
         key = str(environment.rollout)
         rollout, expected = load_state(self._store, Kind.ROLLOUT, key, Rollout)
         if rollout is None or rollout.phase.is_final:
             raise Refused(f"rollout {key} has just ended", environment.key, "look again with interlock status")
         wish = f"rolled back by a person: {reason}"
         wished = rollout.model_copy(update={"wish": wish})
-        self._store.save(write_state(Kind.ROLLOUT, key, wished, expected=expected, phase=wished.phase, because=wish))
+        self._store.save(
+            write_state(Kind.ROLLOUT, key, wished, expected=expected, phase=wished.phase, because=wish),
+            audit=[_roll_back_deed(caller, environment, rollout.number, reason)],
+        )
         return f"rollout {key} of {rollout.candidate.title} is rolled back"
+
+
+def _require_release(caller: Caller, version: ModelVersion) -> None:
+    """A release goes through all of a version's environments, so the caller must be allowed each."""
+    caller.require(Action.RELEASE, repository=version.repository)
+    for environment in version.deploy:
+        caller.require(Action.RELEASE, repository=version.repository, environment=f"{version.model}/{environment.name}")
+
+
+def _roll_back_deed(caller: Caller, environment: Environment, rollout: int, reason: str) -> Deed:
+    thing = f"environment/{environment.key}"
+    return Deed(who=caller.name, action="roll back", thing=thing, detail={"rollout": rollout, "reason": reason})

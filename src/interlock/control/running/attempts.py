@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from interlock.control.rows import read_state, write_state
 from interlock.errors import AlreadyExists, InterlockError, StaleWrite
 from interlock.ports import Blobs, Executor, Store
 from interlock.run.stage import StageOutcome, StageRequest
-from interlock.vocabulary import Kind, Phase, Stored, canonical
+from interlock.vocabulary import Fact, Kind, Phase, Stored, canonical
 
 RUNNING = "running"
 FINISHED = "finished"
@@ -50,8 +50,11 @@ class Attempts:
             return False
         return not is_running or read_state(row, Attempt).owner != self._owner
 
-    def start(self, request: StageRequest, succeeded: Callable[[StageOutcome], None]) -> None:
-        """Claims and starts the attempt, unless it was claimed before. ``succeeded`` hears of a good end, once."""
+    def start(self, request: StageRequest, facts_of: Callable[[StageOutcome], Sequence[Fact]]) -> None:
+        """Claims and starts the attempt, unless it was claimed before.
+
+        ``facts_of`` says what is to be remembered of an end that has the stage's own reasons: succeeded or failed.
+        """
         claim = write_state(
             Kind.ATTEMPT, request.attempt, Attempt(owner=self._owner), expected=0, phase=RUNNING, because="claimed"
         )
@@ -63,12 +66,16 @@ class Attempts:
         def finished(outcome: StageOutcome) -> None:
             if self._is_ending and outcome.phase is Phase.ERRORED:
                 return
-            self._unsaved[request.attempt] = lambda: self._save(request.attempt, outcome, succeeded)
+            self._unsaved[request.attempt] = lambda: self._save(request.attempt, outcome, facts_of)
             with suppress(InterlockError):  # the loop, asking for the outcome, tries again and says what is wrong
                 self._save_end(request.attempt)
             self._ring()
 
         self._executor.start(request, finished)
+
+    def running(self) -> frozenset[str]:
+        """The attempts that this control plane runs now."""
+        return self._executor.running()
 
     def stop(self, attempt: str, because: str) -> None:
         """Ends it, if this control plane runs it."""
@@ -86,16 +93,16 @@ class Attempts:
                 save()
                 del self._unsaved[attempt]
 
-    def _save(self, attempt: str, outcome: StageOutcome, succeeded: Callable[[StageOutcome], None]) -> None:
+    def _save(self, attempt: str, outcome: StageOutcome, facts_of: Callable[[StageOutcome], Sequence[Fact]]) -> None:
         kept = self._keep_report(outcome)
         ended = Attempt(owner=self._owner, outcome=kept)
-        with suppress(StaleWrite):  # a save that told of a fault may have reached the disk all the same
-            self._store.save(
-                write_state(Kind.ATTEMPT, attempt, ended, expected=1, phase=FINISHED, because=kept.because)
-            )
-        if kept.phase is Phase.SUCCEEDED:
+        write = write_state(Kind.ATTEMPT, attempt, ended, expected=1, phase=FINISHED, because=kept.because)
+        facts: Sequence[Fact] = ()
+        if kept.phase in (Phase.SUCCEEDED, Phase.FAILED):
             with suppress(InterlockError):  # what is not remembered costs another run of the stage, no more
-                succeeded(kept)
+                facts = facts_of(kept)
+        with suppress(StaleWrite):  # a save that told of a fault may have reached the disk all the same
+            self._store.save(write, facts=facts)
 
     def _keep_report(self, outcome: StageOutcome) -> StageOutcome:
         """The outcome with its report as an artifact: reports can be long, and rows hold only their address."""

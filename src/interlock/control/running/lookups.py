@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from interlock.pipeline.keys import (
+    differences,
     fingerprint_listings,
     fingerprint_reads,
     is_python_command,
@@ -20,7 +21,7 @@ from interlock.ports import Blobs, Environments, Git, Store
 from interlock.run.run import Run
 from interlock.run.stage import Baseline, StageOutcome
 from interlock.source.commit import Commit, Tree
-from interlock.vocabulary import Digest, Json
+from interlock.vocabulary import Digest, Fact, Json, Phase
 
 TREES_KEPT = 8
 """Trees of recent commits that are kept in memory."""
@@ -45,23 +46,42 @@ class Lookups:
     def look_up(self, run: Run, stage: StagePlan, baseline: Baseline | None) -> Lookup:
         """Whether the stage must run for this run, and why."""
         inputs = self.inputs_of(run, stage, baseline)
+        traces = self._recall(run, "trace", key_of(inputs))
         if stage.network:
+            traces = [trace for trace in traces if int(trace.run) in run.reruns]  # the same commit, asked for again
+        if stage.network and not traces:
             because = "it may use the network, and what it reads there cannot be seen"
             return Lookup(key=key_of(inputs), hit=None, because=because, differences=(because,))
-        traces = self._recall("trace", key_of(inputs))
-        history = [] if traces else self._recall("history", _history_key(run, stage))
-
-        def current(trace: Trace) -> tuple[dict[str, str], dict[str, str]]:
-            return self._fingerprint(run, stage, sorted(trace.reads), sorted(trace.listings))
-
-        found = look_up(inputs, traces, history, current, makers_in(run.plan))
-        if found.hit is None or self._is_kept(found.hit):
+        history = [] if traces else self._recall(run, "history", _history_key(run, stage))
+        found = look_up(inputs, traces, history, lambda trace: self._current(run, stage, trace), makers_in(run.plan))
+        if found.hit is None:
             return found
-        because = f"what it made in run {found.hit.run} is not kept any more"
-        return Lookup(key=found.key, hit=None, because=because, differences=(because,))
+        if not self._is_kept(found.hit):
+            because = f"what it made in run {found.hit.run} is not kept any more"
+            return Lookup(key=found.key, hit=None, because=because, differences=(because,))
+        failed = self._like(run, stage, inputs, "failure")
+        return found.model_copy(update={"because": f"{found.because}; {_flaky(failed, 'failed')}"}) if failed else found
 
-    def remember(self, run: Run, stage: StagePlan, outcome: StageOutcome, made: float) -> None:
-        """Keeps what a succeeded attempt used and made, so that its like need not run again."""
+    def contradiction(self, run: Run, stage: StagePlan, phase: Phase) -> str | None:
+        """Where the same inputs ended the other way in another run: that the stage is flaky, and which run it was."""
+        space, told = ("failure", "failed") if phase is Phase.SUCCEEDED else ("trace", "succeeded")
+        other = self._like(run, stage, self.inputs_of(run, stage, run.baseline), space)
+        return _flaky(other, told) if other else None
+
+    def facts_of(self, run: Run, stage: StagePlan, outcome: StageOutcome, made: float) -> list[Fact]:
+        """To be remembered of an attempt: what it used and made where it succeeded, so that its like is not run again;
+        that it failed, so that a stage which does both is found out. Runs from outside remember for themselves.
+        """
+        trace = self._trace(run, stage, outcome, made)
+        fact: Json = trace.model_dump(mode="json")
+        if outcome.phase is not Phase.SUCCEEDED:
+            return [Fact("failure", _scoped(run.scope, key_of(trace.inputs)), fact)]
+        return [
+            Fact("trace", _scoped(run.scope, key_of(trace.inputs)), fact),
+            Fact("history", _scoped(run.scope, _history_key(run, stage)), fact),
+        ]
+
+    def _trace(self, run: Run, stage: StagePlan, outcome: StageOutcome, made: float) -> Trace:
         inputs = self.inputs_of(run, stage, run.baseline)
         tree = self._project_tree(run)
         placed = tuple(path.rstrip("/") for path in inputs.artifacts)
@@ -79,7 +99,7 @@ class Lookups:
         if stage.params is not None:
             reads.discard("params.yaml")
         read_prints, listing_prints = self._fingerprint(run, stage, sorted(reads), sorted(listings))
-        trace = Trace(
+        return Trace(
             inputs=inputs,
             reads=read_prints,
             listings=listing_prints,
@@ -90,9 +110,6 @@ class Lookups:
             seconds=outcome.seconds,
             made=made,
         )
-        fact: Json = trace.model_dump(mode="json")
-        self._store.remember("trace", key_of(inputs), fact)
-        self._store.remember("history", _history_key(run, stage), fact)
 
     def inputs_of(self, run: Run, stage: StagePlan, baseline: Baseline | None) -> KeyInputs:
         """All that the stage's result depends on and that is known before it runs."""
@@ -159,8 +176,21 @@ class Lookups:
         files = {path: self._blobs.read(digest) for path, digest in self._blobs.files(run.lock).items()}
         return self._environments.identify(run.plan.python, files, purpose)
 
-    def _recall(self, space: str, key: str) -> list[Trace]:
-        return [Trace.model_validate(fact) for fact in self._store.recall(space, key)]
+    def _current(self, run: Run, stage: StagePlan, trace: Trace) -> tuple[dict[str, str], dict[str, str]]:
+        """The fingerprints of what the trace read, as the run's commit has it."""
+        return self._fingerprint(run, stage, sorted(trace.reads), sorted(trace.listings))
+
+    def _like(self, run: Run, stage: StagePlan, inputs: KeyInputs, space: str) -> Trace | None:
+        """The newest of these executions, in another run, whose inputs were all the same."""
+        for trace in self._recall(run, space, key_of(inputs)):
+            if trace.run != run.key and not any(differences(inputs, trace, self._current(run, stage, trace), {})):
+                return trace
+        return None
+
+    def _recall(self, run: Run, space: str, key: str) -> list[Trace]:
+        """What is remembered for everybody, and before it what the run's own scope remembers."""
+        keys = [_scoped(run.scope, key), key] if run.scope else [key]
+        return [Trace.model_validate(fact) for key in keys for fact in self._store.recall(space, key)]
 
 
 def artifacts_for(run: Run, stage: StagePlan) -> dict[str, Digest]:
@@ -178,11 +208,21 @@ def _is_within(path: str, folders: Sequence[str]) -> bool:
     return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
+def _scoped(scope: str, key: str) -> str:
+    return f"{scope} {key}" if scope else key
+
+
+def _flaky(other: Trace, told: str) -> str:
+    return f"flaky: the same inputs {told} in run {other.run}"
+
+
 def _history_key(run: Run, stage: StagePlan) -> str:
     return f"{run.commit.repository}:{run.plan.project}:{stage.name}"
 
 
 def _settings(run: Run, stage: StagePlan) -> dict[str, Json]:
+    if stage.secrets:  # what was made without them is no result of one that is given them
+        return {"secrets": list(stage.secrets) if run.is_trusted else []}
     if stage.builtin in ("data", "measurements"):
         return {"data": [_dumped(plan) for plan in run.plan.data]}
     if stage.builtin == "served" and run.plan.model is not None:

@@ -1,32 +1,36 @@
-"""Moves runs: observes attempts, cache and production, asks ``advance``, saves, then starts, stops or seals."""
+"""Moves runs: sees what there is, asks ``advance``, saves, then starts, stops or seals."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
-from interlock.control.rows import load_state, read_state, save_or_lose, write_state
+from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.lookups import Lookups, artifacts_for
+from interlock.control.running.room import Room
 from interlock.control.running.sealing import Sealing
-from interlock.delivery.environment import Environment
+from interlock.control.running.seeing import SERVER, Seeing
 from interlock.delivery.release import Release
 from interlock.delivery.release import begin as begin_release
-from interlock.errors import Refused
+from interlock.errors import Fault, Refused, StoreFault
 from interlock.pipeline.plan import StagePlan
 from interlock.ports import Blobs, Store
 from interlock.registry.version import ModelVersion
-from interlock.run.run import Run, RunSeen, advance, desired, ready_stages, stop
-from interlock.run.stage import Baseline, StageRequest
-from interlock.vocabulary import Json, Kind, Phase, Write
+from interlock.run.run import Run, RunSeen, advance, desired, stop
+from interlock.run.stage import StageRequest
+from interlock.vocabulary import Decision, Json, Kind, Phase, Row, Write
 
-SERVER = "server"
-"""The driver of runs that a server moves; others name one local process."""
-PRODUCTION = "production"
+__all__ = ["FAULTS", "SERVER", "Runs"]
+
+FAULTS = 10
+"""Faults of one run in a row, over some minutes, after which it is given up."""
+LONGEST_PAUSE = 60.0
+"""Seconds between two tries of a run that meets faults, at most; the first pause is one second, each the double."""
 
 
 class Runs:
-    """One step of one run at a time. ``now`` is wall time."""
+    """One step of one run at a time. ``now`` is wall time. Without a ``room`` there is room for everything."""
 
     def __init__(
         self,
@@ -36,99 +40,125 @@ class Runs:
         lookups: Lookups,
         sealing: Sealing,
         now: Callable[[], float],
+        room: Room | None = None,
     ) -> None:
         self._store = store
-        self._blobs = blobs
         self._attempts = attempts
         self._lookups = lookups
         self._sealing = sealing
         self._now = now
+        self._room = room or Room(math.inf, {}, now)
+        self._seeing = Seeing(store, blobs, attempts, lookups, sealing, self._room, now)
+        self._read: dict[str, tuple[int, Run]] = {}
+        self._faults: dict[str, tuple[int, float]] = {}
+
+    def survey(self, rows: Sequence[Row], driver: str) -> list[str]:
+        """Takes in all active runs, so that each is stepped with the others in view; the keys of this driver's.
+
+        Attempts of runs that were ended elsewhere are stopped.
+        """
+        for key in self._read.keys() - {row.key for row in rows}:
+            self._forget(key)
+        own = [run for row in rows if (run := self._run_of(row)).driver == driver]
+        self._room.survey(own)
+        self._stop_abandoned({row.key for row in rows})
+        return [run.key for run in own]
 
     def step(self, key: str) -> bool:
-        """Moves the run by one decision; whether anything moved."""
-        run, version = load_state(self._store, Kind.RUN, key, Run)
-        if run is None or run.phase.is_final:
+        """Moves the run as far as decisions alone bring it, saves them together, then acts; whether anything moved.
+
+        A run that meets fault after fault is given up.
+        """
+        row = self._store.load(Kind.RUN, key)
+        if row is None:
+            return False
+        run = self._run_of(row)
+        if run.phase.is_final:
+            self._forget(key)
+            return False
+        count, again = self._faults.get(key, (0, 0.0))
+        if 0 < again - self._now() <= LONGEST_PAUSE and run.wish is None:
             return False
         try:
-            seen = self._observe(run)
-            decision = advance(run, seen)
-        except Refused as refused:
-            # found out only now, for example that no interpreter fits: the user's to mend, so the run ends with it
-            seen, decision = RunSeen(), stop(run, Phase.FAILED, str(refused), "the run was refused")
-        after = decision.state
-        moved = after != run and self._save(after, version, decision.because, seen)
-        self._act(after if moved or after == run else run, seen)
+            moved = self._step(run, row.version)
+        except StoreFault:
+            raise
+        except Fault as fault:
+            self._room.leave(run)
+            self._faults[key] = (count + 1, self._now() + min(2.0**count, LONGEST_PAUSE))
+            if count + 1 < FAULTS:
+                raise
+            because = f"given up after {FAULTS} faults in a row: {type(fault).__name__}: {fault}"
+            return self._conclude(run, row.version, [(stop(run, Phase.ERRORED, because, because), RunSeen())])
+        self._faults.pop(key, None)
         return moved
 
-    def _observe(self, run: Run) -> RunSeen:
-        running = [stage.name for stage in desired(run)]
-        outcomes = {
-            name: outcome for name in running if (outcome := self._attempts.outcome(run.attempt_key(name))) is not None
-        }
-        baseline, production = self._production(run)
-        twin = self._twin(run)
-        ready = [stage for stage in ready_stages(run) if not (stage.kind == "measure" and twin is not None)]
-        measured_against = baseline if run.production is None else run.baseline
-        return RunSeen(
-            outcomes=outcomes,
-            lost=tuple(name for name in running if self._attempts.is_lost(run.attempt_key(name))),
-            lookups={stage.name: self._lookups.look_up(run, stage, measured_against) for stage in ready},
-            reports=self._reports(run),
-            baseline=baseline,
-            production=production,
-            twin=twin.title if twin else None,
-            needs_seal=self._needs_seal(run),
-            sealed=self._sealing.find(run) if run.is_judged_good else None,
-        )
+    def _step(self, run: Run, version: int) -> bool:
+        made: list[tuple[Decision[Run], RunSeen]] = []
+        now, is_still = run, False
+        while not is_still:
+            try:
+                made.append(self._decide(now, version + len(made)))
+            except Fault:
+                if not made:
+                    raise
+                break  # what was decided is saved; the next step meets the fault again
+            before, now = now, made[-1][0].state
+            is_still = now == before
+        return self._conclude(run, version, made)
 
-    def _production(self, run: Run) -> tuple[Baseline | None, str]:
-        if run.driver != SERVER or run.plan.model is None:
-            return None, "unknown"
-        environment, _ = load_state(self._store, Kind.ENVIRONMENT, f"{run.plan.model.name}/{PRODUCTION}", Environment)
-        if environment is None or environment.stable is None:
-            return None, "none"
-        key = f"{run.plan.model.name}/{environment.stable.version}"
-        version, _ = load_state(self._store, Kind.VERSION, key, ModelVersion)
-        if version is None:
-            return None, "unknown"
-        baseline = Baseline(
-            name=version.title,
-            model=version.digest,
-            lock=version.lock,
-            python=version.python,
-            format=version.format,
-            predictions=version.predictions,
-        )
-        return baseline, version.title
+    def _decide(self, run: Run, version: int) -> tuple[Decision[Run], RunSeen]:
+        self._room.note(run)
+        if run.phase.is_final:
+            return Decision(state=run, because=run.because), RunSeen()
+        try:
+            seen = self._seeing.see(run, version)
+            return advance(run, seen), seen
+        except Refused as refused:
+            # found out only now, for example that no interpreter fits: the user's to mend, so the run ends with it
+            return stop(run, Phase.FAILED, str(refused), "the run was refused"), RunSeen()
 
-    def _twin(self, run: Run) -> ModelVersion | None:
-        """The registered version that this run's model would serve just like, once the model is made."""
-        if run.driver != SERVER or any(
-            run.stages[stage.name].phase is not Phase.SUCCEEDED for stage in run.plan.stages if stage.kind != "measure"
-        ):
-            return None
-        serving = self._sealing.serving(run)
-        for row in self._store.rows(Kind.VERSION, prefix=f"{run.plan.model.name if run.plan.model else ''}/"):
-            version = read_state(row, ModelVersion)
-            if version.serving == serving and version.run != run.key:
-                return version
-        return None
-
-    def _reports(self, run: Run) -> dict[str, Json]:
-        if run.judgement is not None or any(s.phase is not Phase.SUCCEEDED for s in run.stages.values()):
-            return {}
-        return {
-            stage.builtin: json.loads(self._blobs.read(report))
-            for stage in run.plan.stages
-            if stage.kind == "measure" and stage.builtin and (report := run.stages[stage.name].report) is not None
-        }
-
-    def _needs_seal(self, run: Run) -> bool:
-        return run.driver == SERVER and run.plan.model is not None and run.is_trusted
-
-    def _save(self, run: Run, expected: int, because: str, seen: RunSeen) -> bool:
+    def _conclude(self, run: Run, version: int, made: Sequence[tuple[Decision[Run], RunSeen]]) -> bool:
+        """Saves the decisions in one transaction, each as its own version and event, and acts on the last state."""
         writes: list[Write] = []
-        if run.phase is Phase.SUCCEEDED and run.driver == SERVER and run.is_trusted:
+        after = run
+        for place, (decision, seen) in enumerate(made):
+            if decision.state != after:
+                after, more = self._writes(decision, version + place, seen)
+                writes += more
+        moved = bool(writes) and save_or_lose(self._store, *writes)
+        if writes and not moved:
+            self._seeing.forget(run.key)
+            self._room.note(run)
+        self._act(after if moved or not writes else run, made[-1][1])
+        return moved
+
+    def _run_of(self, row: Row) -> Run:
+        """The run of a row; what was read once is not read again while the row stays the same."""
+        version, run = self._read.get(row.key, (0, None))
+        if run is None or version != row.version:
+            run = read_state(row, Run)
+            self._read[row.key] = (row.version, run)
+        return run
+
+    def _forget(self, key: str) -> None:
+        self._read.pop(key, None)
+        self._faults.pop(key, None)
+        self._seeing.forget(key)
+
+    def _stop_abandoned(self, active: set[str]) -> None:
+        for attempt in self._attempts.running():
+            key = attempt.partition("/")[0]
+            if not key.isdigit() or key in active:
+                continue
+            row = self._store.load(Kind.RUN, key)
+            if row is not None and Phase(row.phase).is_final:
+                self._attempts.stop(attempt, read_state(row, Run).because)
+
+    def _writes(self, decision: Decision[Run], expected: int, seen: RunSeen) -> tuple[Run, list[Write]]:
+        """The run as it is saved, and all rows of the decision."""
+        run, writes = decision.state, list[Write]()
+        if run.phase is Phase.SUCCEEDED and run.driver == SERVER and run.may_deliver:
             run, writes = self._deliver(run, seen)
         observed: dict[str, Json] = {
             "outcomes": {name: outcome.because for name, outcome in seen.outcomes.items()},
@@ -138,16 +168,16 @@ class Runs:
         if run.judgement is not None:
             observed["judgement"] = run.judgement.model_dump(mode="json")
         row = write_state(
-            Kind.RUN, run.key, run, expected=expected, phase=run.phase, because=because, observed=observed
+            Kind.RUN, run.key, run, expected=expected, phase=run.phase, because=decision.because, observed=observed
         )
-        return save_or_lose(self._store, row, *writes)
+        return run, [row, *writes]
 
     def _deliver(self, run: Run, seen: RunSeen) -> tuple[Run, list[Write]]:
         """The rows that begin with a run's success: the version if it is new, and its release."""
         writes: list[Write] = []
         version: ModelVersion | None = None
         if seen.twin is not None:
-            version = self._twin(run)
+            version = self._seeing.twin(run)
         elif seen.sealed is not None:
             version = self._sealing.version(run, seen.sealed, self._now())
             run = run.model_copy(update={"version": version.key})
@@ -161,6 +191,8 @@ class Runs:
                     phase="registered",
                     because=because,
                     identity=version.key,
+                    repository=version.repository,
+                    ref=version.ref,
                 )
             )
         if version is not None and version.deploy and self._should_release(run, version):
@@ -174,16 +206,23 @@ class Runs:
                     phase=release.phase,
                     because=release.because,
                     observed={"run": run.key},
+                    repository=version.repository,
+                    ref=version.ref,
                 )
             )
         return run, writes
 
     def _should_release(self, run: Run, version: ModelVersion) -> bool:
-        """Not what the newest release already brings, and never over the release of a newer run."""
+        """Not what the newest release already brings, and never over the release of a newer commit's run.
+
+        A commit that is run again is as old as its first run.
+        """
         for row in self._store.rows(Kind.RELEASE, newest=50):
             release = read_state(row, Release)
             if release.model == version.model:
-                return release.version != version.key and int(release.run) < run.number
+                begun_by = self._store.load(Kind.RUN, release.run)
+                age = read_state(begun_by, Run).age if begun_by else int(release.run)
+                return release.version != version.key and age <= run.age
         return True
 
     def _act(self, run: Run, seen: RunSeen) -> None:
@@ -192,7 +231,7 @@ class Runs:
         for name, stage_run in run.stages.items():
             if stage_run.phase is Phase.CANCELLED and stage_run.attempt:
                 self._attempts.stop(run.attempt_key(name), stage_run.because)
-        if run.is_judged_good and not run.phase.is_final and seen.sealed is None and self._needs_seal(run):
+        if run.is_judged_good and not run.phase.is_final and seen.sealed is None and self._seeing.needs_seal(run):
             self._sealing.seal(run, self._now())
 
     def _start(self, run: Run, stage: StagePlan) -> None:
@@ -206,5 +245,6 @@ class Runs:
             data=run.plan.data,
             model=run.plan.model,
             baseline=run.baseline,
+            secrets_of=run.commit.repository if run.is_trusted and stage.secrets else None,
         )
-        self._attempts.start(request, lambda outcome: self._lookups.remember(run, stage, outcome, self._now()))
+        self._attempts.start(request, lambda outcome: self._lookups.facts_of(run, stage, outcome, self._now()))

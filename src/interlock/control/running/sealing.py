@@ -12,7 +12,7 @@ from interlock.errors import ArtifactFault, SignatureInvalid
 from interlock.ports import Blobs, Signing, Store
 from interlock.registry.version import ModelVersion
 from interlock.run.run import Run, Sealed
-from interlock.vocabulary import Digest, Json, Kind, canonical
+from interlock.vocabulary import Digest, Fact, Json, Kind, canonical
 
 BUILD_TYPE = "https://interlock.dev/pipeline/v1"
 
@@ -65,7 +65,7 @@ class Sealing:
             signature = self._blobs.put_bytes(self._signing.sign(str(folder)))
         provenance = self._blobs.put_bytes(self._signing.attest(self._statement(run, digest, now)))
         sealed = Sealed(signature=signature, provenance=provenance)
-        self._store.remember("seal", run.key, sealed.model_dump(mode="json"))
+        self._store.save(facts=[Fact("seal", run.key, sealed.model_dump(mode="json"))])
 
     def problem_with(self, version: ModelVersion) -> str | None:
         """Why the version's signature does not hold over the stored bytes; None where it does."""

@@ -1,0 +1,59 @@
+"""Runs as they begin, not saved yet."""
+
+from __future__ import annotations
+
+from interlock.control.arriving.planning import Planned, Planning, problems_of
+from interlock.control.arriving.seen import Look
+from interlock.control.running.seeing import SERVER
+from interlock.errors import Refused
+from interlock.pipeline.plan import Plan
+from interlock.ports import Store
+from interlock.run import run as runs
+from interlock.run.requests import refuse
+from interlock.run.run import Run
+from interlock.source.commit import Commit, Occasion
+from interlock.vocabulary import Kind
+
+
+class Beginning:
+    """Makes runs of commits."""
+
+    def __init__(self, store: Store, planning: Planning) -> None:
+        self._store = store
+        self._planning = planning
+
+    def plans(self, look: Look, commit: Commit) -> dict[str, Planned | Refused]:
+        """By project the plan of the commit, or why there is none; each commit is planned once in a look."""
+        if commit.sha not in look.plans:
+            look.plans[commit.sha] = self._planning.plans(commit)
+        return look.plans[commit.sha]
+
+    def begin(
+        self,
+        commit: Commit,
+        occasion: Occasion,
+        planned: Planned,
+        *,
+        driver: str = SERVER,
+        is_trusted: bool = False,
+        needs_approval: bool = False,
+        number: int | None = None,
+    ) -> Run:
+        """A run of a plan, with the next number unless one is given."""
+        begun = runs.begin(
+            self._store.number(Kind.RUN) if number is None else number,
+            commit,
+            occasion,
+            planned.plan,
+            planned.plan_digest,
+            driver=driver,
+            is_trusted=is_trusted,
+            needs_approval=needs_approval,
+        )
+        return begun.model_copy(update={"lock": planned.lock})
+
+    def refuse(self, commit: Commit, occasion: Occasion, project: str, refused: Refused, *, is_trusted: bool) -> Run:
+        """The run of a pipeline file that cannot be planned."""
+        number, problems = self._store.number(Kind.RUN), problems_of(refused)
+        run = refuse(number, commit, occasion, problems, driver=SERVER, is_trusted=is_trusted)
+        return run.model_copy(update={"plan": Plan(project=project)})

@@ -1,0 +1,200 @@
+"""What a person may ask of the delivery, who may, and what the audit log says of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from interlock.access.caller import Caller, Role
+from interlock.control.delivering.quarantine import quarantine
+from interlock.control.delivering.requests import Requests
+from interlock.control.people import local_caller
+from interlock.control.rows import write_environment, write_state
+from interlock.delivery.environment import Environment
+from interlock.delivery.revision import Revision
+from interlock.edges.store import MemoryStore
+from interlock.errors import AlreadyExists, Conflict, Forbidden, NotFound, Refused, StaleWrite
+from interlock.gate.judgement import Judgement
+from interlock.pipeline.plan import EnvironmentPlan
+from interlock.registry.version import ModelVersion
+from interlock.vocabulary import Digest, Kind
+
+ADA = local_caller("ada")
+WHERE = "small/production"
+
+
+def revision(number: int, version: int) -> Revision:
+    return Revision(
+        environment=WHERE,
+        number=number,
+        version=version,
+        model="small",
+        model_digest=Digest(f"blake3:{version:064x}"),
+        lock=Digest("l"),
+        format="skops",
+    )
+
+
+class World:
+    def __init__(self) -> None:
+        self.store = MemoryStore(lambda: 1000.0)
+        self.requests = Requests(self.store, lambda: 1000.0)
+        for number in (1, 2):
+            self.register(number)
+        environment = Environment(
+            name="production", model="small", stable=revision(2, 2), previous=revision(1, 1), revisions=2
+        )
+        self.store.save(write_environment(environment, 0, "a test"))
+
+    def register(self, number: int, **other: Any) -> None:
+        version = ModelVersion(
+            model="small",
+            number=number,
+            digest=Digest(f"blake3:{number:064x}"),
+            lock=Digest("l"),
+            format="skops",
+            judgement=Judgement(),
+            repository="demo",
+            ref="refs/heads/main",
+            commit="a" * 40,
+            run=str(number),
+            plan=Digest("p"),
+            serving=Digest(f"s{number}"),
+            signature=Digest("s"),
+            provenance=Digest("p"),
+            is_trusted=True,
+            deploy=(EnvironmentPlan(name="staging"), EnvironmentPlan(name="production")),
+            made=1.0,
+        ).model_copy(update=other)
+        self.store.save(write_state(Kind.VERSION, version.key, version, expected=0, phase="registered", because="test"))
+
+    def deeds(self) -> list[tuple[str, str, str]]:
+        return [(one.deed.who, one.deed.action, one.deed.thing) for one in self.store.audit()]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_release_is_begun_with_its_deed(world: World) -> None:
+    release = world.requests.start_release(ADA, "small/1", "a demo")
+    row = world.store.load(Kind.RELEASE, release.key)
+    assert row is not None
+    assert (row.repository, row.ref) == ("demo", "refs/heads/main")
+    entry = world.store.audit()[-1]
+    assert world.deeds() == [("local:ada", "start release", "version/small/1")]
+    assert entry.deed.detail == {"release": release.key, "because": "a demo"}
+
+
+def test_the_same_key_of_the_same_caller_begins_one_release(world: World) -> None:
+    first = world.requests.start_release(ADA, "small/1", "a demo", "key-1")
+    assert world.requests.start_release(ADA, "small/1", "again", "key-1") == first
+    assert world.requests.start_release(ADA, "small/1", "again").key != first.key
+    other = world.requests.start_release(local_caller("bob"), "small/1", "his own", "key-1")
+    assert other.key != first.key
+    assert len(world.store.rows(Kind.RELEASE)) == 3
+    assert len(world.deeds()) == 3
+    with pytest.raises(Conflict, match="began a release of small v1"):
+        world.requests.start_release(ADA, "small/2", "another", "key-1")
+
+
+def test_two_with_one_key_at_once_begin_one_release(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    find, began = world.store.find, []
+
+    def nothing_yet(kind: Kind, identity: str) -> None:
+        monkeypatch.setattr(world.store, "find", find)
+        began.append(world.requests.start_release(ADA, "small/1", "the other thread", "key-1"))
+
+    monkeypatch.setattr(world.store, "find", nothing_yet)
+    assert [world.requests.start_release(ADA, "small/1", "this thread", "key-1")] == began
+    assert len(world.store.rows(Kind.RELEASE)) == 1
+
+
+def test_a_release_that_exists_for_another_reason_is_no_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.requests.start_release(ADA, "small/1", "a demo")
+    monkeypatch.setattr(world.store, "number", lambda _: 1)
+    with pytest.raises(AlreadyExists):
+        world.requests.start_release(ADA, "small/1", "a demo", "key-1")
+
+
+@pytest.mark.parametrize(
+    ("caller", "why"),
+    [
+        (Caller(name="bob", role=Role.MAINTAINER), "it takes the role operator; bob is maintainer"),
+        (Caller(name="bob", role=Role.OPERATOR, repositories=("other",)), "is for other"),
+        (Caller(name="bob", role=Role.OPERATOR, environments=("small/staging",)), "is for small/staging"),
+    ],
+)
+def test_who_may_not_changes_nothing(world: World, caller: Caller, why: str) -> None:
+    world.store.save(quarantine(world.store, revision(3, 1), "it was bad"))
+    before = [row for kind in Kind for row in world.store.rows(kind)]
+    for asked in (
+        lambda: world.requests.start_release(caller, "small/1", "please"),
+        lambda: world.requests.roll_back(caller, WHERE, "please"),
+        lambda: world.requests.lift_quarantine(caller, "small/1", "please"),
+    ):
+        with pytest.raises(Forbidden, match=why):
+            asked()
+    assert [row for kind in Kind for row in world.store.rows(kind)] == before
+    assert world.deeds() == []
+
+
+def test_an_operator_of_the_place_may(world: World) -> None:
+    caller = Caller(
+        name="op", role=Role.OPERATOR, repositories=("demo",), environments=("small/staging", "small/production")
+    )
+    world.requests.start_release(caller, "small/1", "please")
+    assert "brings small/production back to small v1" in world.requests.roll_back(caller, WHERE, "odd numbers")
+    world.requests.lift_quarantine(caller, "small/2", "it was the network")
+    assert world.deeds() == [
+        ("op", "start release", "version/small/1"),
+        ("op", "roll back", "environment/small/production"),
+        ("op", "lift quarantine", "version/small/2"),
+    ]
+
+
+def test_a_rollout_under_way_is_rolled_back_with_a_deed(world: World) -> None:
+    world.requests.roll_back(ADA, WHERE, "odd numbers")
+    assert "is rolled back" in world.requests.roll_back(ADA, WHERE, "and now forth")
+    assert [entry.deed.detail for entry in world.store.audit()] == [
+        {"rollout": 1, "reason": "odd numbers"},
+        {"rollout": 1, "reason": "and now forth"},
+    ]
+
+
+def test_a_roll_back_that_loses_the_swap_is_tried_again_and_told_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, lost = world.store.save, []
+
+    def lose_once(*writes: Any, **more: Any) -> Any:
+        if not lost:
+            lost.append(1)
+            raise StaleWrite("somebody was first")
+        return save(*writes, **more)
+
+    monkeypatch.setattr(world.store, "save", lose_once)
+    world.requests.roll_back(ADA, WHERE, "odd numbers")
+    assert len(world.deeds()) == 1
+
+    def lose(*_: Any, **__: Any) -> Any:
+        raise StaleWrite("somebody was first")
+
+    monkeypatch.setattr(world.store, "save", lose)
+    with pytest.raises(StaleWrite, match="moved by others all the time"):
+        world.requests.roll_back(ADA, WHERE, "again")
+
+
+def test_what_is_not_there_is_told(world: World) -> None:
+    world.register(3, deploy=())
+    with pytest.raises(NotFound, match="no model version"):
+        world.requests.start_release(ADA, "small/9", "x", "key")
+    with pytest.raises(Refused, match="no deploy section"):
+        world.requests.start_release(ADA, "small/3", "x")
+    with pytest.raises(NotFound, match="no environment"):
+        world.requests.roll_back(ADA, "small/nowhere", "x")
+    for key in ("small/1", "small/9"):
+        with pytest.raises(NotFound, match="not quarantined"):
+            world.requests.lift_quarantine(ADA, key, "x")
