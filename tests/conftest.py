@@ -254,6 +254,7 @@ class Journey:
             "repositories": {"small": {"path": str(self.origin)}},
             "environments": {name: {"listen": f"127.0.0.1:{port}"} for name, port in self.ports.items()},
             "poll_every": 2,
+            "listen": "127.0.0.1:0",
         }
         (self.state / "server.yaml").write_text(json.dumps(settings))
 
@@ -274,12 +275,14 @@ class Journey:
         )
 
     def start(self) -> None:
-        log = (self.folder / "server.log").open("ab")
+        path = self.folder / "server.log"
+        seen = path.stat().st_size if path.exists() else 0
+        log = path.open("ab")
         self.server = subprocess.Popen(
             [BIN / "interlock", "server", "--state", str(self.state)], stdout=log, stderr=subprocess.STDOUT
         )
         log.close()
-        wait_for(lambda: (self.state / "control.sock").exists() or None, 60, "the server's start")
+        wait_for(lambda: b"ready:" in path.read_bytes()[seen:] or None, 60, "the server's start")
 
     def kill(self) -> None:
         assert self.server is not None
@@ -315,7 +318,7 @@ class Journey:
     def last(self, kind: Kind) -> Row | None:
         return next(iter(self.rows(kind)[::-1]), None)
 
-    def until(self, kind: Kind, count: int, phases: str, seconds: float = 90.0) -> Row:
+    def until(self, kind: Kind, count: int, phases: str, seconds: float = 180.0) -> Row:
         """Waits until so many rows of the kind exist and the last one is in one of the phases."""
 
         def found() -> Row | None:

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interlock.access.audit import GENESIS, Deed, chain
+from interlock.access.tokens import Token
 from interlock.cli import show
 from interlock.cli.output import ExitCode, Line
+from interlock.client.models import RunSummary
 from interlock.control.rows import load_state, read_state, save_or_lose, write_environment, write_state
 from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release, ReleasePhase
@@ -412,10 +415,78 @@ def test_a_rollout_tells_how_far_it_came(phase: RolloutPhase, step: int, shown: 
     assert line.style == {"promoted": "good", "rolled_back": "bad", "progressing": ""}.get(phase, "warn")
 
 
+def a_summary(**changes: object) -> RunSummary:
+    values = {
+        "number": 12,
+        "repository": "shop",
+        "ref": "refs/heads/main",
+        "sha": "0123456789abcdef",
+        "phase": "succeeded",
+        "because": "for a reason",
+        "created": NOW,
+        "updated": NOW + 5,
+    }
+    return RunSummary.model_validate({**values, **changes})
+
+
 @pytest.mark.parametrize("phase", list(Phase))
 def test_a_run_in_a_list(phase: Phase) -> None:
-    line = show.run_line(row(Kind.RUN, a_run(phase=phase, because="for a reason")))
+    line = show.run_line(a_summary(phase=phase))
     assert line.text == f"  run 12  {show.format_time(NOW + 5)}  0123456789  {phase}  for a reason"
+
+
+def test_runs_are_listed_with_where_they_came_from() -> None:
+    tagged = a_summary(number=7, ref="refs/tags/v1", phase="failed", because="auc below 0.7")
+    runs = [a_summary(), tagged, a_summary(number=3, ref="refs/pull/9/head", pull_request=9)]
+    head, *cells = [re.split(" {2,}", line.text) for line in show.run_table(runs)]
+    assert head == ["run", "repository", "ref", "commit", "changed", "phase", "because"]
+    when = show.format_time(NOW + 5)
+    assert cells == [
+        ["12", "shop", "main", "0123456789", when, "succeeded", "for a reason"],
+        ["7", "shop", "refs/tags/v1", "0123456789", when, "failed", "auc below 0.7"],
+        ["3", "shop", "pull request 9", "0123456789", when, "succeeded", "for a reason"],
+    ]
+    assert [line.style for line in show.run_table(runs)] == ["title", "good", "bad", "good"]
+    assert show.run_table([]) == []
+
+
+def a_token(**changes: object) -> Token:
+    return Token.model_validate({"key": "3", "name": "ada", "role": "viewer", "created": NOW, **changes})
+
+
+@pytest.mark.parametrize(
+    ("token", "told", "style"),
+    [
+        (a_token(), ["3", "ada", "viewer", "-", "never", "never"], ""),
+        (a_token(expires=NOW + 9), ["3", "ada", "viewer", "-", show.format_time(NOW + 9), "never"], ""),
+        (a_token(expires=NOW - 100), ["3", "ada", "viewer", "-", "the token has expired", "never"], "dim"),
+        (a_token(revoked=NOW), ["3", "ada", "viewer", "-", "the token was revoked", "never"], "dim"),
+        (
+            a_token(repositories=("shop",), environments=("flights/production",), last_used=NOW),
+            ["3", "ada", "viewer", "shop, flights/production", "never", show.format_time(NOW)],
+            "",
+        ),
+    ],
+)
+def test_a_token_tells_what_it_is_good_for(token: Token, told: list[str], style: str) -> None:
+    head, line = show.token_lines([token], NOW)
+    assert [cell.strip() for cell in re.split(" {2,}", line.text)] == told
+    assert (head.style, line.style) == ("title", style)
+
+
+def test_no_token_says_so() -> None:
+    assert show.token_lines([], NOW) == [Line("no token was made yet", "dim")]
+
+
+def test_an_entry_of_the_audit_log_tells_who_did_what_to_what() -> None:
+    deed = Deed(
+        who="ada", action="roll back", thing="environment/flights/production", detail={"reason": "slow", "x": None}
+    )
+    entry = chain(4, NOW, deed, GENESIS)
+    when = show.format_time(NOW)
+    assert show.audit_line(entry) == Line(f"  4  {when}  ada  roll back  environment/flights/production  reason=slow")
+    refused = chain(5, NOW, Deed(who="nobody", action="hook refused", thing="/hooks/github/shop"), entry.digest)
+    assert show.audit_line(refused) == Line(f"  5  {when}  nobody  hook refused  /hooks/github/shop", "warn")
 
 
 def test_versions_tell_where_they_are_stable() -> None:

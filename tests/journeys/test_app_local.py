@@ -15,6 +15,7 @@ import pytest
 
 from interlock.app.local import Local, PlannedRun
 from interlock.app.reading import Reading
+from interlock.control.people import local_caller
 from interlock.control.rows import read_state, write_state
 from interlock.edges.store import SqlStore
 from interlock.errors import NotFound, Refused, SeveralRefused
@@ -384,6 +385,6 @@ def test_reading_opens_what_commands_look_at_and_closes_it(tree: Tree) -> None:
     run = tree.run()
     with Reading.open(tree.state) as reading:
         assert [row.key for row in reading.store.rows(Kind.RUN)] == [run.key]
-        assert reading.log_path("1/train/1").is_file()
+        assert reading.logs.window("1/train/1", 0, 10).lines
         with pytest.raises(NotFound):
-            reading.requests.start_release("tiny/1", "why not")
+            reading.requests.start_release(local_caller("ada"), "tiny/1", "why not")

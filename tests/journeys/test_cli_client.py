@@ -1,19 +1,22 @@
-"""The git hook and the bell, with a real git and the real door of the control plane."""
+"""The git hook and its installation, with a real git and the real HTTP face of the control plane."""
 
 import json
 import os
-import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.face import ServedFace
 
-from interlock.client.bell import ring, ring_for
-from interlock.client.hook import ask, read_updates
+from interlock.cli import main
+from interlock.client.hook import AWAY, SILENT, tell
 from interlock.client.install import MARK, install_hook
-from interlock.control.door import Door
+from interlock.system.sockets import listen
 
 
 def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,41 +40,43 @@ def repository(tmp_path: Path) -> tuple[Path, Path]:
     return bare, clone
 
 
-class Visitors:
-    """Answers at the door, and keeps what was said there."""
-
-    def __init__(self, answer: dict[str, object]) -> None:
-        self.messages: list[dict[str, object]] = []
-        self._answer = answer
-
-    def __call__(self, message):
-        self.messages.append(message)
-        return self._answer
+@pytest.fixture
+def face(tmp_path: Path) -> Iterator[ServedFace]:
+    """The real HTTP face, on the socket of a folder whose path is far longer than a socket's address may be."""
+    folder = tmp_path / ("deep" * 20) / ("deeper" * 20)
+    folder.mkdir(parents=True)
+    served = ServedFace(folder)
+    yield served
+    served.end()
 
 
-def test_a_push_tells_the_server_and_shows_its_answer(tmp_path, repository):
-    bare, clone = repository
-    state = tmp_path / "state"
-    state.mkdir()
-    visitors = Visitors({"lines": ["interlock: run 1: train of 3 stages", "  follow it with: interlock log 1"]})
-    door = Door(state, visitors)
-    try:
-        assert "is installed" in install_hook(bare, state)
-        pushed = git(clone, "push", "origin", "HEAD:refs/heads/main")
-    finally:
-        door.close()
-    assert "remote: interlock: run 1: train of 3 stages" in pushed.stderr
-    assert "remote:   follow it with: interlock log 1" in pushed.stderr
-    (message,) = visitors.messages
-    head = git(clone, "rev-parse", "HEAD").stdout.strip()
-    assert message == {
-        "kind": "push",
-        "git_directory": str(bare.resolve()),
-        "updates": [{"ref": "refs/heads/main", "old": "0" * 40, "new": head}],
-    }
+HOOK = Path(sys.modules["interlock.client.hook"].__file__ or "")
 
 
-def test_a_push_succeeds_while_the_server_is_away(tmp_path, repository):
+def call_hook(state: Path, git_directory: Path, **more: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {"PATH": os.environ["PATH"], "GIT_DIR": str(git_directory), **more}
+    command = [sys.executable, "-I", "-S", str(HOOK), str(state)]
+    return subprocess.run(command, input=b"a b refs/heads/\xff\n", capture_output=True, check=False, env=environment)
+
+
+def test_a_push_tells_the_server_and_shows_its_answer(face: ServedFace) -> None:
+    face.make_repository()
+    bare, clone = face.folder / "small.git", face.folder / "clone"
+    assert "is installed" in install_hook(bare, face.folder)
+    (clone / "train.py").write_text("x = 2\n")
+    git(clone, "commit", "-q", "-a", "-m", "second")
+    pushed = git(clone, "push", "origin", "HEAD:refs/heads/main")
+    assert "remote: interlock: looked at small" in pushed.stderr
+    assert git(bare, "rev-parse", "main").stdout == git(clone, "rev-parse", "HEAD").stdout
+
+
+def test_a_repository_that_is_not_configured_is_told_so(face: ServedFace, repository: tuple[Path, Path]) -> None:
+    bare, _ = repository
+    done = call_hook(face.folder, bare)
+    assert (done.returncode, done.stdout) == (0, b"interlock: this repository is not configured\n")
+
+
+def test_a_push_succeeds_while_the_server_is_away(tmp_path: Path, repository: tuple[Path, Path]) -> None:
     bare, clone = repository
     install_hook(bare, tmp_path / "nobody")
     pushed = git(clone, "push", "origin", "HEAD:refs/heads/main")
@@ -79,85 +84,112 @@ def test_a_push_succeeds_while_the_server_is_away(tmp_path, repository):
     assert git(bare, "rev-parse", "main").stdout == git(clone, "rev-parse", "HEAD").stdout
 
 
-def test_an_answer_of_nonsense_is_no_answer(tmp_path):
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(tmp_path / "control.sock"))
-    listener.listen()
-    pid = os.fork()
-    if pid == 0:
+@contextmanager
+def answering(folder: Path, answer: bytes, is_heard: bool = True) -> Iterator[list[bytes]]:
+    """A socket where whoever knocks gets these bytes."""
+    heard: list[bytes] = []
+    listener = listen(folder, "control.sock")
+
+    def serve() -> None:
         connection, _ = listener.accept()
-        connection.recv(1000)
-        connection.sendall(b"<html>\n")
-        os._exit(0)
+        with connection:
+            content = b""
+            while is_heard and (b"\r\n\r\n" not in content or not content.endswith(b"}")):
+                content += connection.recv(65536)
+            heard.append(content)
+            connection.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
     try:
-        assert ask(str(tmp_path), {"kind": "push"}) is None
+        yield heard
     finally:
-        os.waitpid(pid, 0)
+        thread.join()
         listener.close()
 
 
-def test_a_server_that_never_answers_is_not_waited_for_longer_than_patience(tmp_path):
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(tmp_path / "control.sock"))
-    listener.listen()
+def http(status: str, body: bytes) -> bytes:
+    return b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status.encode(), len(body)) + body
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (http("200 OK", b'{"lines": ["one", "two"]}'), ["one", "two"]),
+        (http("200 OK", b'{"lines": []}'), []),
+        (http("422 No", b'{"title": "No", "detail": "not what a hook tells"}'), ["interlock: not what a hook tells"]),
+        (http("503 Down", b'{"title": "Service Unavailable"}'), ["interlock: Service Unavailable"]),
+        (http("200 OK", b"{}"), ["interlock: 200 OK"]),
+        (http("200 OK", b"<html>"), [SILENT]),
+        (http("200 OK", b"[1]"), [SILENT]),
+        (http("200 OK", b'{"lines": ["cut of'), [SILENT]),
+        (b"220 smtp.example.org\r\n\r\n{}", [SILENT]),
+        (b"", [SILENT]),
+    ],
+)
+def test_an_answer_is_read_as_http_and_nonsense_is_none(tmp_path: Path, answer: bytes, told: list[str]) -> None:
+    with answering(tmp_path, answer) as heard:
+        assert tell(str(tmp_path), "/r/small.git") == told
+    head, _, body = heard[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /hooks/git HTTP/1.1\r\nHost: localhost\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert json.loads(body) == {"git_directory": "/r/small.git"}
+
+
+def test_a_server_that_never_answers_is_not_waited_for_longer_than_patience(tmp_path: Path) -> None:
+    listener = listen(tmp_path, "control.sock")
     try:
         began = time.monotonic()
-        assert ask(str(tmp_path), {"kind": "push"}, patience=0.2) is None
+        assert tell(str(tmp_path), "/r", patience=0.2) == [SILENT]
         assert time.monotonic() - began >= 0.2
     finally:
         listener.close()
 
 
-def test_the_socket_is_reached_in_a_folder_of_any_depth(tmp_path):
-    state = tmp_path / ("deep" * 20) / ("deeper" * 20)
-    state.mkdir(parents=True)
-    assert len(str(state)) > 200
-    visitors = Visitors({"lines": []})
-    door = Door(state, visitors)
-    try:
-        assert ring_for(state, "release/3")
-        assert ring(state, {"kind": "bell", "key": "run/1"}) == {"lines": []}
-    finally:
-        door.close()
-    assert [message["key"] for message in visitors.messages] == ["release/3", "run/1"]
-    assert not ring_for(state, "release/3")
+def test_what_the_server_tells_steers_no_terminal(tmp_path: Path) -> None:
+    lines = json.dumps({"lines": ["run 1: \x1b]0;owned\x07\x9b2J", "größer\t…", "\ud800\u202e"]}).encode()
+    with answering(tmp_path, http("200 OK", lines)):
+        done = call_hook(tmp_path, tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.decode().splitlines() == ["run 1: \\x1b]0;owned\\x07\\x9b2J", "größer\t…", "\\ud800\\u202e"]
 
 
-def test_the_hook_starts_without_the_rest_of_the_package(tmp_path):
-    hook = Path(sys.modules["interlock.client.hook"].__file__)
+def test_a_folder_whose_name_is_no_text_does_not_break_the_push(face: ServedFace, tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.git"))
+    done = call_hook(face.folder, odd)
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"interlock: ")
+    assert done.stderr == b""
+
+
+def test_the_hook_starts_without_the_rest_of_the_package(tmp_path: Path) -> None:
     code = f"import runpy, sys; sys.argv = ['hook', {str(tmp_path)!r}]\n"
-    code += f"try: runpy.run_path({str(hook)!r}, run_name='__main__')\n"
-    code += "except SystemExit as end: print(end.code, 'interlock' in sys.modules)"
+    code += f"try: runpy.run_path({str(HOOK)!r}, run_name='__main__')\n"
+    code += "except SystemExit as end: print(end.code, 'interlock' in sys.modules, 'http' in sys.modules)"
     command = [sys.executable, "-I", "-S", "-c", code]
     done = subprocess.run(command, input="a b refs/heads/x\n", capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "0 False"
+    assert done.stdout.splitlines() == [AWAY, "0 False False"]
 
 
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        ([], []),
-        (["a b refs/heads/main"], [{"old": "a", "new": "b", "ref": "refs/heads/main"}]),
-        (["a b refs/heads/with space"], [{"old": "a", "new": "b", "ref": "refs/heads/with space"}]),
-        (["nonsense", "a b c", ""], [{"old": "a", "new": "b", "ref": "c"}]),
-    ],
-)
-def test_the_lines_of_git_are_read(lines, expected):
-    assert read_updates(lines) == expected
-
-
-def test_a_ref_that_is_no_utf8_does_not_break_the_push(tmp_path):
-    state = tmp_path
-    visitors = Visitors({"lines": ["seen"]})
-    door = Door(state, visitors)
-    hook = Path(sys.modules["interlock.client.hook"].__file__)
-    try:
-        command = [sys.executable, "-I", "-S", str(hook), str(state)]
-        done = subprocess.run(command, input=b"a b refs/heads/\xff\n", capture_output=True, check=False)
-    finally:
-        door.close()
-    assert (done.returncode, done.stdout) == (0, b"seen\n")
-    assert json.dumps(visitors.messages[0]["updates"][0]["ref"]) == '"refs/heads/\\udcff"'
+def test_the_command_installs_the_hook_in_any_repository(
+    tmp_path: Path, repository: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare, clone = repository
+    state = tmp_path / "state"
+    for folder, hooks in ((bare, bare / "hooks"), (clone, clone / ".git" / "hooks")):
+        assert main(["hook", "install", str(folder), "--state", str(state)]) == 0
+        assert "the hook is installed: " in capsys.readouterr().out
+        assert str(state) in (hooks / "post-receive").read_text()
+    assert main(["hook", "install", str(bare), "--json", "--state", str(state)]) == 0
+    assert "already" in json.loads(capsys.readouterr().out)["told"]
+    assert main(["hook", "install", str(tmp_path), "--state", str(state)]) == 2
+    assert "no git repository" in capsys.readouterr().err
+    (bare / "hooks" / "post-receive").write_text("#!/bin/sh\necho theirs\n")
+    assert main(["hook", "install", str(bare), "--state", str(state)]) == 2
+    err = capsys.readouterr().err
+    assert "somebody else's" in err
+    assert "hook.py" in err
+    assert not state.exists()
 
 
 def test_installing_again_changes_nothing(tmp_path, repository):

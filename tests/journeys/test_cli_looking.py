@@ -1,6 +1,8 @@
 """What `status`, `explain`, `log` and `models` tell of rows in a real store."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,13 +12,14 @@ import pytest
 from interlock.app.folder import StateFolder
 from interlock.app.reading import Reading
 from interlock.cli import main
-from interlock.control.door import Door
 from interlock.control.rows import write_state
 from interlock.delivery import release as releases
 from interlock.delivery import rollout as rollouts
 from interlock.delivery.environment import Environment, enter
 from interlock.delivery.revision import Revision
 from interlock.edges.blobs import LocalBlobs
+from interlock.edges.executor import LogFiles
+from interlock.edges.executor.log import CappedLog
 from interlock.edges.signing import LocalSigning
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.pipeline.plan import EnvironmentPlan, GatePlan, Plan, StagePlan
@@ -323,10 +326,9 @@ def test_many_observations_are_cut_short_and_whole_in_json(state, capsys):
 
 
 def write_log(state: Path, attempt: str, text: str) -> None:
-    with Reading.open(state) as reading:
-        path = reading.log_path(attempt)
+    path = LogFiles(StateFolder(state).execution).path(attempt)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    path.write_bytes(text.encode())
 
 
 def test_logs_are_those_of_the_attempts_that_were_executed(state, capsys):
@@ -364,26 +366,74 @@ def test_following_goes_on_until_the_run_ends(state, capsys):
     """Lines that are written meanwhile are told once and whole, of a stage that starts meanwhile too."""
     training = {"train": StageRun(phase=Phase.RUNNING, attempt=1), "evaluate": StageRun()}
     keep_run(state, a_run(phase=Phase.RUNNING, stages=training))
-    write_log(state, "12/train/1", "epoch 1\nepo")
+    logs = LogFiles(StateFolder(state).execution)
+    log = CappedLog(logs.path("12/train/1"))
+    log.write(b"epoch 1\nepo")
     done = StageRun(phase=Phase.SUCCEEDED, attempt=1)
+    evaluating = {"train": done, "evaluate": StageRun(phase=Phase.RUNNING, attempt=1)}
+
+    def keep_again(expected: int, **changes) -> None:
+        run = a_run(**changes)
+        keep(state, write_state(Kind.RUN, "12", run, expected=expected, phase=run.phase, because="it moved"))
 
     def go_on() -> None:
         time.sleep(0.6)
-        write_log(state, "12/train/1", "epoch 1\nepoch 2\n")
+        log.write(b"ch 2\n")
+        log.close()
+        keep_again(1, phase=Phase.RUNNING, stages=evaluating)
+        time.sleep(0.6)
         write_log(state, "12/evaluate/1", "auc 0.7\n")
-        ended = a_run(phase=Phase.SUCCEEDED, stages={"train": done, "evaluate": done})
-        keep(state, write_state(Kind.RUN, "12", ended, expected=1, phase="succeeded", because="done"))
+        keep_again(2, phase=Phase.SUCCEEDED, stages={"train": done, "evaluate": done})
 
     writer = threading.Thread(target=go_on)
     writer.start()
     told = tell(capsys, "log", "12", "-f", "--state", str(state))
     writer.join()
     assert told == "--- train\nepoch 1\nepoch 2\n--- evaluate\nauc 0.7\n"
+    assert tell(capsys, "log", "12", "--state", str(state)) == told
+
+
+def test_what_a_stage_printed_steers_no_terminal_and_is_there_as_it_was(state, capsys):
+    keep_run(state, a_run())
+    printed = "\x1b[31mred\x1b[0m\x1b[2J\x1b]0;title\x07 10%\r 20%\n"
+    write_log(state, "12/train/1", printed)
+    told = tell(capsys, "log", "12/train", "--state", str(state))
+    assert told == "--- train\nred\\x1b[2J\\x1b]0;title\\x07 10%\n 20%\n"
+    words = ["log", "12/train", "--raw", "--state", str(state)]
+    code = f"import sys; from interlock.cli import main; sys.exit(main({words!r}))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == printed.encode()
+    line = json.loads(tell(capsys, "log", "12/train", "--json", "--state", str(state)))["line"]
+    assert line == printed.removesuffix("\n")
+
+
+def test_runs_are_listed_newest_first_and_filtered(state, capsys):
+    for number, (ref, phase) in enumerate([("main", "succeeded"), ("main", "failed"), ("try", "failed")], 1):
+        run = a_run(number=number, phase=Phase(phase), commit=COMMIT.model_copy(update={"ref": f"refs/heads/{ref}"}))
+        write = write_state(Kind.RUN, run.key, run, expected=0, phase=run.phase, because="it ended")
+        keep(state, write.model_copy(update={"repository": "flights", "ref": run.commit.ref}))
+
+    def listed(*words: str) -> list[int]:
+        answer = json.loads(tell(capsys, "runs", *words, "--json", "--state", str(state)))
+        return [run["number"] for run in answer["runs"]]
+
+    assert listed() == [3, 2, 1]
+    assert listed("-n", "2") == [3, 2]
+    assert listed("--ref", "main") == [2, 1]
+    assert listed("--ref", "refs/heads/try", "--phase", "failed") == [3]
+    assert listed("--phase", "failed", "--phase", "succeeded", "--repository", "flights") == [3, 2, 1]
+    assert listed("--repository", "other") == []
+    told = tell(capsys, "runs", "--ref", "main", "--state", str(state)).splitlines()
+    assert [line.split()[:3] for line in told] == [
+        ["run", "repository", "ref"],
+        ["2", "flights", "main"],
+        ["1", "flights", "main"],
+    ]
+    assert "no such run" in tell(capsys, "runs", "--repository", "other", "--state", str(state))
 
 
 def test_a_log_that_is_not_kept_says_so(state, capsys):
     keep_run(state, a_run())
-    assert "(no log is kept)" in tell(capsys, "log", "12/train", "--state", str(state))
+    assert "(no output is kept)" in tell(capsys, "log", "12/train", "--state", str(state))
     keep_run(state, a_run(number=13, phase=Phase.QUEUED, stages={}))
     assert "nothing was executed yet: the run is queued" in tell(capsys, "log", "13", "--state", str(state))
 
@@ -411,23 +461,6 @@ def test_an_environment_that_serves_nothing_says_why(state, capsys):
     keep(state, write_state(Kind.ENVIRONMENT, "flights/staging", environment, expected=0, phase="empty", because="x"))
     told = tell(capsys, "status", "--state", str(state))
     assert "nothing serves: nothing was delivered yet" in told
-
-
-def test_a_server_that_is_there_hears_what_was_asked(state, capsys):
-    keep_canary(state)
-    heard: list[dict] = []
-
-    def answer(message):
-        heard.append(message)
-        return {"lines": []}
-
-    door = Door(state, answer)
-    try:
-        told = tell(capsys, "rollback", "flights/production", "--json", "--state", str(state))
-    finally:
-        door.close()
-    assert json.loads(told)["is_server_there"] is True
-    assert heard == [{"kind": "bell", "key": "environment/flights/production"}]
 
 
 def test_no_models_say_so(state, capsys):
@@ -501,7 +534,7 @@ def test_a_release_is_asked_for_and_told(state, capsys):
     keep_canary(state)
     assert main(["release", "flights/1", "--state", str(state)]) == 0
     captured = capsys.readouterr()
-    assert "of flights v1 has begun" in captured.out
+    assert "of flights/1 has begun" in captured.out
     assert "no server is there" in captured.out
     with Reading.open(state) as reading:
         newest = reading.store.rows(Kind.RELEASE, newest=1)[0]

@@ -12,8 +12,9 @@ import click
 import pytest
 
 from interlock.cli import COMMANDS, HELP, main
-from interlock.cli.group import default_state, interlock, run_command
+from interlock.cli.group import interlock, run_command
 from interlock.cli.output import ExitCode, Line, Output
+from interlock.cli.session import default_state
 from interlock.cli.show import table
 from interlock.errors import Fault, Refused, SeveralRefused, SignatureInvalid
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +38,11 @@ class StateFolder:
         return self.root / "snapshots"
 
     @property
+    def mirrors(self) -> Path:
+        """Mirrors of remote repositories."""
+        return self.root / "mirrors"
+
+    @property
     def execution(self) -> Path:
         """Workspaces and logs of stages."""
         return self.root / "execution"
@@ -61,6 +68,10 @@ class StateFolder:
         return self.root / "server.lock"
 
     def make(self) -> StateFolder:
-        """Creates the folder, for its owner only."""
+        """Creates the folder, for its owner only; one that is there is closed to everybody but its owner and group."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mode = stat.S_IMODE(self.root.stat().st_mode)
+        if mode & stat.S_IRWXO and not mode & stat.S_ISVTX:
+            with suppress(PermissionError):  # it is another user's: theirs to close
+                self.root.chmod(mode & ~stat.S_IRWXO)
         return self

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from interlock.app.folder import StateFolder
 from interlock.app.parts import Parts, owner_of
+from interlock.app.reading import database_of
 from interlock.control.loop import BUSY_SECONDS, Bell
 from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.runs import SERVER
@@ -39,7 +41,7 @@ class Local:
 
     def __init__(self, state: Path) -> None:
         self._bell = Bell()
-        self._parts = Parts.open(state, self._bell.ring)
+        self._parts = Parts.open(state, self._bell.ring, database_of(StateFolder(state)))
         self._end_orphans()
 
     def plan(self, folder: Path, revision: str | None, overrides: Sequence[str]) -> PlannedRun:

@@ -6,9 +6,10 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from blake3 import blake3
@@ -17,21 +18,36 @@ from interlock.app.folder import StateFolder
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.intake import Intake
 from interlock.control.running.lookups import Lookups
+from interlock.control.running.room import Room
 from interlock.control.running.runs import Runs
 from interlock.control.running.sealing import Sealing
+from interlock.control.secrets import Secrets
 from interlock.edges.blobs import LocalBlobs
 from interlock.edges.environments import UvEnvironments
-from interlock.edges.executor import LocalExecutor
+from interlock.edges.executor import LocalExecutor, LogFiles
 from interlock.edges.git import CommandGit
 from interlock.edges.sandbox import BubblewrapSandbox
 from interlock.edges.signing import LocalSigning
 from interlock.edges.store import SqlStore
+from interlock.edges.vault import LocalVault
 from interlock.system.processes import identity_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
 """Where Interlock's own code is, some of which is shown to stages and model servers."""
 SERVER_REQUIREMENTS = ("blake3", "granian", "numpy", "orjson")
 """What a model server needs beside the model's own environment."""
+NO_LIMITS: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Remotes:
+    """How remotes may be asked: by which protocols, and with which header for a URL (None: without)."""
+
+    protocols: tuple[str, ...]
+    authorization: Callable[[str], str | None]
+
+
+NO_REMOTES = Remotes((), lambda _url: None)
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,8 @@ class Parts:
     environments: UvEnvironments
     sandbox: BubblewrapSandbox
     executor: LocalExecutor
+    logs: LogFiles
+    secrets: Secrets
     lookups: Lookups
     intake: Intake
     attempts: Attempts
@@ -52,15 +70,28 @@ class Parts:
     runs: Runs
 
     @classmethod
-    def open(cls, state: Path, ring: Callable[[], None]) -> Self:
-        """Opens all parts; ``ring`` is called whenever an attempt has ended."""
+    def open(
+        cls,
+        state: Path,
+        ring: Callable[[], None],
+        database: str | None = None,
+        remotes: Remotes = NO_REMOTES,
+        most_runs: Mapping[str, int] = NO_LIMITS,
+    ) -> Self:
+        """Opens all parts; ``ring`` is called whenever an attempt has ended.
+
+        ``database`` is a URL, else the folder's own; ``most_runs`` limits the runs of a repository that go at once.
+        """
         folder = StateFolder(state.resolve()).make()
-        store = SqlStore(folder.database)
-        git = CommandGit(folder.snapshots)
+        store = SqlStore(database or folder.database)
+        git = CommandGit(folder.snapshots, protocols=remotes.protocols, credentials=remotes.authorization)
         blobs = LocalBlobs(folder.artifacts)
         environments = UvEnvironments(folder.environments, SERVER_REQUIREMENTS)
         sandbox = BubblewrapSandbox()
-        executor = LocalExecutor(git, blobs, environments, sandbox, folder.execution, PACKAGE / "probes")
+        secrets = Secrets(store, LocalVault(folder.keys), time.time)
+        executor = LocalExecutor(
+            git, blobs, environments, sandbox, folder.execution, PACKAGE / "probes", secrets.values
+        )
         lookups = Lookups(store, git, blobs, environments, platform=_platform(), program=_program())
         attempts = Attempts(store, executor, blobs, owner_of(os.getpid()), ring)
         sealing = Sealing(store, blobs, LocalSigning(folder.keys), lookups, builder=f"interlock/{sandbox.level}")
@@ -72,11 +103,21 @@ class Parts:
             environments=environments,
             sandbox=sandbox,
             executor=executor,
+            logs=LogFiles(folder.execution),
+            secrets=secrets,
             lookups=lookups,
             intake=Intake(store, git, blobs, environments, lookups),
             attempts=attempts,
             sealing=sealing,
-            runs=Runs(store, blobs, attempts, lookups, sealing, time.time),
+            runs=Runs(
+                store,
+                blobs,
+                attempts,
+                lookups,
+                sealing,
+                time.time,
+                Room(float(os.cpu_count() or 1), most_runs, time.monotonic),
+            ),
         )
 
     def close(self) -> None:

@@ -1,15 +1,21 @@
-"""What commands that only look, or only ask, need: the store, requests, and where logs lie."""
+"""What commands that only look, or only ask, need of a state folder: the store, logs, and what people ask for."""
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from interlock.app.folder import StateFolder
+from interlock.app.settings import read_settings
 from interlock.control.delivering.requests import Requests
+from interlock.control.people import People
+from interlock.control.secrets import Secrets
+from interlock.edges.executor import LogFiles
 from interlock.edges.store import SqlStore
+from interlock.edges.vault import LocalVault
 
 
 @dataclass(frozen=True)
@@ -18,18 +24,24 @@ class Reading:
 
     folder: StateFolder
     store: SqlStore
+    logs: LogFiles
     requests: Requests
+    people: People
+    secrets: Secrets
 
     @classmethod
     def open(cls, state: Path) -> Self:
-        """Opens the state folder, creating it if need be."""
+        """Opens the state folder, creating it if need be, and the database that its settings name."""
         folder = StateFolder(state).make()
-        store = SqlStore(folder.database)
-        return cls(folder=folder, store=store, requests=Requests(store, time.time))
-
-    def log_path(self, attempt: str) -> Path:
-        """Where an attempt's output is written while it runs."""
-        return self.folder.execution / "logs" / f"{attempt}.log"
+        store = SqlStore(database_of(folder))
+        return cls(
+            folder=folder,
+            store=store,
+            logs=LogFiles(folder.execution),
+            requests=Requests(store, time.time),
+            people=People(store, time.time),
+            secrets=Secrets(store, LocalVault(folder.keys), time.time),
+        )
 
     def close(self) -> None:
         """Closes the store."""
@@ -40,3 +52,8 @@ class Reading:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def database_of(folder: StateFolder) -> str:
+    """The URL of the state folder's database, as its ``server.yaml`` or the environment say."""
+    return read_settings(folder.settings, os.environ).database or folder.database

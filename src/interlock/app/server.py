@@ -1,4 +1,4 @@
-"""`interlock server`: the control plane of one state folder."""
+"""The control plane of one state folder: its parts wired by hand, and its threads."""
 
 from __future__ import annotations
 
@@ -7,22 +7,36 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from interlock.app.folder import StateFolder
-from interlock.app.parts import PACKAGE, Parts
-from interlock.app.settings import RepositorySettings, ServerSettings, read_settings
+from interlock.app.operating.credentials import Credentials
+from interlock.app.operating.forges import Forges, watch_list
+from interlock.app.operating.leftovers import collect_environments, collect_logs
+from interlock.app.operating.rounds import Rounds
+from interlock.app.parts import PACKAGE, Parts, Remotes
+from interlock.app.services import Health, Services
+from interlock.app.settings import ServerSettings
 from interlock.client.install import install_hook
+from interlock.control.collecting import Collecting, Retention
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
-from interlock.control.door import Door
+from interlock.control.delivering.requests import Requests
+from interlock.control.inbox import Inbox
 from interlock.control.loop import Bell, Loop
+from interlock.control.people import People
+from interlock.control.reporting import Reporting
+from interlock.control.running.requests import RunRequests
 from interlock.control.running.runs import SERVER
+from interlock.control.running.triggers import Arrivals, Clockwork
 from interlock.delivery.revision import Revision
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import LocalReplicas, ensure_supervise, stop_supervise
-from interlock.errors import InterlockError, Refused, StoreFault
+from interlock.edges.watch import ObjectWatch
+from interlock.errors import InterlockError, ProxyFault, StoreFault
+from interlock.ports import Store
 from interlock.run.run import Run
 from interlock.system.files import try_lock
 from interlock.vocabulary import Digest, Json, Kind, Phase
@@ -30,82 +44,158 @@ from interlock.vocabulary import Digest, Json, Kind, Phase
 ANSWER_SECONDS = 1.0
 """How long a push waits to be told what became of it."""
 EVENTS_EVERY = 0.2
+TICK_SECONDS = 1.0
+"""How often schedules are looked at."""
+TELL_SECONDS = 1.0
+"""How often forges are told, where nothing rings."""
+COLLECT_SECONDS = 3600.0
+KEEP_BOOKS_SECONDS = 5.0
+NOTICES_KEPT = 7 * 86400.0
+"""Settled notices are kept so long, for people who ask whether a webhook came."""
+END_SECONDS = 2.0
+"""How long rounds of work that are under way may take once the server ends; what is cut short is taken up again."""
 TOLD_KINDS = (Kind.RUN, Kind.VERSION, Kind.RELEASE, Kind.ROLLOUT, Kind.ENVIRONMENT, Kind.QUARANTINE)
 NUMBERS = re.compile(r"[0-9.]+")
 
 
 class Server:
-    """The control plane. Its end does not touch the data plane."""
+    """The control plane. Its end does not touch the data plane.
 
-    def __init__(self, state: Path, settings: ServerSettings, say: Callable[[str], None]) -> None:
+    ``services`` is what the outside may ask of it; ``url`` is how people reach it.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        settings: ServerSettings,
+        environment: Mapping[str, str],
+        say: Callable[[str], None],
+        tell_request: Callable[[Mapping[str, Json]], None],
+    ) -> None:
         self._settings = settings
         self._say = say
-        self._bell = Bell()
+        self._bell, self._arrivals_bell = Bell(), Bell()
         self._over = threading.Event()
-        self._parts = Parts.open(state, self._bell.ring)
-        self._parts.store.check()
-        folder = self._parts.folder
-        folder.data.mkdir(exist_ok=True, mode=0o700)
-        listeners = {name: environment.listen for name, environment in settings.environments.items()}
-        proxy = EnvoyProxy(folder.data, listeners)
-        _start(folder.data, proxy)
-        replicas = LocalReplicas(
-            folder.data, self._parts.sandbox, self._place, self._serving_environment, PACKAGE / "inference"
+        self._loop_passed: float | None = None
+        credentials = Credentials(settings.repositories, environment)
+        forges = Forges(settings.repositories, credentials, time.time)
+        most_runs = {name: one.most_runs for name, one in settings.repositories.items() if one.most_runs is not None}
+        self._parts = Parts.open(
+            state, self._bell.ring, settings.database, Remotes(settings.protocols, forges.authorization), most_runs
         )
-        plane = Plane(self._parts.store, replicas, proxy)
-        deliveries = Deliveries(self._parts.store, self._parts.attempts, self._parts.sealing, plane, time.time)
-        self._loop = Loop(self._parts.store, self._parts.runs, deliveries, plane, SERVER, say)
-        self._door = Door(folder.root, self._answer)
-        for name, repository in settings.repositories.items():
-            say(f"repository {name}: {install_hook(repository.path, folder.root)}")
+        self._parts.store.check()
+        self._repositories = watch_list(settings.repositories, self._parts.folder.mirrors)
+        store = self._parts.store
+        self._store_problem: str | None = None
+        self._arrivals = Arrivals(store, self._parts.intake, say, time.monotonic)
+        self._clockwork = Clockwork(store, self._parts.intake, ObjectWatch(), time.time)
+        self._reporting = Reporting(store, self._repositories, forges.by_repository, settings.url or "", time.time, say)
+        self._collecting = Collecting(
+            store,
+            self._parts.blobs,
+            self._parts.environments,
+            Retention(**settings.retention.model_dump()),
+            time.time,
+            collect_logs=lambda keep, before: collect_logs(self._parts.folder.execution / "logs", keep, before),
+            collect_environments=lambda wanted, before: collect_environments(
+                self._parts.environments, wanted, before, self._parts.folder.data
+            ),
+        )
+        self._inbox = Inbox(store, self._arrivals_bell.ring)
+        self._people = People(store, time.time)
+        self.services = Services(
+            store=store,
+            logs=self._parts.logs,
+            inbox=self._inbox,
+            runs=RunRequests(store, self._parts.intake, self._repositories, time.time, self._bell.ring),
+            deliveries=Requests(store, time.time),
+            people=self._people,
+            secrets=self._parts.secrets,
+            repositories=self._repositories,
+            webhook_secrets=lambda name: credentials.webhook_secrets.get(name, ()),
+            look=self._look_for_pusher,
+            health=self._health,
+            say=tell_request,
+        )
 
     def run(self) -> None:
-        """Until ``end``."""
-        threads = [threading.Thread(target=work, daemon=True) for work in (self._poll, self._tell_events)]
-        for thread in threads:
-            thread.start()
-        self._loop.run_until(self._over.is_set, self._bell)
-        self._door.close()
-        for thread in threads:
-            thread.join()
-        self._parts.close()
+        """Until ``end``. ProxyFault where the environments' addresses cannot be had."""
+        plane = self._open_data_plane()
+        deliveries = Deliveries(self._parts.store, self._parts.attempts, self._parts.sealing, plane, time.time)
+        loop = Loop(self._parts.store, self._parts.runs, deliveries, plane, SERVER, self._say)
+        rounds = Rounds(self._over, self._say)
+        for name, repository in self._repositories.items():
+            if repository.url is None:
+                self._say(f"repository {name}: {install_hook(Path(repository.git_directory), self._parts.folder.root)}")
+            rounds.begin(f"repository {name}", self._settings.poll_every, partial(self._poll, name))
+        rounds.begin("notices", self._settings.poll_every, self._take_notices, self._arrivals_bell)
+        rounds.begin("schedules", TICK_SECONDS, self._tick)
+        rounds.begin("watched data", self._settings.poll_every, self._look_at_data)
+        rounds.begin("reports", TELL_SECONDS, self._reporting.one_pass)
+        rounds.begin("collection", COLLECT_SECONDS, self._collect)
+        rounds.begin("books", KEEP_BOOKS_SECONDS, self._keep_books)
+        rounds.begin("events", EVENTS_EVERY, _EventTeller(self._parts.store, self._say).tell)
+        self._say(f"ready: state in {self._parts.folder.root}, {len(self._repositories)} repositories watched")
+        loop.run_until(self._has_ended, self._bell)
+        rounds.end(END_SECONDS)
 
     def end(self) -> None:
         """Asks the server to end; what it decided is saved, what it serves stays."""
         self._over.set()
         self._bell.ring()
 
-    def _poll(self) -> None:
+    def close(self) -> None:
+        """Closes all parts, once nobody asks anything of them any more."""
+        self._inbox.close()
+        self._reporting.close()
+        self._parts.close()
+
+    def _has_ended(self) -> bool:
+        self._loop_passed = time.monotonic()
+        return self._over.is_set()
+
+    def _open_data_plane(self) -> Plane:
+        folder = self._parts.folder
+        folder.data.mkdir(exist_ok=True, mode=0o700)
+        listeners = {name: environment.listen for name, environment in self._settings.environments.items()}
+        proxy = EnvoyProxy(folder.data, listeners)
+        _start(folder.data, proxy)
+        replicas = LocalReplicas(
+            folder.data, self._parts.sandbox, self._place, self._serving_environment, PACKAGE / "inference"
+        )
+        return Plane(self._parts.store, replicas, proxy)
+
+    def _poll(self, name: str) -> None:
         """Finds what no hook told of."""
-        while not self._over.is_set():
-            for name, repository in self._settings.repositories.items():
-                for line in self._sync(name, repository):
-                    self._say(line)
-            self._over.wait(self._settings.poll_every)
+        for line in self._tell_all(self._parts.intake.look(self._repositories[name])):
+            self._say(line)
 
-    def _tell_events(self) -> None:
-        """Says each decision as it is saved; one that differs from the row's last only in its numbers is left out."""
-        seen = max((event.number for event in self._parts.store.events()), default=0)
-        told: dict[str, str] = {}
-        while not self._over.wait(EVENTS_EVERY):
-            try:
-                events = self._parts.store.events(after=seen)
-            except StoreFault:
-                continue  # the loop meets it too, and says it
-            for event in events:
-                seen = event.number
-                thing, shape = f"{event.kind}/{event.key}", f"{event.phase} {NUMBERS.sub('#', event.because)}"
-                if event.kind in TOLD_KINDS and told.get(thing) != shape:
-                    self._say(f"{thing} {event.phase}: {event.because}")
-                told[thing] = shape
+    def _take_notices(self) -> None:
+        for line in self._tell_all(self._arrivals.settle_pending(list(self._repositories.values()))):
+            self._say(line)
 
-    def _sync(self, name: str, repository: RepositorySettings) -> list[str]:
-        try:
-            begun = self._parts.intake.sync(name, str(repository.path), repository.trusted, SERVER)
+    def _tick(self) -> None:
+        for line in self._tell_all(self._clockwork.tick(list(self._repositories.values()))):
+            self._say(line)
+
+    def _look_at_data(self) -> None:
+        for line in self._tell_all(self._clockwork.look_at_data(list(self._repositories.values()))):
+            self._say(line)
+
+    def _tell_all(self, begun: Sequence[Run]) -> list[str]:
+        if begun:
             self._bell.ring()
-            return [line for run in begun for line in self._tell(run)]
+        return [f"run {run.number} of {run.commit.repository}: {run.because}" for run in begun]
+
+    def _look_for_pusher(self, name: str) -> list[str]:
+        """Looks at a repository for somebody who has just pushed and waits to hear what comes of it."""
+        repository = self._repositories[name]
+        try:
+            begun = self._parts.intake.look(repository)
         except InterlockError as fault:
             return [f"repository {name}: {fault}"]
+        self._bell.ring()
+        return [line for run in begun for line in self._tell(run)]
 
     def _tell(self, run: Run) -> list[str]:
         """What became of a run within the time that a push can wait."""
@@ -126,16 +216,24 @@ class Server:
             told.append(f"  follow it with: interlock log {now.number} --follow")
         return told
 
-    def _answer(self, message: dict[str, Json]) -> dict[str, Json]:
-        if message.get("kind") == "push":
-            path = Path(str(message.get("git_directory", ""))).resolve()
-            for name, repository in self._settings.repositories.items():
-                if repository.path.resolve() == path:
-                    lines: list[Json] = [f"interlock: {line}" for line in self._sync(name, repository)]
-                    return {"lines": lines or ["interlock: nothing to do for this push"]}
-            return {"lines": ["interlock: this repository is not configured"]}
-        self._bell.ring()
-        return {"lines": []}
+    def _health(self) -> Health:
+        age = None if self._loop_passed is None else time.monotonic() - self._loop_passed
+        return Health(store_problem=self._store_problem, loop_age=age)
+
+    def _collect(self) -> None:
+        collected = self._collecting.one_pass()
+        if collected.artifacts or collected.logs or collected.environments:
+            self._say(f"collection: {collected.because}")
+
+    def _keep_books(self) -> None:
+        """Writes down what was only noted in memory; whether the store can be written is known from it."""
+        try:
+            self._parts.store.forget_notices(time.time() - NOTICES_KEPT)
+            self._people.flush_last_used()
+            self._store_problem = None
+        except StoreFault as fault:
+            self._store_problem = str(fault)
+            raise
 
     def _place(self, digest: Digest, target: Path) -> None:
         self._parts.blobs.materialise(digest, str(target))
@@ -146,39 +244,37 @@ class Server:
         return self._parts.environments.ensure(revision.python, files, "serve", lambda _line: None)
 
 
+class _EventTeller:
+    """Says each decision as it is saved; one that differs from the row's last only in its numbers is left out."""
+
+    def __init__(self, store: Store, say: Callable[[str], None]) -> None:
+        self._store = store
+        self._say = say
+        self._seen = store.last_event()
+        self._told: dict[str, str] = {}
+
+    def tell(self) -> None:
+        """What was saved since the last time."""
+        for event in self._store.events(after=self._seen):
+            self._seen = event.number
+            thing, shape = f"{event.kind}/{event.key}", f"{event.phase} {NUMBERS.sub('#', event.because)}"
+            if event.kind in TOLD_KINDS and self._told.get(thing) != shape:
+                self._say(f"{thing} {event.phase}: {event.because}")
+            self._told[thing] = shape
+
+
 def _start(data: Path, proxy: EnvoyProxy) -> None:
     """The data plane runs; one that was begun here and cannot take requests is ended again."""
     is_new = ensure_supervise(data)
     try:
         proxy.start()
-    except InterlockError:
+    except InterlockError as fault:
         if is_new:
             stop_supervise(data)
-        raise
-
-
-def serve(state: Path, config: Path | None, say: Callable[[str], None]) -> int:
-    """Runs the control plane until SIGTERM or SIGINT; 0 when it ended as asked.
-
-    Refused where another server holds the folder, naming its process.
-    """
-    folder = StateFolder(state.resolve()).make()
-    settings = read_settings(config or folder.settings)
-    lock = try_lock(folder.lock)
-    if lock is None:
-        holder = folder.lock.read_text().strip()
-        raise Refused(
-            f"another server (process {holder}) runs on this state folder", str(folder.root), "stop it, or use --state"
-        )
-    with lock:
-        server = Server(folder.root, settings, say)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: server.end())
-        for name, environment in settings.environments.items():
-            say(f"environment {name}: http://{environment.listen}")
-        say(f"ready: state in {folder.root}, {len(settings.repositories)} repositories watched")
-        server.run()
-    return 0
+        if not isinstance(fault, ProxyFault):
+            raise
+        remedy = "end who else listens there, or choose another listen of the environment in server.yaml"
+        raise ProxyFault(f"{fault}; {remedy}") from fault
 
 
 def stop(state: Path, *, data_plane: bool, patience: float = 30.0) -> list[str]:

@@ -8,29 +8,52 @@ from typing import NamedTuple
 
 
 class CommandEntry(NamedTuple):
-    """Where a command is: the module that holds it, its name there, and its help in one line."""
+    """Where a command is: the module in ``commands`` (or beside it) that holds it, and its help in one line."""
 
     module: str
-    function: str
     summary: str
 
 
 COMMANDS = {
-    "init": CommandEntry("interlock.cli.init", "init", "Inspect a repository and write a working interlock.yaml."),
-    "validate": CommandEntry("interlock.cli.running", "validate", "Check a pipeline file; every problem at once."),
-    "plan": CommandEntry("interlock.cli.running", "plan", "Show which stages would run, which are reused, and why."),
-    "run": CommandEntry(
-        "interlock.cli.running", "run", "Run this working tree from checks to gates; no server needed."
-    ),
-    "server": CommandEntry("interlock.cli.server", "server", "Run the control plane, or stop it."),
-    "status": CommandEntry("interlock.cli.looking", "status", "What is now: environments, releases, rollouts, runs."),
-    "log": CommandEntry("interlock.cli.running", "log", "What the stages of a run printed."),
-    "models": CommandEntry("interlock.cli.models", "models", "List the registered models; pull one into a folder."),
-    "release": CommandEntry("interlock.cli.models", "release", "Send a model version through the environments."),
-    "rollback": CommandEntry("interlock.cli.models", "rollback", "Take an environment back to its previous revision."),
-    "explain": CommandEntry("interlock.cli.looking", "explain", "Why: the story of a run, stage, gate or rollout."),
-    "demo": CommandEntry("interlock.cli.demo", "demo", "Watch a model go from push to production and back."),
+    "init": CommandEntry("init", "Inspect a repository and write a working interlock.yaml."),
+    "validate": CommandEntry("commands.working", "Check a pipeline file; every problem at once."),
+    "plan": CommandEntry("commands.working", "Show which stages would run, which are reused, and why."),
+    "run": CommandEntry("commands.working", "Run this working tree from checks to gates; no server needed."),
+    "status": CommandEntry("commands.looking", "What is now: environments, releases, rollouts, runs."),
+    "runs": CommandEntry("commands.looking", "List runs: of a repository, of a branch, in a phase."),
+    "log": CommandEntry("commands.logs", "What the stages of a run printed."),
+    "explain": CommandEntry("commands.looking", "Why: the story of a run, stage, gate or rollout."),
+    "trigger": CommandEntry("commands.runs", "Begin a run of a branch or tag now."),
+    "rerun": CommandEntry("commands.runs", "Run a run's commit again, whole or from a stage on."),
+    "cancel": CommandEntry("commands.runs", "End a run, and all its processes."),
+    "approve": CommandEntry("commands.runs", "Let one commit from outside run."),
+    "models": CommandEntry("commands.models", "List the registered models; pull one into a folder."),
+    "release": CommandEntry("commands.models", "Send a model version through the environments."),
+    "rollback": CommandEntry("commands.models", "Take an environment back to its previous revision."),
+    "server": CommandEntry("commands.server", "Run the control plane, or stop it."),
+    "hook": CommandEntry("commands.server", "Let a git repository tell the server of each push."),
+    "token": CommandEntry("commands.people", "Make, list and revoke tokens for people and programs."),
+    "secret": CommandEntry("commands.people", "Keep secrets for stages: set, list, remove."),
+    "audit": CommandEntry("commands.people", "Who did what; verify that nobody changed the log."),
+    "demo": CommandEntry("demo", "Watch a model go from push to production and back."),
 }
+
+SECTIONS = {
+    "Your working tree": ("init", "validate", "plan", "run"),
+    "Look": ("status", "runs", "log", "explain"),
+    "Runs": ("trigger", "rerun", "cancel", "approve"),
+    "Models": ("models", "release", "rollback"),
+    "Server and people": ("server", "hook", "token", "secret", "audit"),
+    "Play": ("demo",),
+}
+
+
+def _commands() -> list[str]:
+    lines = []
+    for title, names in SECTIONS.items():
+        lines += [f"{title}:", *(f"  {name:<10}{COMMANDS[name].summary}" for name in names), ""]
+    return lines
+
 
 HELP = "\n".join(
     [
@@ -39,11 +62,11 @@ HELP = "\n".join(
         "  CI/CD for machine-learning models: a git push goes in, a monitored production",
         "  model comes out, and goes back by itself when it misbehaves.",
         "",
-        "Commands:",
-        *(f"  {name:<10}{entry.summary}" for name, entry in COMMANDS.items()),
-        "",
+        *_commands(),
         "Every command takes --help, --json (JSON on standard output) and --state DIR",
         "(else $INTERLOCK_STATE, $XDG_STATE_HOME/interlock, ~/.local/state/interlock).",
+        "Those that look or ask take --server URL (else $INTERLOCK_SERVER) instead, with",
+        "the token in $INTERLOCK_TOKEN or --token-file.",
         "",
         "Exit codes: 0 success, 1 a failed verdict, 2 refused, 3 undecided or held,",
         "4 errored, 130 interrupted.",

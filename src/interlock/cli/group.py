@@ -1,9 +1,8 @@
-"""The group of all commands, loaded one at a time, and what every command shares: state, output, errors, exit codes."""
+"""The group of all commands, loaded one at a time, and how what went wrong is told: errors and exit codes."""
 
 from __future__ import annotations
 
 import difflib
-import functools
 import importlib
 import importlib.metadata
 import os
@@ -11,19 +10,19 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from interlock.cli import COMMANDS, HELP
 from interlock.cli.output import ExitCode, Line, Output
-from interlock.errors import Fault, Refused, SeveralRefused, SignatureInvalid
+from interlock.client.errors import ApiError, ClientError
+from interlock.errors import InterlockError, Refused, SeveralRefused, SignatureInvalid
 
 if TYPE_CHECKING:
     from interlock.app.local import Local
-    from interlock.app.reading import Reading
 
-CallableT = TypeVar("CallableT", bound=Callable[..., Any])
+__all__ = ["LazyGroup", "interlock", "run_command"]
 
 
 class LazyGroup(click.Group):
@@ -38,7 +37,7 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        command: click.Command = getattr(importlib.import_module(entry.module), entry.function)
+        command: click.Command = getattr(importlib.import_module(f"interlock.cli.{entry.module}"), cmd_name)
         return command
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # Click's signature
@@ -62,65 +61,6 @@ def interlock() -> None:
     """CI/CD for machine-learning models."""
 
 
-class Session:
-    """What one command works with: the state folder and the output. ``open_local`` opens what plans and runs."""
-
-    def __init__(self, state: Path, output: Output, open_local: Callable[[Path], Local]) -> None:
-        self.state = state
-        self.output = output
-        self._open_local = open_local
-
-    def read(self) -> Reading:
-        """The rows of the state folder. Refused where nothing was ever kept there."""
-        if not self.state.is_dir():
-            raise Refused(
-                "nothing was run here yet",
-                str(self.state),
-                "begin with `interlock run` or `interlock server`, or name another folder with --state",
-            )
-        from interlock.app.reading import Reading
-
-        return Reading.open(self.state)
-
-    def open_local(self) -> Local:
-        """What plans and runs working trees; makes the state folder if need be."""
-        return self._open_local(self.state)
-
-
-def open_local(state: Path) -> Local:
-    """The real thing; imported here because it brings the whole house."""
-    from interlock.app.local import Local
-
-    return Local(state)
-
-
-def default_state() -> Path:
-    """The state folder when none is named."""
-    named = os.environ.get("INTERLOCK_STATE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "interlock"
-
-
-def with_session(function: CallableT) -> CallableT:
-    """Adds ``--state`` and ``--json`` to a command and hands it a Session as its first argument."""
-
-    @click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="The state folder.")
-    @click.option("--json", "is_json", is_flag=True, help="JSON on standard output, and nothing else there.")
-    @functools.wraps(function)
-    def command(state: Path | None, is_json: bool, **arguments: Any) -> Any:
-        context = click.get_current_context()
-        # `interlock models --json list` means the same as `interlock models list --json`.
-        above = context.parent.params if context.parent is not None else {}
-        folder = state or above.get("state") or default_state()
-        output = Output(is_json or bool(above.get("is_json")))
-        session = Session(folder.absolute(), output, context.obj or open_local)
-        return function(session, **arguments)
-
-    return command  # type: ignore[return-value]  # the decorators above change its type
-
-
 def run_command(arguments: Sequence[str], local: Callable[[Path], Local] | None = None) -> int:
     """Runs one command and answers its exit code. What went wrong is printed, the unexpected with its traceback."""
     output = Output("--json" in arguments)
@@ -134,12 +74,8 @@ def run_command(arguments: Sequence[str], local: Callable[[Path], Local] | None 
         if isinstance(problem, click.UsageError) and problem.ctx is not None:
             remedy = f"see `{problem.ctx.command_path} --help`"
         return _refuse(output, Refused(problem.format_message(), "", remedy))
-    except Refused as refused:
-        return _refuse(output, refused)
-    except SignatureInvalid as invalid:
-        return _complain(output, "signature_invalid", str(invalid), ExitCode.FAILED)
-    except Fault as fault:
-        return _complain(output, type(fault).__name__, str(fault) or type(fault).__name__, ExitCode.ERRORED)
+    except (InterlockError, ClientError) as wrong:
+        return _tell(output, wrong)
     except BrokenPipeError:
         # Whoever read our output has seen enough; the interpreter must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -149,6 +85,18 @@ def run_command(arguments: Sequence[str], local: Callable[[Path], Local] | None 
         output.answer({"error": {"kind": type(unknown).__name__, "problem": str(unknown), "where": "", "remedy": ""}})
         return ExitCode.ERRORED
     return code if isinstance(code, int) else ExitCode.SUCCESS
+
+
+def _tell(output: Output, wrong: InterlockError | ClientError) -> int:
+    """What went wrong here or at a server, in the same words."""
+    if isinstance(wrong, Refused):
+        return _refuse(output, wrong)
+    if isinstance(wrong, ApiError) and wrong.is_refusal:
+        return _refuse(output, SeveralRefused([Refused(one.problem, one.where, one.remedy) for one in wrong.problems]))
+    if isinstance(wrong, SignatureInvalid):
+        return _complain(output, "signature_invalid", str(wrong), ExitCode.FAILED)
+    kind = wrong.kind if isinstance(wrong, ApiError) else type(wrong).__name__
+    return _complain(output, kind, str(wrong) or kind, ExitCode.ERRORED)
 
 
 def _refuse(output: Output, refused: Refused) -> int:

@@ -1,8 +1,10 @@
-"""What a command prints: coloured by Rich on a terminal, plain elsewhere, or JSON where that was asked for."""
+"""What a command prints: coloured by Rich on a terminal, plain elsewhere, or JSON where that was asked for.
+
+Whatever it is given, nothing but its own colours steers the terminal.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -10,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple, TextIO
+
+from interlock.cli.terminal import harmless, harmless_json
 
 Style = Literal["", "good", "bad", "warn", "dim", "title"]
 _LOOKS = {"good": "green", "bad": "bold red", "warn": "yellow", "dim": "dim", "title": "bold"}
@@ -58,15 +62,19 @@ class Output:
         self._write(self.is_json, lines)
 
     def complain(self, *lines: Line) -> None:
-        """Lines about what went wrong, on standard error; with JSON they are left out, for the answer holds them."""
+        """Lines beside the result, on standard error; with JSON they are left out, for the answer holds them."""
         if not self.is_json:
             self._write(True, lines)
 
     def answer(self, value: Any) -> None:
         """The answer as one line of JSON, where that was asked for."""
         if self.is_json:
-            sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+            sys.stdout.write(harmless_json(value) + "\n")
             sys.stdout.flush()
+
+    def repeat(self, text: str) -> None:
+        """A line that a program of the user's printed: in its colours on a terminal, and without other effects."""
+        sys.stdout.write(harmless(text, keep_colours=is_rich(sys.stdout)) + "\n")
 
     @contextmanager
     def progress(self, what: str, is_told_otherwise: bool = False) -> Iterator[None]:
@@ -77,7 +85,7 @@ class Output:
         """
         is_error = self.is_json or not is_rich(sys.stdout)
         is_moving = is_rich(sys.stderr if is_error else sys.stdout)
-        status = self._console(is_error).status(what) if is_moving else None
+        status = self._console(is_error).status(harmless(what)) if is_moving else None
         line = Line(f"{what} ...", "dim")
         begin = status.start if status is not None else lambda: self._write(True, () if is_told_otherwise else (line,))
         timer = threading.Timer(PATIENCE, begin)
@@ -94,13 +102,13 @@ class Output:
     def _write(self, is_error: bool, lines: tuple[Line, ...]) -> None:
         stream = sys.stderr if is_error else sys.stdout
         if not is_rich(stream):
-            stream.write("".join(f"{line.text}\n" for line in lines))
+            stream.write("".join(f"{harmless(line.text)}\n" for line in lines))
             stream.flush()
             return
         from rich.text import Text
 
         for line in lines:
-            self._console(is_error).print(Text(line.text, style=_LOOKS.get(line.style, "")), soft_wrap=True)
+            self._console(is_error).print(Text(harmless(line.text), style=_LOOKS.get(line.style, "")), soft_wrap=True)
 
     def _console(self, is_error: bool) -> Any:
         from rich.console import Console

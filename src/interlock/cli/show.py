@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from interlock.access.audit import AuditEntry
+from interlock.access.tokens import Token, why_invalid
 from interlock.cli.output import ExitCode, Line, Style
+from interlock.client.models import RunSummary
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment, desired
 from interlock.delivery.release import Release
@@ -260,13 +263,25 @@ def rollout_line(row: Row) -> Line:
     )
 
 
-def run_line(row: Row) -> Line:
-    """One run in a list."""
-    run = read_run(row)
+def run_line(run: RunSummary) -> Line:
+    """One run among the last ones."""
     return Line(
-        f"  run {run.number}  {format_time(row.updated)}  {run.commit.sha[:10]}  {run.phase}  {run.because}",
+        f"  run {run.number}  {format_time(run.updated)}  {run.sha[:10]}  {run.phase}  {run.because}",
         PHASE_STYLES.get(run.phase, ""),
     )
+
+
+def run_table(runs: Sequence[RunSummary]) -> list[Line]:
+    """A list of runs; where each came from, how it stands, and why."""
+    if not runs:
+        return []
+    head: tuple[Sequence[str], Style] = (("run", "repository", "ref", "commit", "changed", "phase", "because"), "title")
+    listed = [head]
+    for run in runs:
+        ref = f"pull request {run.pull_request}" if run.pull_request else run.ref.removeprefix("refs/heads/")
+        cells = (str(run.number), run.repository, ref, run.sha[:10], format_time(run.updated), run.phase, run.because)
+        listed.append((cells, PHASE_STYLES.get(run.phase, "")))
+    return table(listed)
 
 
 def version_lines(rows: Sequence[Row], environments: Sequence[Row]) -> list[Line]:
@@ -287,6 +302,29 @@ def version_lines(rows: Sequence[Row], environments: Sequence[Row]) -> list[Line
         cells = (version.key, format_time(version.made), version.run, version.commit[:10], metrics, stable or "-")
         listed.append((cells, "good" if stable else ""))
     return table(listed)
+
+
+def token_lines(tokens: Sequence[Token], now: float) -> list[Line]:
+    """All tokens: whose, what they may, where, until when, and when they were last used."""
+    if not tokens:
+        return [Line("no token was made yet", "dim")]
+    head: tuple[Sequence[str], Style] = (("key", "name", "role", "only for", "expires", "last used"), "title")
+    listed: list[tuple[Sequence[str], Style]] = [head]
+    for token in tokens:
+        invalid = why_invalid(token, now)
+        scope = ", ".join((*token.repositories, *token.environments)) or "-"
+        until = invalid or ("never" if token.expires is None else format_time(token.expires))
+        used = "never" if token.last_used is None else format_time(token.last_used)
+        listed.append(((token.key, token.name, token.role, scope, until, used), "dim" if invalid else ""))
+    return table(listed)
+
+
+def audit_line(entry: AuditEntry) -> Line:
+    """One entry of the audit log."""
+    deed = entry.deed
+    detail = " ".join(f"{name}={value}" for name, value in deed.detail.items() if value not in (None, "", []))
+    told = "  ".join(part for part in (deed.who, deed.action, deed.thing, detail) if part)
+    return Line(f"  {entry.number}  {format_time(entry.at)}  {told}", "warn" if "refused" in deed.action else "")
 
 
 def stable_version(row: Row) -> str | None:

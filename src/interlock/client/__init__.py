@@ -1,4 +1,5 @@
-"""What speaks to the control plane from outside: the git hook, and the bell of the command line.
+"""What speaks to the control plane from outside: the typed client, and the git hook with its installation.
 
-Nothing here imports the rest of Interlock, nor anything outside the standard library.
+``interlock.client.api.Client`` is where to begin. Nothing here imports the rest of Interlock; the hook imports nothing
+outside the standard library.
 """

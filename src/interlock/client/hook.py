@@ -1,7 +1,7 @@
 """The post-receive hook of git: tells the server what was pushed, and shows the pusher its answer.
 
-Run by its path, as ``python -I -S hook.py STATE``, inside the repository, with lines ``old new ref`` on standard input.
-A push never fails because of it: it always ends with 0. It imports little, because every push waits for it.
+Run by its path, as ``python -I -S hook.py STATE``, inside the repository. A push never fails because of it: it always
+ends with 0. It imports little, because every push waits for it; that is why it speaks HTTP by hand.
 """
 
 from __future__ import annotations
@@ -13,64 +13,86 @@ import sys
 import time
 
 SOCKET = "control.sock"
+PATH = "/hooks/git"
 PATIENCE = 5.0
 """Seconds a push waits for the server's answer."""
 LONGEST = 1 << 20
 """Bytes of an answer that are read at most."""
+AWAY = "interlock: the server is not there; it will find this push when it is back"
+SILENT = "interlock: the server gave no answer; it will find this push all the same"
 
 
-def ask(state: str, message: dict[str, object], patience: float = PATIENCE) -> dict[str, object] | None:
-    """Sends one message to the server of a state folder, as one line of JSON, and answers its line of JSON.
+def tell(state: str, git_directory: str, patience: float = PATIENCE) -> list[str]:
+    """Tells the server of a state folder of a push; the lines to show to the pusher, whatever came of it.
 
-    None where it is not there, or gave no answer within ``patience`` seconds.
+    What was pushed is not told: the server asks the repository itself.
     """
     deadline = time.monotonic() + patience
     try:
         folder = os.open(state, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return None
+        return [AWAY]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(patience)
-            # A socket's address holds 107 bytes; this one is short wherever the folder is.
-            connection.connect(f"/proc/self/fd/{folder}/{SOCKET}")
-            connection.sendall(json.dumps(message).encode() + b"\n")
-            answer = json.loads(_read_line(connection, deadline))
+            try:
+                # A socket's address holds 107 bytes; this one is short wherever the folder is.
+                connection.connect(f"/proc/self/fd/{folder}/{SOCKET}")
+            except OSError:
+                return [AWAY]
+            connection.sendall(_request(json.dumps({"git_directory": git_directory}).encode()))
+            return _lines(_read(connection, deadline))
     except (OSError, ValueError):
-        return None
+        return [SILENT]
     finally:
         os.close(folder)
-    return answer if isinstance(answer, dict) else None
 
 
-def _read_line(connection: socket.socket, deadline: float) -> bytes:
-    line = b""
-    while not line.endswith(b"\n") and len(line) < LONGEST:
+def _request(body: bytes) -> bytes:
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: application/json\r\n"
+    return head.encode() + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body
+
+
+def _read(connection: socket.socket, deadline: float) -> bytes:
+    """The whole answer: until the server closes, which it was asked to do."""
+    answer = b""
+    while len(answer) < LONGEST:
         connection.settimeout(max(0.001, deadline - time.monotonic()))
         piece = connection.recv(65536)
         if not piece:
             break
-        line += piece
-    return line
+        answer += piece
+    return answer
 
 
-def read_updates(lines: list[str]) -> list[dict[str, str]]:
-    """What git says on the hook's standard input, as updates of refs."""
-    parts = [line.split(" ", 2) for line in lines]
-    return [{"old": old, "new": new, "ref": ref} for old, new, ref in (part for part in parts if len(part) == 3)]
+def _lines(answer: bytes) -> list[str]:
+    """What an HTTP answer says to the pusher; a refusal is told with its reason. ValueError for what is no answer."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    version, _, status = head.partition(b"\r\n")[0].partition(b" ")
+    told = json.loads(body)
+    if not (version.startswith(b"HTTP/1.") and isinstance(told, dict)):
+        raise ValueError("it is no answer")
+    lines = told.get("lines")
+    if status.startswith(b"2") and isinstance(lines, list):
+        return [str(line) for line in lines]
+    return [f"interlock: {told.get('detail') or told.get('title') or status.decode('latin-1')}"]
+
+
+def visible(text: str) -> str:
+    """Text that steers no terminal: what cannot be printed is written as an escape."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\t" else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
 
 
 def main(state: str) -> int:
     """Tells of one push; always 0."""
-    updates = read_updates(sys.stdin.buffer.read().decode("utf-8", "surrogateescape").splitlines())
+    sys.stdin.buffer.read()  # what git says of the refs; the server asks the repository itself
     git_directory = os.path.realpath(os.environ.get("GIT_DIR", "."))
-    answer = ask(state, {"kind": "push", "git_directory": git_directory, "updates": updates})
-    if answer is None:
-        lines: object = ["interlock: the server is not there; it will find this push when it is back"]
-    else:
-        lines = answer.get("lines", [f"interlock: {answer.get('error', 'the server gave no word')}"])
-    for line in lines if isinstance(lines, list) else []:
-        sys.stdout.write(f"{line}\n")
+    for line in tell(state, git_directory):
+        sys.stdout.buffer.write(visible(line).encode() + b"\n")
+    sys.stdout.buffer.flush()
     return 0
 
 

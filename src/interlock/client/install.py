@@ -11,6 +11,15 @@ from pathlib import Path
 MARK = "# Written by interlock: it tells its server of each push and never refuses one."
 
 
+class NotInstalled(Exception):
+    """No hook was installed: the reason, and what can be done about it."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem}; {remedy}")
+
+
 def hook_text(state: Path) -> str:
     """The hook, as a shell script that starts the Python program beside this file."""
     program = Path(__file__).with_name("hook.py")
@@ -19,18 +28,26 @@ def hook_text(state: Path) -> str:
 
 
 def install_hook(git_directory: Path, state: Path) -> str:
-    """Writes ``hooks/post-receive``, unless somebody else's is there. Answers what was done, in one sentence.
+    """Writes the hook and answers what was done, or why not, in one sentence.
 
     Without the hook a push is still found: the server looks at the refs from time to time.
     """
+    try:
+        return write_hook(git_directory, state)
+    except NotInstalled as refused:
+        return f"no hook was installed: {refused}"
+
+
+def write_hook(git_directory: Path, state: Path) -> str:
+    """Writes ``hooks/post-receive``; answers in one sentence. NotInstalled where somebody else's is there."""
     if not git_directory.is_dir():
-        return f"no hook was installed: there is no repository at {git_directory}"
+        raise NotInstalled(f"there is no repository at {git_directory}", "name its git directory")
     folder = _hooks_folder(git_directory)
     path = folder / "post-receive"
     if folder.resolve() != (git_directory / "hooks").resolve():
-        return f"no hook was installed: this repository takes its hooks from {folder}, which is not its own"
+        raise NotInstalled(f"this repository takes its hooks from {folder}, which is not its own", _by_hand(state))
     if path.is_symlink() or (path.exists() and MARK not in path.read_text(errors="replace")):
-        return f"no hook was installed: {path} is somebody else's; let it run: {hook_text(state).splitlines()[-1]}"
+        raise NotInstalled(f"{path} is somebody else's", _by_hand(state))
     text = hook_text(state)
     if path.exists() and path.read_text() == text and os.access(path, os.X_OK):
         return f"the hook is installed already: {path}"
@@ -41,8 +58,12 @@ def install_hook(git_directory: Path, state: Path) -> str:
         draft.chmod(0o755)
         draft.replace(path)
     except OSError as problem:
-        return f"no hook was installed: {problem}"
+        raise NotInstalled(f"it cannot be written: {problem}", "make the folder of hooks writable") from problem
     return f"the hook is installed: {path}"
+
+
+def _by_hand(state: Path) -> str:
+    return f"let it run: {hook_text(state).splitlines()[-1]}"
 
 
 def _hooks_folder(git_directory: Path) -> Path:

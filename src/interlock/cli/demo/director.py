@@ -114,6 +114,7 @@ def _set_up(folder: Path, clone: Clone, live: Path, curtain: ExitStack, keep: bo
         "repositories": {"flights": {"path": str(clone.origin)}},
         "environments": {"staging": {"listen": staging}, "production": {"listen": production}},
         "poll_every": 5.0,
+        "listen": "127.0.0.1:0",
     }
     config.write_text(yaml.safe_dump(settings, sort_keys=False))
     service = Service(folder / "state", config, folder / "server.log")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from interlock.cli.group import Session, with_session
 from interlock.cli.output import ExitCode, Line
+from interlock.cli.session import Session, with_session
 from interlock.errors import Refused
 
 PIPELINE_FILE = "interlock.yaml"

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from interlock.cli.group import Session, with_session
 from interlock.cli.output import ExitCode, Line
-from interlock.client.bell import ring_for
+from interlock.cli.session import Session, with_server
 from interlock.errors import NotFound, Refused
 
 if TYPE_CHECKING:
-    from interlock.app.reading import Reading
+    from interlock.cli.reading import Reading
     from interlock.vocabulary import Row
 
 
 @click.group(invoke_without_command=True)
-@with_session
+@with_server
 def models(session: Session) -> int | None:
     """The registered model versions and where each of them serves."""
     if click.get_current_context().invoked_subcommand is not None:
@@ -29,7 +26,7 @@ def models(session: Session) -> int | None:
 
 
 @models.command("list")
-@with_session
+@with_server
 def list_versions(session: Session) -> int:
     """List the registered model versions."""
     return _list_versions(session)
@@ -40,8 +37,8 @@ def _list_versions(session: Session) -> int:
     from interlock.vocabulary import Kind
 
     with session.read() as reading:
-        versions = reading.store.rows(Kind.VERSION)
-        session.output.say(*show.version_lines(versions, reading.store.rows(Kind.ENVIRONMENT)))
+        versions = reading.rows(Kind.VERSION)
+        session.output.say(*show.version_lines(versions, reading.rows(Kind.ENVIRONMENT)))
         session.output.answer({"versions": [show.row_json(row) for row in versions]})
     return ExitCode.SUCCESS
 
@@ -49,11 +46,13 @@ def _list_versions(session: Session) -> int:
 @models.command()
 @click.argument("name", metavar="MODEL@ENVIRONMENT")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@with_session
+@with_server
 def pull(session: Session, name: str, folder: Path) -> int:
     """Write the model that MODEL@ENVIRONMENT serves (or MODEL@NUMBER) into DIR, and verify its signature."""
     from interlock.cli import show
 
+    if session.address is not None:
+        raise Refused("a model is pulled where its server runs", session.address.url, "run this there, with --state")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused("it is there already and not empty", str(folder), "name a folder that is not there yet")
     with session.read() as reading:
@@ -78,14 +77,14 @@ def _find_version(reading: Reading, name: str) -> Row:
         )
     key = f"{model}/{place}"
     if not place.isdigit():
-        environment = reading.store.load(Kind.ENVIRONMENT, key)
+        environment = reading.load(Kind.ENVIRONMENT, key)
         if environment is None:
             raise NotFound(f"there is no environment {key}", "models pull", "`interlock status` shows what there is")
         stable = show.stable_version(environment)
         if stable is None:
             raise NotFound(f"nothing is stable in {key} yet", "models pull", "`interlock explain` tells why")
         key = stable
-    row = reading.store.load(Kind.VERSION, key)
+    row = reading.load(Kind.VERSION, key)
     if row is None:
         raise NotFound(f"there is no model version {key}", "models pull", "`interlock models` lists them")
     return row
@@ -94,44 +93,34 @@ def _find_version(reading: Reading, name: str) -> Row:
 @click.command()
 @click.argument("version", metavar="MODEL/NUMBER")
 @click.option("--lift-quarantine", metavar="REASON", help="Release it although it was rolled back before.")
-@with_session
+@with_server
 def release(session: Session, version: str, lift_quarantine: str | None) -> int:
     """Send a registered model version through the environments, under the same rule that admits any other."""
     key = version.replace("@", "/")
-    with session.read() as reading:
-        if lift_quarantine:
-            reading.requests.lift_quarantine(key, lift_quarantine)
-        begun = reading.requests.start_release(key, f"{_person()} asked for it")
-    _announce(session, f"release/{begun.key}", f"release {begun.number} of {begun.title} has begun")
+    with session.ask() as requests:
+        number = requests.release(key, lift_quarantine)
+        _announce(session, f"release/{number}", f"release {number} of {key} has begun", requests.has_server)
     return ExitCode.SUCCESS
 
 
 @click.command()
 @click.argument("environment", metavar="MODEL/ENVIRONMENT")
-@click.option("--reason", help="Why; stored with the decision.")
-@with_session
-def rollback(session: Session, environment: str, reason: str | None) -> int:
+@click.option("--reason", default="", help="Why; stored with the decision.")
+@with_server
+def rollback(session: Session, environment: str, reason: str) -> int:
     """Take an environment back: out of the rollout under way, or to its previous revision."""
     key = environment.replace("@", "/")
-    with session.read() as reading:
-        told = reading.requests.roll_back(key, reason or f"{_person()} asked for it")
-    _announce(session, f"environment/{key}", told)
+    with session.ask() as requests:
+        told = requests.roll_back(key, reason or "asked for by hand")
+        _announce(session, f"environment/{key}", told, requests.has_server)
     return ExitCode.SUCCESS
 
 
-def _announce(session: Session, key: str, told: str) -> None:
-    """Says what was asked for, and wakes the server, which is the one to carry it out."""
-    is_heard = ring_for(session.state, key)
+def _announce(session: Session, key: str, told: str, has_server: bool) -> None:
+    """Says what was asked for, and whether somebody is there to carry it out."""
     session.output.say(Line(told, "good"))
-    if not is_heard:
-        session.output.note(Line("no server is there: it carries this out when it is back", "warn"))
-    else:
+    if has_server:
         session.output.say(Line("follow it with: interlock status", "dim"))
-    session.output.answer({"asked": key, "told": told, "is_server_there": is_heard})
-
-
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
+    else:
+        session.output.note(Line("no server is there: it carries this out when it is back", "warn"))
+    session.output.answer({"asked": key, "told": told, "is_server_there": has_server})

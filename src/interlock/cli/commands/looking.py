@@ -1,40 +1,39 @@
-"""The commands that look: ``status`` (what is now) and ``explain`` (why)."""
+"""The commands that look: ``status`` (what is now), ``runs`` (what ran) and ``explain`` (why)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from interlock.cli.group import Session, with_session
 from interlock.cli.output import ExitCode, Line
+from interlock.cli.session import Session, with_server
 from interlock.errors import NotFound
 
 if TYPE_CHECKING:
-    from interlock.app.reading import Reading
+    from interlock.cli.reading import Reading
     from interlock.cli.story import Thing
-    from interlock.inference.joined import Joined
     from interlock.vocabulary import Row
 
 LAST_RUNS = 5
+RUN_PHASES = ("queued", "running", "held", "succeeded", "failed", "errored", "cancelled")
 
 
 @click.command()
-@with_session
+@with_server
 def status(session: Session) -> int:
     """What is now: environments with their revisions and weights, open releases and rollouts, the last runs."""
     from interlock.cli import show
     from interlock.vocabulary import Kind
 
     with session.read() as reading:
-        environments = reading.store.rows(Kind.ENVIRONMENT)
-        releases = reading.store.rows(Kind.RELEASE, phases=("open", "waiting"))
-        rollouts = reading.store.rows(Kind.ROLLOUT, phases=("progressing",))
-        runs = reading.store.rows(Kind.RUN, newest=LAST_RUNS)
+        environments = reading.rows(Kind.ENVIRONMENT)
+        releases = reading.rows(Kind.RELEASE, phases=("open", "waiting"))
+        rollouts = reading.rows(Kind.ROLLOUT, phases=("progressing",))
+        last = reading.runs(LAST_RUNS)
         with session.output.progress("joining predictions and labels"):
-            quality = {row.key: _live_quality(reading.folder.data, row.key) for row in environments}
+            quality = {row.key: reading.quality(row.key) for row in environments}
     lines: list[Line] = []
     for row in environments:
         lines += show.environment_lines(row, quality[row.key])
@@ -42,7 +41,7 @@ def status(session: Session) -> int:
         lines.append(Line("no environment yet", "dim"))
     lines += _section("releases under way", [show.release_line(row) for row in releases])
     lines += _section("rollouts under way", [show.rollout_line(row) for row in rollouts])
-    lines += _section("last runs", [show.run_line(row) for row in runs])
+    lines += _section("last runs", [show.run_line(run) for run in last])
     session.output.say(*lines)
     session.output.answer(
         {
@@ -52,18 +51,32 @@ def status(session: Session) -> int:
             ],
             "releases": [show.row_json(row) for row in releases],
             "rollouts": [show.row_json(row) for row in rollouts],
-            "runs": [show.row_json(row) for row in runs],
+            "runs": [run.model_dump(mode="json") for run in last],
         }
     )
     return ExitCode.SUCCESS
 
 
-def _live_quality(data: Path, environment: str) -> dict[str, Joined]:
-    """How right each revision of ``model/environment`` was, from the data plane's logs, by revision key."""
-    from interlock.inference.joined import join
+@click.command()
+@click.option("--repository", metavar="NAME", help="Only those of this repository.")
+@click.option("--ref", help="Only those of this branch, or full ref (refs/tags/v1).")
+@click.option("--phase", "phases", multiple=True, type=click.Choice(RUN_PHASES), help="Only those in this phase.")
+@click.option("-n", "newest", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
+@with_server
+def runs(session: Session, repository: str | None, ref: str | None, phases: tuple[str, ...], newest: int) -> int:
+    """List the newest runs, with filters."""
+    from interlock.cli import show
 
-    predictions = data / "predictions" / environment.replace("/", ".")
-    return join(predictions, data / "labels" / f"{environment}.jsonl")
+    with session.read() as reading:
+        found = reading.runs(newest, repository=repository, ref=ref and _full(ref), phases=phases or None)
+    session.output.say(*(show.run_table(found) or [Line("no such run", "dim")]))
+    session.output.answer({"runs": [run.model_dump(mode="json") for run in found]})
+    return ExitCode.SUCCESS
+
+
+def _full(ref: str) -> str:
+    """A branch by its full name; what is one already stays."""
+    return ref if ref.startswith("refs/") else f"refs/heads/{ref}"
 
 
 def _section(title: str, lines: list[Line]) -> list[Line]:
@@ -72,14 +85,14 @@ def _section(title: str, lines: list[Line]) -> list[Line]:
 
 @click.command()
 @click.argument("thing", nargs=-1, required=True)
-@with_session
+@with_server
 def explain(session: Session, thing: tuple[str, ...]) -> int:
     """Why a THING is as it is: run/12, run/12/train, gate run/12, rollout/3, release/2, flights/production."""
     from interlock.cli.story import parse_thing
 
     wanted = parse_thing(thing)
     with session.read() as reading:
-        row = reading.store.load(wanted.kind, wanted.key)
+        row = reading.load(wanted.kind, wanted.key)
         if row is None:
             raise NotFound(
                 f"there is no {wanted.kind} {wanted.key}", "explain", "`interlock status` shows what there is"
@@ -94,18 +107,18 @@ def _tell(reading: Reading, wanted: Thing, row: Row) -> tuple[list[Line], dict[s
     from interlock.cli import show, story
     from interlock.vocabulary import Kind
 
-    events = reading.store.events(wanted.kind, wanted.key)
+    events = reading.events(wanted.kind, wanted.key)
     answer: dict[str, Any] = {"row": show.row_json(row)}
     if wanted.kind is not Kind.RUN:
         lines = [*story.headline(row), Line("decisions", "title"), *story.event_lines(events)]
     elif wanted.is_gate:
         return story.gate_story(show.read_run(row)), {"judgement": row.state.get("judgement")}
     elif wanted.stage is not None:
-        attempts = reading.store.rows(Kind.ATTEMPT, prefix=f"{wanted.key}/{wanted.stage}/")
-        events = story.of_stage(events, wanted.stage)
-        events += [event for attempt in attempts for event in reading.store.events(Kind.ATTEMPT, attempt.key)]
-        events.sort(key=lambda event: event.number)
         run = show.read_run(row)
+        events = story.of_stage(events, wanted.stage)
+        for attempt in range(1, run.stages[wanted.stage].attempt + 1 if wanted.stage in run.stages else 1):
+            events += reading.events(Kind.ATTEMPT, f"{wanted.key}/{wanted.stage}/{attempt}")
+        events.sort(key=lambda event: event.number)
         lines = story.stage_story(run, wanted.stage, events)
         answer = {"stage": wanted.stage, "run": wanted.key, **run.stages[wanted.stage].model_dump(mode="json")}
     else:

@@ -1,0 +1,1 @@
+"""What running a server for a team takes: credentials, forges, the service manager's unit, lines of the log."""

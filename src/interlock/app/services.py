@@ -1,0 +1,45 @@
+"""What the outside may ask of a running server, in one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from interlock.control.delivering.requests import Requests
+from interlock.control.inbox import Inbox
+from interlock.control.people import People
+from interlock.control.running.requests import RunRequests
+from interlock.control.secrets import Secrets
+from interlock.ports import Logs, Store
+from interlock.source.repository import Watched
+from interlock.vocabulary import Json, Stored
+
+
+class Health(Stored):
+    """How the server is, as it last saw itself. ``store_problem`` is why the last look at the store failed;
+    ``loop_age`` the seconds since the loop last passed, None before it did.
+    """
+
+    store_problem: str | None = None
+    loop_age: float | None = None
+
+
+@dataclass(frozen=True)
+class Services:
+    """``webhook_secrets`` answers the secrets valid for a repository, none where hooks are refused; ``look`` looks at a
+    repository now and answers lines for a pusher; ``health`` is asked without a token and must cost nothing; ``say``
+    hears of every request, as one line of the access log.
+    """
+
+    store: Store
+    logs: Logs
+    inbox: Inbox
+    runs: RunRequests
+    deliveries: Requests
+    people: People
+    secrets: Secrets
+    repositories: Mapping[str, Watched]
+    webhook_secrets: Callable[[str], Sequence[bytes]]
+    look: Callable[[str], list[str]]
+    health: Callable[[], Health]
+    say: Callable[[Mapping[str, Json]], None]

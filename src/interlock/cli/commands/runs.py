@@ -1,0 +1,94 @@
+"""The commands that ask a server for runs: ``trigger``, ``rerun``, ``cancel`` and ``approve``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from interlock.cli.output import ExitCode, Line
+from interlock.cli.session import Session, with_server
+from interlock.errors import Refused
+
+if TYPE_CHECKING:
+    from interlock.client.models import Row, RunState
+
+
+@click.command()
+@click.argument("repository")
+@click.argument("ref", required=False)
+@with_server
+def trigger(session: Session, repository: str, ref: str | None) -> int:
+    """Begin a run of a REF of a REPOSITORY: a branch, a tag or a full ref; its default branch where none is named."""
+    with session.server() as client:
+        _tell_begun(session, client.runs.trigger(repository, ref))
+    return ExitCode.SUCCESS
+
+
+@click.command()
+@click.argument("run")
+@click.option("--from", "stage", metavar="STAGE", help="Execute this stage and those after it, whatever is remembered.")
+@with_server
+def rerun(session: Session, run: str, stage: str | None) -> int:
+    """Run the commit of RUN again, as a new run."""
+    with session.server() as client:
+        _tell_begun(session, client.runs.rerun(_number(run), stage))
+    return ExitCode.SUCCESS
+
+
+@click.command()
+@click.argument("run")
+@click.option("--reason", default="", help="Why; stored with the decision.")
+@with_server
+def cancel(session: Session, run: str, reason: str) -> int:
+    """End RUN, and every process it has started."""
+    with session.server() as client:
+        row = client.runs.cancel(_number(run), reason or "asked for by hand")
+    session.output.say(Line(f"run {row.key} is being cancelled", "good"))
+    session.output.answer(_json(row))
+    return ExitCode.SUCCESS
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--commit", "sha", metavar="SHA", help="The commit you have looked at; refused where the run's is another."
+)
+@with_server
+def approve(session: Session, run: str, sha: str | None) -> int:
+    """Let RUN, of a commit from outside, run: this one commit and no other."""
+    with session.server() as client:
+        number = _number(run)
+        commit = sha or client.runs.get(number).state.commit.sha
+        row = client.runs.approve(number, commit)
+    session.output.say(Line(f"commit {commit[:10]} of run {row.key} is approved", "good"))
+    session.output.answer(_json(row))
+    return ExitCode.SUCCESS
+
+
+def _number(run: str) -> int:
+    text = run.removeprefix("run/")
+    if not (text.isascii() and text.isdigit()):
+        raise Refused(f"not a run: {run!r}", "", "write 12 or run/12; `interlock runs` lists them")
+    return int(text)
+
+
+def _tell_begun(session: Session, row: Row[RunState]) -> None:
+    commit = row.state.commit
+    session.output.say(
+        Line(f"run {row.key} of {commit.repository} ({commit.ref} {commit.sha[:10]}) has begun", "good"),
+        Line(f"follow it with: interlock log {row.key} --follow", "dim"),
+    )
+    session.output.answer(_json(row))
+
+
+def _json(row: Row[Any]) -> dict[str, Any]:
+    state: dict[str, Any] = row.state.model_dump(mode="json")
+    return {
+        **state,
+        "kind": row.kind,
+        "key": row.key,
+        "phase": row.phase,
+        "created": row.created,
+        "updated": row.updated,
+    }

@@ -1,0 +1,86 @@
+"""The commands about a working tree: ``validate``, ``plan`` and ``run``.
+
+What is heavy is imported by the command that uses it, so that its help is quick.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from interlock.cli.output import ExitCode, Line
+from interlock.cli.session import Session, with_session
+from interlock.errors import Refused
+
+if TYPE_CHECKING:
+    from interlock.vocabulary import Event
+
+PIPELINE_FILE = "interlock.yaml"
+
+folder_argument = click.argument(
+    "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".", required=False
+)
+overrides_option = click.option(
+    "-S", "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Override a parameter: train.max_depth=4."
+)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), default=PIPELINE_FILE, required=False)
+@with_session
+def validate(session: Session, file: Path) -> int:
+    """Check a pipeline FILE (interlock.yaml): every problem at once, with line, column and remedy."""
+    from interlock.pipeline.resolve import read_pipeline
+
+    path = file / PIPELINE_FILE if file.is_dir() else file
+    if not path.is_file():
+        raise Refused("there is no such file", str(path), "`interlock init` writes one from what it finds")
+    read_pipeline(path.read_bytes(), str(path))
+    session.output.say(Line(f"{path}: the pipeline file is valid", "good"))
+    session.output.answer({"file": str(path), "is_valid": True})
+    return ExitCode.SUCCESS
+
+
+@click.command()
+@folder_argument
+@click.option("--revision", metavar="REV", help="Plan this commit instead of the working tree.")
+@overrides_option
+@with_session
+def plan(session: Session, folder: Path, revision: str | None, overrides: tuple[str, ...]) -> int:
+    """Show what a run of FOLDER would do: each stage runs, is reused, or depends on one that runs, and why."""
+    from interlock.cli import show
+
+    with session.output.progress("planning"), session.open_local() as local:
+        planned = local.plan(folder, revision, overrides)
+    session.output.say(*show.plan_lines(planned.plan, planned.stages))
+    session.output.answer(
+        {"commit": planned.commit.model_dump(mode="json"), **show.plan_json(planned.plan, planned.stages)}
+    )
+    return ExitCode.SUCCESS
+
+
+@click.command()
+@folder_argument
+@overrides_option
+@with_session
+def run(session: Session, folder: Path, overrides: tuple[str, ...]) -> int:
+    """Run the working tree at FOLDER, uncommitted changes included, from checks to gates. Needs no server."""
+    from interlock.cli import show
+    from interlock.vocabulary import Kind
+
+    teller = show.RunTeller()
+    with session.open_local() as local, session.read() as reading:
+
+        def hear(event: Event) -> None:
+            row = reading.load(Kind.RUN, event.key)
+            if row is not None:
+                session.output.note(*teller.tell(show.read_run(row)))
+
+        with session.output.progress("running", is_told_otherwise=True):
+            last = local.run(folder, overrides, hear)
+    session.output.note(*teller.tell(last))
+    session.output.say(*show.run_end(last))
+    session.output.answer(last.model_dump(mode="json"))
+    return show.exit_code_of(last)

@@ -1,0 +1,249 @@
+"""What can be asked of a server, by subject. Each method is one request, but for lists, which are read page by page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from .connection import Connection, Parameters
+from .models import (
+    AuditEntry,
+    AuditVerdict,
+    EnvironmentState,
+    LogWindow,
+    ReleaseState,
+    Repository,
+    RolloutState,
+    Row,
+    RunState,
+    RunSummary,
+    SecretName,
+    Token,
+    VersionState,
+)
+
+API = "/api/v1"
+PAGE = 200
+"""How many things are asked for at once, at most."""
+
+
+class Runs:
+    """Runs: listed, shown, begun, ended, approved; and what their stages print."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def newest(
+        self,
+        *,
+        repository: str | None = None,
+        ref: str | None = None,
+        phases: Sequence[str] = (),
+        page: int = PAGE,
+    ) -> Iterator[RunSummary]:
+        """The newest first, read ``page`` at a time, for as long as they are taken. ``ref`` is a full one."""
+        found = {"repository": repository, "ref": ref, "phase": list(phases)}
+        return map(RunSummary.model_validate, pages(self._connection, f"{API}/runs", found, page))
+
+    def get(self, number: int) -> Row[RunState]:
+        """One run."""
+        return Row[RunState].model_validate(self._connection.get(f"{API}/runs/{number}"))
+
+    def trigger(self, repository: str, ref: str | None = None, *, key: str | None = None) -> Row[RunState]:
+        """Begins a run of what a ref names now, or the default branch. The same ``key`` answers the same run."""
+        asked = {"repository": repository, "ref": ref or ""}
+        return Row[RunState].model_validate(self._connection.post(f"{API}/runs", asked, key=key))
+
+    def rerun(self, number: int, from_stage: str | None = None, *, key: str | None = None) -> Row[RunState]:
+        """Begins a run of the same commit again; ``from_stage`` and what needs it are executed in any case."""
+        asked = {"from_stage": from_stage}
+        return Row[RunState].model_validate(self._connection.post(f"{API}/runs/{number}/rerun", asked, key=key))
+
+    def cancel(self, number: int, reason: str) -> Row[RunState]:
+        """Ends a run and everything it started."""
+        return self._post(number, "cancel", {"reason": reason})
+
+    def approve(self, number: int, sha: str) -> Row[RunState]:
+        """Lets a held run of somebody from outside go on, for this one commit."""
+        return self._post(number, "approve", {"sha": sha})
+
+    def log(self, number: int, stage: str, attempt: int, first: int = 0, most: int = 1000) -> LogWindow:
+        """Lines of what an attempt printed, from number ``first`` on; below 0 it counts from the end."""
+        window = self._connection.get(_log(number, stage, attempt), {"first": first, "most": most})
+        return LogWindow.model_validate(window)
+
+    def follow_log(self, number: int, stage: str, attempt: int, first: int = 0) -> Iterator[str]:
+        """Each line once and in order, those that come until the attempt ends too, over lost connections."""
+        stream = self._connection.follow(f"{_log(number, stage, attempt)}/stream", {"first": first})
+        return (json.loads(event.data) for event in stream)
+
+    def _post(self, number: int, what: str, asked: dict[str, str]) -> Row[RunState]:
+        return Row[RunState].model_validate(self._connection.post(f"{API}/runs/{number}/{what}", asked))
+
+
+class Deliveries:
+    """Model versions, their releases and rollouts, and the environments they come into. Lists begin with the newest."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def versions(self, model: str | None = None) -> Iterator[Row[VersionState]]:
+        """Registered model versions."""
+        return map(Row[VersionState].model_validate, pages(self._connection, f"{API}/versions", {"model": model}))
+
+    def version(self, key: str) -> Row[VersionState]:
+        """One version, named ``model/number``."""
+        return Row[VersionState].model_validate(self._connection.get(f"{API}/versions/{quote(key)}"))
+
+    def releases(self, phases: Sequence[str] = ()) -> Iterator[Row[ReleaseState]]:
+        """Releases."""
+        found = pages(self._connection, f"{API}/releases", {"phase": list(phases)})
+        return map(Row[ReleaseState].model_validate, found)
+
+    def get_release(self, number: int) -> Row[ReleaseState]:
+        """One release."""
+        return Row[ReleaseState].model_validate(self._connection.get(f"{API}/releases/{number}"))
+
+    def release(self, version: str, because: str | None = None, *, key: str | None = None) -> Row[ReleaseState]:
+        """Takes a version, named ``model/number``, through its environments."""
+        asked = {"version": version} | ({"because": because} if because else {})
+        return Row[ReleaseState].model_validate(self._connection.post(f"{API}/releases", asked, key=key))
+
+    def lift_quarantine(self, version: str, reason: str) -> str:
+        """Lets a version that was rolled back be released again; what was done, in one sentence."""
+        return self._tell(f"/versions/{quote(version)}/lift-quarantine", reason)
+
+    def rollouts(self, phases: Sequence[str] = ()) -> Iterator[Row[RolloutState]]:
+        """Rollouts."""
+        found = pages(self._connection, f"{API}/rollouts", {"phase": list(phases)})
+        return map(Row[RolloutState].model_validate, found)
+
+    def get_rollout(self, number: int) -> Row[RolloutState]:
+        """One rollout."""
+        return Row[RolloutState].model_validate(self._connection.get(f"{API}/rollouts/{number}"))
+
+    def environments(self) -> Iterator[Row[EnvironmentState]]:
+        """Environments."""
+        return map(Row[EnvironmentState].model_validate, pages(self._connection, f"{API}/environments", {}))
+
+    def environment(self, key: str) -> Row[EnvironmentState]:
+        """One environment, named ``model/environment``."""
+        return Row[EnvironmentState].model_validate(self._connection.get(f"{API}/environments/{quote(key)}"))
+
+    def roll_back(self, environment: str, reason: str) -> str:
+        """Brings ``model/environment`` back; what was done, in one sentence."""
+        return self._tell(f"/environments/{quote(environment)}/rollback", reason)
+
+    def _tell(self, path: str, reason: str) -> str:
+        # Asked twice it would be done twice: a second rollback ends the first.
+        return str(self._connection.post(f"{API}{path}", {"reason": reason}, is_repeatable=False)["because"])
+
+
+class Repositories:
+    """The configured repositories."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> list[Repository]:
+        """By name."""
+        return [Repository.model_validate(one) for one in self._connection.get(f"{API}/repositories")]
+
+    def get(self, name: str) -> Repository:
+        """One of them."""
+        return Repository.model_validate(self._connection.get(f"{API}/repositories/{quote(name)}"))
+
+    def sync(self, name: str) -> list[str]:
+        """Looks at it now, as if a push had been told of; what came of it, in lines."""
+        return [str(line) for line in self._connection.post(f"{API}/repositories/{quote(name)}/sync", None)["lines"]]
+
+
+class Tokens:
+    """Tokens, by which people and programs are known."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> list[Token]:
+        """All of them, revoked ones too."""
+        return [Token.model_validate(one) for one in self._connection.get(f"{API}/tokens")]
+
+    def create(
+        self,
+        name: str,
+        role: str,
+        *,
+        repositories: Sequence[str] = (),
+        environments: Sequence[str] = (),
+        expires: float | None = None,
+    ) -> tuple[Token, str]:
+        """A new token, and its text, which is never shown again. ``expires``: seconds since 1970."""
+        asked = {
+            "name": name,
+            "role": role,
+            "repositories": [*repositories],
+            "environments": [*environments],
+            "expires": expires,
+        }
+        made = self._connection.post(f"{API}/tokens", asked, is_repeatable=False)
+        return Token.model_validate(made["token"]), str(made["text"])
+
+    def revoke(self, key: str) -> None:
+        """From now on it is good for nothing."""
+        self._connection.delete(f"{API}/tokens/{quote(key, safe='')}")
+
+
+class Secrets:
+    """Secrets of repositories: written and named, never read."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def names(self, repository: str) -> list[SecretName]:
+        """The names of a repository's secrets."""
+        found = self._connection.get(f"{API}/secrets", {"repository": repository})
+        return [SecretName.model_validate(one) for one in found]
+
+    def put(self, repository: str, environment: str | None, name: str, value: str) -> str | None:
+        """Keeps a secret of a repository, or of one ``model/environment`` of it; a warning about its value."""
+        asked = {"repository": repository, "environment": environment, "name": name, "value": value}
+        told = self._connection.put(f"{API}/secrets", asked)
+        return told.get("warning") if isinstance(told, dict) else None
+
+    def remove(self, repository: str, environment: str | None, name: str) -> None:
+        """Forgets a secret."""
+        which = {"repository": repository, "environment": environment, "name": name}
+        self._connection.delete(f"{API}/secrets", which)
+
+
+class Audit:
+    """The audit log."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def entries(self, after: int = 0, newest: int = 100) -> list[AuditEntry]:
+        """The last so many entries behind number ``after``, at most 1,000, in order."""
+        found = self._connection.get(f"{API}/audit", {"after": after, "limit": newest})
+        return [AuditEntry.model_validate(one) for one in found]
+
+    def verify(self, head: str = "") -> AuditVerdict:
+        """Follows the chain of the whole log, and looks for the ``head`` of an earlier time in it."""
+        return AuditVerdict.model_validate(self._connection.get(f"{API}/audit/verify", {"head": head or None}))
+
+
+def pages(connection: Connection, path: str, parameters: Parameters, size: int = PAGE) -> Iterator[dict[str, Any]]:
+    """The items of a list, read page by page while they are taken."""
+    cursor: str | None = None
+    while True:
+        page = connection.get(path, {**parameters, "limit": size, "cursor": cursor})
+        yield from page["items"]
+        cursor = page["next"]
+        if cursor is None:
+            return
+
+
+def _log(number: int, stage: str, attempt: int) -> str:
+    return f"{API}/runs/{number}/stages/{quote(stage, safe='')}/attempts/{attempt}/log"

@@ -1,0 +1,115 @@
+"""One connection: HTTP as uvicorn speaks it, with no patience for who is slow, endless or one too many."""
+
+from __future__ import annotations
+
+import asyncio
+import pwd
+import socket
+import struct
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+HEAD_SECONDS = 10.0
+"""How long a request's line and headers may take, from its first byte or the connection's beginning."""
+LINGER_SECONDS = 5.0
+"""How long the rest of a body that was refused is read and thrown away, so that its sender hears the answer."""
+LONGEST_HEAD = 64 << 10
+MOST_CONNECTIONS = 512
+CREDENTIALS = struct.Struct("3i")
+TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+HEAD_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """Each request's ``state`` also holds ``peer``, the user at the other end of a Unix socket, and ``abort``."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._head = 0
+        self._is_in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection begins, unless there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.write(TOO_MANY)
+            transport.close()
+            return
+        self.app_state = {**self.app_state, "peer": _peer(transport), "abort": transport.abort}
+        self._wait(HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A connection ended."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        if self.transport.is_closing():
+            return
+        if self._is_in_head:
+            self._head += len(data)
+        super().data_received(data)
+        if self._is_in_head and self._head > LONGEST_HEAD:
+            self.transport.write(HEAD_TOO_LONG)
+            self.transport.close()
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self._deadline is None and self.timeout_keep_alive_task is None:
+            self._wait(HEAD_SECONDS)  # empty lines between requests keep nobody here
+
+    def on_message_begin(self) -> None:
+        """A request's first byte came."""
+        super().on_message_begin()
+        self._is_in_head = True
+        self._wait(HEAD_SECONDS)
+
+    def on_headers_complete(self) -> None:
+        """A request's headers came."""
+        self._is_in_head = False
+        self._head = 0
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A request's body came, perhaps after its answer."""
+        super().on_message_complete()
+        self._stop_waiting()
+        self.cycle.more_body = False
+
+    def on_response_complete(self) -> None:
+        """A request was answered, perhaps before its body came."""
+        super().on_response_complete()
+        if self.cycle.more_body and not self.transport.is_closing():
+            self._wait(LINGER_SECONDS)
+
+    def _wait(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(seconds, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _peer(transport: asyncio.Transport) -> str | None:
+    """The user at the other end of a Unix socket; None over TCP."""
+    connection: socket.socket = transport.get_extra_info("socket")
+    if connection.family != socket.AF_UNIX:
+        return None
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    _, user, _ = CREDENTIALS.unpack(told)
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)

@@ -1,0 +1,1 @@
+"""What is followed as it happens, by server-sent events."""

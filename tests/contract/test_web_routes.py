@@ -1,0 +1,184 @@
+"""Every route there is: closed to strangers, lesser roles and other repositories; and reading writes nothing."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tests.face import ServedFace
+
+from interlock.access.caller import Role
+from interlock.control.people import local_caller
+from interlock.control.rows import read_state, write_state
+from interlock.delivery.environment import Environment
+from interlock.delivery.release import begin as begin_release
+from interlock.delivery.revision import Revision
+from interlock.delivery.rollout import begin as begin_rollout
+from interlock.registry.version import ModelVersion
+from interlock.vocabulary import Kind, Phase
+from interlock.web.api import create_app
+
+
+class Route(NamedTuple):
+    """``path`` as it is asked, the least ``role`` it takes, and a ``body``; ``of_small``: it is about that one."""
+
+    path: str
+    role: Role
+    body: object = None
+    of_small: bool = True
+
+
+REASON = {"reason": "because"}
+SECRET = {"repository": "small", "name": "TOKEN", "value": "a value long enough"}
+LOG = "/api/v1/runs/{number}/stages/{stage}/attempts/{attempt}/log"
+ROUTES = {
+    ("GET", "/api/v1/runs"): Route("/api/v1/runs?repository=small", Role.VIEWER),
+    ("POST", "/api/v1/runs"): Route("/api/v1/runs", Role.DEVELOPER, {"repository": "small", "ref": "main"}),
+    ("GET", "/api/v1/runs/{number}"): Route("/api/v1/runs/1", Role.VIEWER),
+    ("POST", "/api/v1/runs/{number}/cancel"): Route("/api/v1/runs/1/cancel", Role.DEVELOPER, REASON),
+    ("POST", "/api/v1/runs/{number}/rerun"): Route("/api/v1/runs/1/rerun", Role.DEVELOPER, {}),
+    ("POST", "/api/v1/runs/{number}/approve"): Route("/api/v1/runs/1/approve", Role.MAINTAINER, {"sha": "1" * 40}),
+    ("GET", LOG): Route("/api/v1/runs/1/stages/train/attempts/1/log", Role.VIEWER),
+    ("GET", f"{LOG}/stream"): Route("/api/v1/runs/1/stages/train/attempts/1/log/stream", Role.VIEWER),
+    ("GET", "/api/v1/events"): Route("/api/v1/events", Role.VIEWER, of_small=False),
+    ("GET", "/api/v1/events/stream"): Route("/api/v1/events/stream?kind=run&key=2", Role.VIEWER, of_small=False),
+    ("GET", "/api/v1/versions"): Route("/api/v1/versions", Role.VIEWER, of_small=False),
+    ("GET", "/api/v1/versions/{model}/{number}"): Route("/api/v1/versions/small/1", Role.VIEWER),
+    ("POST", "/api/v1/versions/{model}/{number}/lift-quarantine"): Route(
+        "/api/v1/versions/small/1/lift-quarantine", Role.OPERATOR, REASON
+    ),
+    ("GET", "/api/v1/releases"): Route("/api/v1/releases", Role.VIEWER, of_small=False),
+    ("POST", "/api/v1/releases"): Route("/api/v1/releases", Role.OPERATOR, {"version": "small/1"}),
+    ("GET", "/api/v1/releases/{number}"): Route("/api/v1/releases/1", Role.VIEWER),
+    ("GET", "/api/v1/rollouts"): Route("/api/v1/rollouts", Role.VIEWER, of_small=False),
+    ("GET", "/api/v1/rollouts/{number}"): Route("/api/v1/rollouts/1", Role.VIEWER),
+    ("GET", "/api/v1/environments"): Route("/api/v1/environments", Role.VIEWER, of_small=False),
+    ("GET", "/api/v1/environments/{model}/{name}"): Route("/api/v1/environments/small/production", Role.VIEWER),
+    ("POST", "/api/v1/environments/{model}/{name}/rollback"): Route(
+        "/api/v1/environments/small/production/rollback", Role.OPERATOR, REASON
+    ),
+    ("GET", "/api/v1/repositories"): Route("/api/v1/repositories", Role.VIEWER, of_small=False),
+    ("GET", "/api/v1/repositories/{name}"): Route("/api/v1/repositories/small", Role.VIEWER),
+    ("POST", "/api/v1/repositories/{name}/sync"): Route("/api/v1/repositories/small/sync", Role.DEVELOPER),
+    ("GET", "/api/v1/whoami"): Route("/api/v1/whoami", Role.VIEWER, of_small=False),
+    ("GET", "/api/v1/tokens"): Route("/api/v1/tokens", Role.ADMIN, of_small=False),
+    ("POST", "/api/v1/tokens"): Route("/api/v1/tokens", Role.ADMIN, {"name": "new", "role": "viewer"}),
+    ("DELETE", "/api/v1/tokens/{key}"): Route("/api/v1/tokens/1", Role.ADMIN),
+    ("GET", "/api/v1/secrets"): Route("/api/v1/secrets?repository=small", Role.MAINTAINER),
+    ("PUT", "/api/v1/secrets"): Route("/api/v1/secrets", Role.MAINTAINER, SECRET),
+    ("DELETE", "/api/v1/secrets"): Route("/api/v1/secrets?repository=small&name=TOKEN", Role.MAINTAINER),
+    ("GET", "/api/v1/audit"): Route("/api/v1/audit", Role.ADMIN),
+    ("GET", "/api/v1/audit/verify"): Route("/api/v1/audit/verify", Role.ADMIN),
+    ("GET", "/metrics"): Route("/metrics", Role.VIEWER, of_small=False),
+    ("GET", "/api/v1/openapi.json"): Route("/api/v1/openapi.json", Role.VIEWER, of_small=False),
+}
+
+
+@pytest.fixture(scope="module")
+def face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedFace]:
+    served = ServedFace(tmp_path_factory.mktemp("face"))
+    served.add_run(1, phase=Phase.SUCCEEDED)
+    served.add_run(2, phase=Phase.SUCCEEDED)
+    served.people.create_token(local_caller("ada"), "first", Role.ADMIN)
+    served.add_version()
+    version = read_state(served.store.rows(Kind.VERSION)[0], ModelVersion)
+    release = begin_release(1, version, "1")
+    revision = Revision(
+        environment="small/production",
+        number=1,
+        version=1,
+        model="small",
+        model_digest=version.digest,
+        lock=version.lock,
+        format="skops",
+    )
+    rollout = begin_rollout(1, revision, None, version.deploy[0], release=1, now=1.0)
+    environment = Environment(name="production", model="small")
+    for kind, state in (
+        (Kind.RELEASE, release),
+        (Kind.ROLLOUT, rollout),
+        (Kind.ENVIRONMENT, environment),
+    ):
+        served.store.save(write_state(kind, state.key, state, expected=0, phase="open", because="a test"))
+    yield served
+    served.end()
+
+
+@pytest.fixture(scope="module")
+def tokens(face: ServedFace) -> dict[Role, str]:
+    return {role: face.token(role) for role in Role}
+
+
+def test_the_table_names_every_route(face: ServedFace) -> None:
+    app = create_app(face.services)
+    described = {(method.upper(), path) for path, methods in app.api.openapi()["paths"].items() for method in methods}
+    app.close()
+    assert set(ROUTES) == described | {("GET", "/metrics"), ("GET", "/api/v1/openapi.json")}
+
+
+@pytest.mark.parametrize(("method", "pattern"), ROUTES)
+def test_a_stranger_is_asked_for_a_token(face: ServedFace, method: str, pattern: str) -> None:
+    route = ROUTES[method, pattern]
+    answer = face.ask(method, route.path, route.body)
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json["status"] == 401
+
+
+@pytest.mark.parametrize(
+    "authorization", ["Bearer ilk_" + "A" * 43, "Bearer", "Bearer x", "Basic aWxrXzE6", "ilk_1", "\xff"]
+)
+def test_no_other_words_let_a_stranger_in(face: ServedFace, authorization: str) -> None:
+    assert face.ask("GET", "/api/v1/whoami", headers={"Authorization": authorization}).status == 401
+    assert face.ask("GET", "/api/v1/whoami?token=ilk_1&access_token=ilk_1").status == 401
+
+
+@pytest.mark.parametrize(("method", "pattern"), [key for key, route in ROUTES.items() if route.role is not Role.VIEWER])
+def test_a_lesser_role_is_refused(face: ServedFace, tokens: dict[Role, str], method: str, pattern: str) -> None:
+    route = ROUTES[method, pattern]
+    lesser = [role for role in Role if role.rank < route.role.rank]
+    for role in lesser[-1:]:
+        answer = face.ask(method, route.path, route.body, token=tokens[role])
+        assert answer.status == 403, answer.body
+        assert str(route.role) in answer.json["remedy"]
+
+
+@pytest.mark.parametrize(("method", "pattern"), [key for key, route in ROUTES.items() if route.of_small])
+def test_a_token_for_another_repository_is_refused(face: ServedFace, method: str, pattern: str) -> None:
+    route = ROUTES[method, pattern]
+    name = f"{method} {pattern}"
+    token = face.token(Role.ADMIN, name, ["large"])
+    assert face.ask(method, route.path, route.body, token=token).status == 403
+
+
+def test_a_refused_write_is_in_the_audit_log_and_a_refused_read_is_not(
+    face: ServedFace, tokens: dict[Role, str]
+) -> None:
+    before = face.store.audit()[-1].number
+    assert face.ask("GET", "/api/v1/audit", token=tokens[Role.VIEWER]).status == 403
+    assert face.store.audit(after=before) == []
+    assert face.ask("POST", "/api/v1/runs/1/cancel", REASON, token=face.token(Role.VIEWER, "bob")).status == 403
+    refused = [entry.deed for entry in face.store.audit(after=before) if entry.deed.action == "refused"]
+    assert [(deed.who, deed.thing) for deed in refused] == [("bob", "/api/v1/runs/1/cancel")]
+
+
+def digest_of(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as other:
+        return hashlib.sha256("\n".join(other.iterdump()).encode()).hexdigest()
+
+
+def test_reading_writes_nothing(face: ServedFace, tokens: dict[Role, str]) -> None:
+    path = face.folder / "interlock.db"
+    before = digest_of(path)
+    for (method, pattern), route in ROUTES.items():
+        if method == "GET":
+            for token in (None, tokens[Role.VIEWER], tokens[Role.ADMIN]):
+                if "stream" not in pattern or token is None:
+                    face.ask("GET", route.path, token=token)
+    for pattern in ("/hooks/github/small", "/hooks/git", "/api/v1/runs/1/cancel", "/healthz", "/readyz", "/nothing"):
+        face.ask("GET", pattern, token=tokens[Role.ADMIN])
+    assert digest_of(path) == before
