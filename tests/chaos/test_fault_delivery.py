@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from interlock.access.caller import Caller, Role
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.requests import Requests
@@ -45,6 +46,9 @@ DEPLOY = (
     EnvironmentPlan(name="staging", replicas=1),
     EnvironmentPlan(name="production", requires=("staging",), strategy=CANARY),
 )
+
+
+ADA = Caller(name="ada", role=Role.ADMIN)
 
 
 class NoEnvironments:
@@ -117,7 +121,7 @@ class Plant:
         self.store.save(write)
 
     def release(self, number: int, model: str = "small") -> Release:
-        return self.requests.start_release(f"{model}/{number}", "a test asked")
+        return self.requests.start_release(ADA, f"{model}/{number}", "a test asked")
 
     def deliver(self, number: int) -> None:
         self.release(number)
@@ -260,7 +264,7 @@ def test_a_release_waits_for_an_environment_that_is_busy_and_then_goes_in(plant:
         plant.register(number)
         plant.deliver(number)
     plant.proxy.problem = "not now"
-    plant.requests.roll_back("small/staging", "odd numbers")
+    plant.requests.roll_back(ADA, "small/staging", "odd numbers")
     plant.register(3)
     plant.release(3)
     plant.turn(5)
@@ -310,7 +314,7 @@ def test_the_first_version_has_no_way_back_and_production_is_untouched(plant: Pl
     plant.deliver(1)
     before = plant.environment("production")
     with pytest.raises(Refused, match="no previous revision") as refused:
-        plant.requests.roll_back("small/production", "odd numbers")
+        plant.requests.roll_back(ADA, "small/production", "odd numbers")
     assert refused.value.remedy
     plant.turn(5)
     assert plant.environment("production") == before
@@ -322,7 +326,7 @@ def test_a_first_rollout_that_is_taken_back_leaves_an_environment_that_says_why_
     plant.register(1)
     plant.release(1)
     plant.turn(3)
-    plant.requests.roll_back("small/staging", "not this one")
+    plant.requests.roll_back(ADA, "small/staging", "not this one")
     plant.turn(5)
     staging = plant.environment("staging")
     assert (staging.stable, staging.candidate, staging.weights) == (None, None, {})
@@ -339,7 +343,7 @@ def test_a_rollback_in_the_middle_of_a_canary_ends_it_and_stable_has_everything(
     while plant.proxy.observe("small/production").weights.get("small.production.r2", 0) != 20:
         plant.turn()
         assert plant.now < 1200
-    told = plant.requests.roll_back("small/production", "I do not like it")
+    told = plant.requests.roll_back(ADA, "small/production", "I do not like it")
     assert "small v2" in told
     plant.turn(10)
     assert plant.phases(Kind.ROLLOUT)[-1] == "rolled_back"
@@ -360,7 +364,7 @@ def test_a_rollback_to_a_version_whose_bytes_are_gone_leaves_stable_serving(plan
             raise Refused("the artifact is missing")
 
     ensure, plant.replicas.ensure = plant.replicas.ensure, never  # type: ignore[method-assign]
-    plant.requests.roll_back("small/production", "odd numbers")
+    plant.requests.roll_back(ADA, "small/production", "odd numbers")
     plant.turn(30)
     assert plant.environment("production").stable.version == 2
     assert plant.proxy.observe("small/production").weights == {"small.production.r2": 100}
@@ -387,7 +391,7 @@ def test_a_persons_rollback_does_not_lose_to_a_loop_that_saves_at_the_same_time(
             plant.turn()
             assert plant.now < 1300
     plant.store.rival_of = rival
-    plant.requests.roll_back("small/production", "now")
+    plant.requests.roll_back(ADA, "small/production", "now")
     plant.store.rival_of = None
     plant.turn(30)
     assert plant.environment("production").stable.version == (2 if is_under_way else 1)
@@ -397,8 +401,8 @@ def test_who_asks_for_the_way_back_twice_gets_it_once(plant: Plant) -> None:
     for number in (1, 2):
         plant.register(number)
         plant.deliver(number)
-    plant.requests.roll_back("small/production", "odd numbers")
-    told = plant.requests.roll_back("small/production", "odd numbers, I said")
+    plant.requests.roll_back(ADA, "small/production", "odd numbers")
+    told = plant.requests.roll_back(ADA, "small/production", "odd numbers, I said")
     assert "is rolled back" in told  # the second ends the first's rollout: the person sees which
     plant.turn(20)
     assert plant.environment("production").stable.version == 2
@@ -448,14 +452,14 @@ def test_a_metrics_source_that_dies_in_the_middle_never_promotes(plant: Plant) -
 def test_what_is_not_there_cannot_be_released_rolled_back_or_lifted(plant: Plant) -> None:
     plant.register(1, deploy=())
     with pytest.raises(NotFound, match="small/7"):
-        plant.requests.start_release("small/7", "x")
+        plant.requests.start_release(ADA, "small/7", "x")
     with pytest.raises(Refused, match="no deploy section"):
-        plant.requests.start_release("small/1", "x")
+        plant.requests.start_release(ADA, "small/1", "x")
     with pytest.raises(NotFound, match="small/nowhere"):
-        plant.requests.roll_back("small/nowhere", "x")
+        plant.requests.roll_back(ADA, "small/nowhere", "x")
     for key in ("small/1", "small/7"):
         with pytest.raises(NotFound, match="not quarantined"):
-            plant.requests.lift_quarantine(key, "x")
+            plant.requests.lift_quarantine(ADA, key, "x")
     assert plant.store.rows(Kind.RELEASE) == []
 
 
@@ -466,7 +470,7 @@ def test_a_quarantine_is_lifted_with_a_reason_that_stays(plant: Plant) -> None:
     plant.release(2)
     plant.turn(40, candidate_errors=0.3)
     assert plant.phases(Kind.QUARANTINE) == ["blocked"]
-    plant.requests.lift_quarantine("small/2", "it was the network")
+    plant.requests.lift_quarantine(ADA, "small/2", "it was the network")
     key = plant.last(Kind.QUARANTINE).key
     reasons = [event.because for event in plant.store.events(Kind.QUARANTINE, key)]
     assert reasons[-1] == "lifted by a person: it was the network"

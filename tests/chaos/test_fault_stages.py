@@ -1,6 +1,7 @@
 """Stages that crash, hang, hide, flood and lie: each run ends, its row names the cause, and nothing is left of it."""
 
 import os
+import resource
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from interlock.app.local import Local
-from interlock.edges.executor import processes
+from interlock.edges.executor import LogFiles, processes
 from interlock.run.run import Run
 from interlock.vocabulary import Phase
 
@@ -209,6 +210,47 @@ def test_a_daemon_cannot_change_what_was_kept(project: Project) -> None:
     )
     assert run.phase is Phase.SUCCEEDED
     assert project.content_of(run, "model/") == project.content_of(run, "copy/")
+
+
+# --- C14: how much it prints ---
+
+
+@pytest.mark.parametrize(
+    ("letters", "lines"),
+    [("b'x' * (1 << 20)", 3), ("(b'some sixteen bytes' * 60 + b'\\n') * 1000", 50)],
+    ids=["line", "lines"],
+)
+def test_a_flood_of_output_is_capped_and_its_end_kept(project: Project, letters: str, lines: int) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run = project.run(
+        "python flood.py",
+        flood=f"""
+        import os
+        os.write(1, b"the first line\\n")
+        flood = {letters}
+        for _ in range(200):
+            os.write(1, flood)
+        os.write(1, b"\\nthe last words\\n")
+        raise SystemExit(5)
+        """,
+    )
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 64 << 10, "KiB"
+    assert run.because == "train failed: exit code 5: the last words"
+    log = project.log()
+    assert len(log) < 65 << 20
+    assert b"the first line\n" in log[:4000]
+    assert b" bytes dropped\n" in log
+    logs = LogFiles(project.state / "execution")
+    assert "the first line" in logs.window("1/train/1", 0, 20).lines
+    first = logs.window("1/train/1", -lines, 1).first
+    shown: list[str] = []
+    while not (window := logs.window("1/train/1", first + len(shown), 1000)).is_end:
+        shown += window.lines
+    shown += window.lines
+    assert len(shown) == lines
+    assert shown[-2:] == ["the last words", "[interlock] failed: exit code 5: the last words"]
+    assert sum(map(len, shown)) <= 1 << 20
 
 
 # --- C15: what it prints ---

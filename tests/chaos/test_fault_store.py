@@ -8,18 +8,24 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import DBAPIError
+from tests.postgres import PostgresServer
 
+from interlock.access.audit import Deed, first_break
 from interlock.control.rows import write_state
 from interlock.control.running.attempts import Attempt
 from interlock.edges.blobs import LocalBlobs
-from interlock.edges.store import SqlStore, opening
-from interlock.errors import ArtifactFault, InterlockError, Refused, StoreFault
+from interlock.edges.store import SqlStore, postgres, sqlite
+from interlock.errors import AlreadyExists, ArtifactFault, InterlockError, Refused, StoreFault
+from interlock.source.notice import Notice
 from interlock.system.files import write_atomically
-from interlock.vocabulary import Kind, Write
+from interlock.vocabulary import Fact, Kind, Write
 
 MEGABYTE = 1 << 20
 
@@ -35,6 +41,10 @@ def insert(number: int, size: int = 300) -> Write:
         because="inserted",
         identity=f"i{number}",
     )
+
+
+def notice(number: int) -> Notice:
+    return Notice(repository="flights", source="git", kind="push", delivery=f"{number:>200}")
 
 
 def open_at(folder: Path) -> SqlStore:
@@ -106,10 +116,15 @@ def test_a_full_disk_is_a_fault_reads_go_on_and_so_do_writes_once_there_is_room(
     with pytest.raises(StoreFault):
         store.number(Kind.RUN)
     with pytest.raises(StoreFault):
-        store.remember("trace", "key", "x" * 100_000)
+        store.save(facts=[Fact("trace", "key", "x" * 100_000)])
+    with pytest.raises(StoreFault, match="full"):
+        store.note(*[notice(number) for number in range(1000)])
+    assert store.pending(9) == []
     disk.free()
+    store.note(notice(1))
+    assert [kept for _, kept in store.pending(9)] == [notice(1)]
     store.save(insert(acknowledged + 1, 2000))
-    store.remember("trace", "key", 1)
+    store.save(facts=[Fact("trace", "key", 1)])
     assert keys(store) == [str(number) for number in range(1, acknowledged + 2)]
     assert len(store.events(Kind.RUN)) == acknowledged + 1
     store.close()
@@ -318,7 +333,7 @@ def test_a_row_that_is_no_row_any_more_is_a_fault_that_names_the_database(tmp_pa
 @pytest.fixture
 def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SqlStore, subprocess.Popen[str]]]:
     """A store whose database another process has locked; it waits half a second, not 30."""
-    monkeypatch.setattr(opening, "BUSY_SECONDS", 0.5)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.5)
     store = open_at(tmp_path)
     store.save(insert(1))
     program = f"""
@@ -342,7 +357,10 @@ def test_a_lock_that_is_held_too_long_is_a_fault_and_not_a_crash(held: tuple[Sql
         store.save(insert(2))
     with pytest.raises(StoreFault, match="locked"):
         store.number(Kind.RUN)
+    with pytest.raises(StoreFault, match="locked"):
+        store.note(notice(1))
     assert keys(store) == ["1"]
+    assert store.pending(9) == []
     holder.kill()
     holder.wait()
     store.save(insert(2))
@@ -371,6 +389,122 @@ def test_many_threads_behind_a_lock_each_get_their_answer(held: tuple[SqlStore, 
         thread.join()
     assert sorted(saved + refused) == [2, 3, 4, 5]
     assert set(keys(store)) == {"1", *map(str, saved)}
+
+
+# --- S7: PostgreSQL goes away and comes back ---
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with PostgresServer() as started:
+        yield started
+
+
+def end_connections(server: PostgresServer) -> int:
+    """Ends all connections but its own; how many."""
+    with server.connect() as connection:
+        query = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname LIKE 'interlock%'"
+        found = connection.execute(query).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def test_connections_that_were_ended_while_idle_are_not_noticed(server: PostgresServer) -> None:
+    store = SqlStore(server.create())
+    store.save(insert(0))
+    for number in range(1, 6):
+        assert end_connections(server) > 0
+        if number % 2:
+            store.save(insert(number))
+        else:
+            store.note(notice(number))
+            store.save(insert(number))
+        assert end_connections(server) > 0
+        assert keys(store) == [str(each) for each in range(number + 1)]
+    store.close()
+
+
+def save_until_it_is_there(store: SqlStore, number: int) -> int:
+    """What a caller does who met a fault: asks again under the same identity; how many faults it met."""
+    for faults in range(1000):
+        try:
+            store.save(insert(number), audit=[Deed(who="local:ada", action="begin", thing=str(number))])
+        except AlreadyExists:
+            return faults
+        except StoreFault:
+            continue
+        return faults
+    raise AssertionError(f"{number} was never saved")
+
+
+def test_connections_that_are_ended_while_writing_lose_and_double_nothing(server: PostgresServer) -> None:
+    store = SqlStore(server.create())
+    over = threading.Event()
+
+    def end_again_and_again() -> int:
+        ended = 0
+        while not over.wait(0.01):
+            ended += end_connections(server)
+        return ended
+
+    with ThreadPoolExecutor(4) as pool:
+        ended = pool.submit(end_again_and_again)
+        try:
+            faults = list(pool.map(partial(save_until_it_is_there, store), range(120)))
+        finally:
+            over.set()
+    assert ended.result() > 0
+    assert max(faults) < 1000
+    assert sorted(map(int, keys(store))) == list(range(120))
+    assert len(store.events()) == len(store.audit()) == 120
+    assert first_break(store.audit()) is None
+    assert sorted(int(entry.deed.thing) for entry in store.audit()) == list(range(120))
+    store.close()
+
+
+def test_a_server_that_is_restarted_is_found_again_without_opening_the_store_again(server: PostgresServer) -> None:
+    store = SqlStore(server.create())
+    store.save(insert(1))
+    server.stop()
+    with pytest.raises(StoreFault):
+        store.save(insert(2))
+    with pytest.raises(StoreFault):
+        store.rows(Kind.RUN)
+    server.start()
+    store.save(insert(2))
+    assert keys(store) == ["1", "2"]
+    assert len(store.events()) == 2
+    store.close()
+
+
+def test_a_server_that_is_not_there_is_a_fault_that_keeps_the_password(tmp_path: Path) -> None:
+    with pytest.raises(StoreFault) as fault:
+        SqlStore(f"postgresql://ada:secret@/interlock?host={tmp_path}")
+    assert "secret" not in str(fault.value)
+
+
+def test_a_writer_that_stops_in_the_middle_holds_others_up_for_their_patience_alone(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "BUSY_SECONDS", 0.5)
+    monkeypatch.setattr(postgres, "ABANDONED_SECONDS", 3)
+    store = SqlStore(server.create())
+    store.save(insert(1))
+    other = SqlStore(str(store._engines.reader.url.render_as_string(hide_password=False)))
+    stopped = other._writing()
+    connection = stopped.__enter__()
+    connection.exec_driver_sql("DELETE FROM rows")
+    with pytest.raises(StoreFault, match="timeout"):
+        store.save(insert(2))
+    assert keys(store) == ["1"]  # who reads does not wait
+    save_until_it_is_there(store, 2)
+    with pytest.raises(DBAPIError, match="timeout") as late:
+        connection.exec_driver_sql("DELETE FROM rows")
+    with pytest.raises(StoreFault):
+        stopped.__exit__(type(late.value), late.value, None)
+    assert keys(store) == ["1", "2"]
+    other.close()
+    store.close()
 
 
 # --- O2: writers that die ---
