@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 FAST ?=
 BIN := .venv/bin
 
-.PHONY: setup demo test lint architecture coverage benchmarks clean
+.PHONY: setup demo test lint architecture coverage storm soak benchmarks clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -35,8 +35,19 @@ coverage: setup  ## branch coverage of the domain
 	$(BIN)/coverage run -m pytest -q tests/domain
 	$(BIN)/coverage report
 
-benchmarks: setup  ## every figure we claim
+storm: setup  ## fifty kill storms of twenty runs; one of them is in every test run
+	STORM_SEEDS=50 $(BIN)/pytest -q tests/chaos/test_kill_storm.py
+
+soak: setup  ## half an hour of pushes, webhooks, reads and followers: memory and descriptors stay flat
+	$(BIN)/python benchmarks/soak.py --minutes 30
+
+benchmarks: setup  ## every figure we claim; half an hour
 	$(BIN)/python benchmarks/help.py
+	$(BIN)/python benchmarks/push.py
+	$(BIN)/python benchmarks/webhooks.py
+	$(BIN)/python benchmarks/history.py
+	$(BIN)/python benchmarks/logs.py
+	$(BIN)/python benchmarks/followers.py
 
 clean:  ## removes what the targets made
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
