@@ -15,6 +15,7 @@ import pytest
 
 from interlock.app.local import Local, PlannedRun
 from interlock.app.reading import Reading
+from interlock.cli import main
 from interlock.control.people import local_caller
 from interlock.control.rows import read_state, write_state
 from interlock.edges.store import SqlStore
@@ -194,6 +195,35 @@ def test_an_override_of_nothing_is_refused(tree: Tree, override: str) -> None:
 
 
 # --- run ---
+
+
+def test_an_unchanged_run_is_answered_at_once_by_the_last_one(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", str(tree.folder), "--state", str(tree.state)]
+    time.sleep(0.2)
+    assert main(words) == 0
+    assert "run 1 succeeded: 5 of 5 stages ran" in capsys.readouterr().out
+
+    assert main(words) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("tiny as run 1 found it: worktree ")
+    assert told[1:6] == [
+        f"  {name:<14} succeeded  unchanged since run 1"
+        for name in ("unit", "features", "train", "evaluate", "measurements")
+    ]
+    assert told[6:8] == ["gates", "  pass       accuracy min 0.5: 0.9 >= 0.5"]
+    assert told[8].startswith("run 1 succeeded: 0 of 5 stages ran, as run 1 stands")
+
+    assert main([*words, "--json"]) == 0
+    answer = Run.model_validate_json(capsys.readouterr().out)
+    assert (answer.number, executed(answer)) == (1, set())
+    assert [run.number for run in tree.rows()] == [1]
+
+    assert main([*words, "-S", "train.depth=5"]) == 0
+    assert "parameter train.depth: 3 -> 5" in capsys.readouterr().out
+    tree.write(helper_dot_py="def double(x):\n    return 3 * x\n")
+    assert main(words) == 1  # the unit test sees it
+    assert "unit failed" in capsys.readouterr().out
+    assert main(words) == 1
 
 
 def test_a_run_tells_each_decision_once_and_ends_as_its_row(tree: Tree) -> None:

@@ -12,6 +12,7 @@ from typing import Self
 from interlock.app.folder import StateFolder
 from interlock.app.parts import Parts, owner_of
 from interlock.app.reading import database_of
+from interlock.app.standing.leaving import leave_note
 from interlock.control.loop import BUSY_SECONDS, Bell
 from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.runs import SERVER
@@ -22,6 +23,7 @@ from interlock.pipeline.trace import Lookup
 from interlock.run.run import Run, ready_stages
 from interlock.source.commit import Commit
 from interlock.system.processes import is_alive
+from interlock.system.signatures import Moment
 from interlock.vocabulary import Event, Kind, Phase
 
 LOCAL = "local:"
@@ -72,7 +74,14 @@ class Local:
 
     def run(self, folder: Path, overrides: Sequence[str], watch: Callable[[Event], None]) -> Run:
         """Runs the working tree from checks to gates; ``watch`` hears of each decision. The run as it ended."""
-        commit = self._commit(folder, None)
+        began = Moment.now()
+        include = _data_of(folder)
+        commit = self._parts.git.snapshot(str(folder.resolve()), include)
+        ended = self._drive(commit, overrides, watch)
+        leave_note(self._parts, folder, include, {"overrides": overrides}, ended, began)
+        return ended
+
+    def _drive(self, commit: Commit, overrides: Sequence[str], watch: Callable[[Event], None]) -> Run:
         driver = f"{LOCAL}{owner_of(os.getpid())}"
         begun = self._parts.intake.begin_local(commit, "", parse_overrides(overrides), driver, time.time())
         seen = 0
@@ -100,12 +109,7 @@ class Local:
     def _commit(self, folder: Path, revision: str | None) -> Commit:
         if revision is not None:
             return self._parts.git.commit(folder.resolve().name, str(folder.resolve()), revision, revision)
-        path = folder / "interlock.yaml"
-        if not path.exists():
-            raise Refused("there is no pipeline file", str(path), "interlock init writes one")
-        file = read_pipeline(path.read_bytes(), "interlock.yaml")
-        # data that .gitignore names is an input all the same
-        return self._parts.git.snapshot(str(folder.resolve()), include=sorted(file.declared_paths()))
+        return self._parts.git.snapshot(str(folder.resolve()), _data_of(folder))
 
     def _end_orphans(self) -> None:
         """Runs whose command was killed end here, with the reason: nobody else would move them."""
@@ -117,3 +121,11 @@ class Local:
             ended = run.model_copy(update={"phase": Phase.CANCELLED, "because": because})
             write = write_state(Kind.RUN, row.key, ended, expected=row.version, phase=Phase.CANCELLED, because=because)
             save_or_lose(self._parts.store, write)  # another command may end it at the same moment
+
+
+def _data_of(folder: Path) -> list[str]:
+    """The paths that the pipeline file declares: data that .gitignore names is an input all the same."""
+    path = folder / "interlock.yaml"
+    if not path.exists():
+        raise Refused("there is no pipeline file", str(path), "interlock init writes one")
+    return sorted(read_pipeline(path.read_bytes(), "interlock.yaml").declared_paths())

@@ -67,6 +67,19 @@ def plan(session: Session, folder: Path, revision: str | None, overrides: tuple[
 @with_session
 def run(session: Session, folder: Path, overrides: tuple[str, ...]) -> int:
     """Run the working tree at FOLDER, uncommitted changes included, from checks to gates. Needs no server."""
+    from interlock.app.standing.note import recall
+
+    standing = recall(session.state, folder, {"overrides": overrides})
+    if standing is not None:
+        from interlock.cli.standing import standing_lines
+
+        session.output.say(*standing_lines(standing))
+        session.output.answer(standing)
+        return ExitCode.SUCCESS
+    return _run(session, folder, overrides)
+
+
+def _run(session: Session, folder: Path, overrides: tuple[str, ...]) -> int:
     from interlock.cli import show
     from interlock.vocabulary import Kind
 

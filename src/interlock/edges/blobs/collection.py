@@ -6,30 +6,19 @@ while nobody stores. So nothing that was just found to be there is gone when it 
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from interlock.edges.blobs.addresses import DIGEST, Sort
+from interlock.system.sharing import sharing
 from interlock.vocabulary import Digest
-
-
-@contextmanager
-def _holding(folder: Path, how: int) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, how)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
 def storing(folder: Path) -> Iterator[None]:
     """Nothing is removed while the block lasts."""
-    with _holding(folder, fcntl.LOCK_SH):
+    with sharing(folder):
         yield
 
 
@@ -67,7 +56,7 @@ class Collection:
             self._unlink(path)
 
     def _unlink(self, path: Path) -> bool:
-        with _holding(self._folder, fcntl.LOCK_EX):
+        with sharing(self._folder, is_alone=True):
             try:
                 facts = path.stat()
             except FileNotFoundError:  # another collection was first

@@ -125,6 +125,15 @@ class LocalBlobs:
                 self._used(digest, manifest)
         return is_there
 
+    def places(self, digest: Digest) -> list[str]:
+        """The files that hold an artifact, those of a folder and the folder's own. ArtifactFault where it is torn."""
+        with _faults():
+            manifest = self._manifest(digest)
+        if manifest is None:
+            return [str(self._place("files", digest))]
+        files = {self._place("files", entry.digest) for entry in manifest.values()}
+        return [*map(str, sorted(files)), str(self._place("folders", digest))]
+
     def collect(self, keep: Callable[[Digest], bool], older_than: float) -> tuple[int, int]:
         """Removes what ``keep`` does not want and no folder that stays holds, if last used before ``older_than``.
 

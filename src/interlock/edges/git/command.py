@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from interlock.edges.git.conditions import Conditions, find_conditions
 from interlock.edges.git.export import write_files
 from interlock.edges.git.mirrors import Mirrors, is_name_of_ref
 from interlock.edges.git.objects import find_commits, read_changes, read_commit, read_contents, read_refs, read_tree
@@ -128,6 +129,14 @@ class CommandGit:
         path = Path(folder).resolve()
         private, tree = self._snapshots.take(path, include)
         return Commit(repository=path.name, git_directory=str(private), ref="worktree", sha=tree, tree=tree)
+
+    def conditions(self, folder: str, include: Sequence[str], commit: Commit) -> Conditions | None:
+        """What has to stay as it is for a snapshot of ``folder`` to give this commit again; None where nobody can tell.
+
+        ``include`` is what the snapshot was asked for. OSError where a folder cannot be listed.
+        """
+        private, files = Path(commit.git_directory), self.tree(commit)
+        return find_conditions(Path(folder).resolve(), private, include, files, private.parent)
 
     def export(self, commit: Commit, target: str, project: str = "") -> None:
         """Writes the files below ``project`` into ``target`` as private copies.

@@ -57,11 +57,11 @@ def _listing(folder: Path, private: Path) -> Iterable[str]:
     A repository within it (a submodule, or a clone that lies there) is taken as the folder of files that it is.
     """
     choice = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    if _is_tracked(folder):
+    if is_tracked(folder):
         listing = run_git(choice, folder=folder).stdout
     else:
         empty = {"GIT_INDEX_FILE": str(private / "no-index")}
-        listing = run_git([*_here(private, folder), *choice], folder=folder, more=empty).stdout
+        listing = run_git([*words_for(private, folder), *choice], folder=folder, more=empty).stdout
     for path in dict.fromkeys(_split(listing)):
         inner = folder / path
         if inner.is_symlink() or not inner.is_dir():
@@ -70,7 +70,8 @@ def _listing(folder: Path, private: Path) -> Iterable[str]:
             yield from (f"{path.rstrip('/')}/{below}" for below in _listing(inner, private))
 
 
-def _here(private: Path, folder: Path) -> list[str]:
+def words_for(private: Path, folder: Path) -> list[str]:
+    """The words that make git see ``folder`` through a private repository."""
     return ["--git-dir", str(private), "--work-tree", str(folder)]
 
 
@@ -82,7 +83,7 @@ def _join(paths: Iterable[str]) -> bytes:
     return b"".join(os.fsencode(path) + b"\0" for path in sorted(paths))
 
 
-def _is_tracked(folder: Path) -> bool:
+def is_tracked(folder: Path) -> bool:
     """Whether the folder belongs to a repository's working tree, and is not one that it ignores as a whole."""
     answer = run_git(["rev-parse", "--is-inside-work-tree"], folder=folder, accepted=(0, 128))
     if answer.stdout.strip() != b"true":
@@ -110,7 +111,7 @@ def _named(folder: Path, path: str) -> Iterable[str]:
 
 
 def _record(folder: Path, private: Path, wanted: set[str]) -> str:
-    here = _here(private, folder)
+    here = words_for(private, folder)
     known = set(_split(run_git([*here, "ls-files", "-z"], folder=folder).stdout))
     update = [*here, "update-index", "-z"]
     run_git([*update, "--force-remove", "--stdin"], folder=folder, content=_join(known - wanted))
