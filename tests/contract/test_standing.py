@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from interlock.app.local import Unsigned
 from interlock.app.parts import Parts
 from interlock.app.standing import leaving
 from interlock.app.standing.leaving import leave_note
@@ -55,7 +56,7 @@ class Project:
         if is_repository:
             git(self.folder.parent, "init", "-q")
             git(self.folder.parent, "add", ".")
-        self.parts = Parts.open(self.state, lambda: None)
+        self.parts = Parts.open(self.state, lambda: None, Unsigned())
         self.product = self.parts.blobs.put(str(self.folder / "src"))
         self.report = self.parts.blobs.put_bytes(b"{}")
         time.sleep(SETTLED)

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.edges.git.objects import Contents, find_commits, read_commit, read_contents, read_refs, read_tree
+from interlock.edges.git.objects import (
+    Contents,
+    SmallContents,
+    find_commits,
+    read_commit,
+    read_contents,
+    read_refs,
+    read_tree,
+)
 from interlock.errors import GitFault, Refused
 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
@@ -179,10 +187,10 @@ def test_a_name_that_no_plan_could_write_down_is_refused(repository: Path) -> No
 
 def test_contents_are_read_by_name_in_any_order(repository: Path) -> None:
     written = {name: git(repository, "hash-object", "-w", "--stdin", content=name.encode() * 5) for name in "zay"}
-    assert read_contents(str(repository), written) == {name: name.encode() * 5 for name in "zay"}
-    assert read_contents(str(repository), {}) == {}
+    assert read_contents(str(repository), written, SmallContents()) == {name: name.encode() * 5 for name in "zay"}
+    assert read_contents(str(repository), {}, SmallContents()) == {}
     with pytest.raises(GitFault, match="does not have the content"):
-        read_contents(str(repository), {"gone": "1" * 40})
+        read_contents(str(repository), {"gone": "1" * 40}, SmallContents())
 
 
 @given(contents=st.lists(st.binary(max_size=50), max_size=5))
@@ -210,3 +218,21 @@ def test_a_stream_is_cut_into_the_contents_it_is_made_of(contents: list[bytes]) 
 def test_a_stream_that_is_not_what_was_asked_for_is_a_fault(stream: bytes, said: str) -> None:
     with pytest.raises(GitFault, match=said):
         Contents(io.BytesIO(stream)).copy(BLOB, io.BytesIO())
+
+
+def test_small_contents_are_kept_within_their_room_the_oldest_go_first() -> None:
+    small = SmallContents(most=10, largest=4)
+    for name in "abcd":
+        small.keep(name, name.encode() * 4)
+        small.keep(name, b"never another")
+    small.keep("large", b"12345")
+    assert [small.find(name) for name in "abcd"] == [None, None, b"cccc", b"dddd"]
+    assert small.find("large") is None
+    assert small.is_small(4)
+    assert not small.is_small(5)
+
+
+def test_what_is_kept_is_not_asked_of_git_again(repository: Path) -> None:
+    small = SmallContents()
+    small.keep("1" * 40, b"known")
+    assert read_contents(str(repository), {"a": "1" * 40}, small) == {"a": b"known"}

@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from interlock.control.rows import read_state, write_state
 from interlock.edges.store import SqlStore
 from interlock.errors import NotFound, Refused, SeveralRefused
 from interlock.run.run import Run
-from interlock.vocabulary import Event, Kind, Phase
+from interlock.vocabulary import Kind, Phase
 
 PIPELINE = """\
 version: 1
@@ -226,14 +227,14 @@ def test_an_unchanged_run_is_answered_at_once_by_the_last_one(tree: Tree, capsys
     assert main(words) == 1
 
 
-def test_a_run_tells_each_decision_once_and_ends_as_its_row(tree: Tree) -> None:
-    heard: list[Event] = []
+def test_a_run_tells_each_move_once_and_ends_as_its_row(tree: Tree) -> None:
+    heard: list[Run] = []
     with Local(tree.state) as local:
         run = local.run(tree.folder, (), heard.append)
-    assert [event.number for event in heard] == sorted({event.number for event in heard})
-    assert {event.key for event in heard} == {run.key}
+    assert all(before != after for before, after in pairwise(heard))
+    assert {one.key for one in heard} == {run.key}
     assert heard[0].phase == "queued"
-    assert (heard[-1].phase, heard[-1].because) == ("succeeded", run.because)
+    assert heard[-1] == run
     assert tree.rows() == [run]
     assert not run.is_trusted
     assert run.version is None

@@ -90,7 +90,7 @@ class Runner:
                 reading.store.save(
                     write_state(Kind.RUN, "1", run, expected=version, phase=run.phase, because=run.because)
                 )
-                watch(reading.store.events(Kind.RUN, "1")[-1])
+                watch(run)
         return self._states[-1]
 
 

@@ -16,7 +16,7 @@ from interlock.app.standing.leaving import leave_note
 from interlock.control.loop import BUSY_SECONDS, Bell
 from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.runs import SERVER
-from interlock.errors import Refused
+from interlock.errors import Refused, SigningFault
 from interlock.pipeline.plan import Plan, StagePlan
 from interlock.pipeline.resolve import parse_overrides, read_pipeline
 from interlock.pipeline.trace import Lookup
@@ -24,7 +24,7 @@ from interlock.run.run import Run, ready_stages
 from interlock.source.commit import Commit
 from interlock.system.processes import is_alive
 from interlock.system.signatures import Moment
-from interlock.vocabulary import Event, Kind, Phase
+from interlock.vocabulary import Json, Kind, Phase
 
 LOCAL = "local:"
 
@@ -38,12 +38,29 @@ class PlannedRun:
     stages: tuple[tuple[StagePlan, Lookup | None], ...]
 
 
+class Unsigned:
+    """Local runs register nothing, so nothing of theirs is signed."""
+
+    def sign(self, folder: str) -> bytes:
+        """Never: SigningFault."""
+        raise SigningFault(f"a local run signs nothing: {folder}")
+
+    def verify(self, folder: str, bundle: bytes) -> None:
+        """Never: SigningFault."""
+        raise SigningFault(f"a local run verifies nothing: {folder}, {len(bundle)} bytes")
+
+    def attest(self, statement: dict[str, Json]) -> bytes:
+        """Never: SigningFault."""
+        raise SigningFault(f"a local run attests nothing: {statement.get('predicateType')}")
+
+
 class Local:
     """Plans and runs working trees on one state folder."""
 
     def __init__(self, state: Path) -> None:
         self._bell = Bell()
-        self._parts = Parts.open(state, self._bell.ring, database_of(StateFolder(state)))
+        database = database_of(StateFolder(state))
+        self._parts = Parts.open(state, self._bell.ring, Unsigned(), database, is_durable=False)
         self._end_orphans()
 
     def plan(self, folder: Path, revision: str | None, overrides: Sequence[str]) -> PlannedRun:
@@ -72,8 +89,8 @@ class Local:
         in_order = tuple((stage, stages[stage.name]) for stage in planned.plan.stages)
         return PlannedRun(plan=planned.plan, commit=commit, stages=in_order)
 
-    def run(self, folder: Path, overrides: Sequence[str], watch: Callable[[Event], None]) -> Run:
-        """Runs the working tree from checks to gates; ``watch`` hears of each decision. The run as it ended."""
+    def run(self, folder: Path, overrides: Sequence[str], watch: Callable[[Run], None]) -> Run:
+        """Runs the working tree from checks to gates; ``watch`` hears of it whenever it moved. As it ended."""
         began = Moment.now()
         include = _data_of(folder)
         commit = self._parts.git.snapshot(str(folder.resolve()), include)
@@ -81,18 +98,17 @@ class Local:
         leave_note(self._parts, folder, include, {"overrides": overrides}, ended, began)
         return ended
 
-    def _drive(self, commit: Commit, overrides: Sequence[str], watch: Callable[[Event], None]) -> Run:
+    def _drive(self, commit: Commit, overrides: Sequence[str], watch: Callable[[Run], None]) -> Run:
         driver = f"{LOCAL}{owner_of(os.getpid())}"
         begun = self._parts.intake.begin_local(commit, "", parse_overrides(overrides), driver, time.time())
-        seen = 0
+        watch(begun)
         while True:
             moved = self._parts.runs.step(begun.key)
-            for event in self._parts.store.events(Kind.RUN, begun.key, after=seen):
-                seen = event.number
-                watch(event)
-            row = self._parts.store.load(Kind.RUN, begun.key)
-            if row is not None and Phase(row.phase).is_final:
-                return read_state(row, Run)
+            run = self._parts.runs.find(begun.key)
+            if moved:
+                watch(run)
+            if run.phase.is_final:
+                return run
             if not moved:
                 self._bell.wait(BUSY_SECONDS)
 

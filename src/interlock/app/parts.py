@@ -27,9 +27,9 @@ from interlock.edges.environments import UvEnvironments
 from interlock.edges.executor import LocalExecutor, LogFiles
 from interlock.edges.git import CommandGit
 from interlock.edges.sandbox import BubblewrapSandbox
-from interlock.edges.signing import LocalSigning
 from interlock.edges.store import SqlStore
 from interlock.edges.vault import LocalVault
+from interlock.ports import Signing
 from interlock.system.processes import identity_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -74,18 +74,22 @@ class Parts:
         cls,
         state: Path,
         ring: Callable[[], None],
+        signing: Signing,
         database: str | None = None,
         remotes: Remotes = NO_REMOTES,
         most_runs: Mapping[str, int] = NO_LIMITS,
+        *,
+        is_durable: bool = True,
     ) -> Self:
         """Opens all parts; ``ring`` is called whenever an attempt has ended.
 
         ``database`` is a URL, else the folder's own; ``most_runs`` limits the runs of a repository that go at once.
+        Without ``is_durable`` a power cut may undo what was saved last, rows and artifacts, and nothing else.
         """
         folder = StateFolder(state.resolve()).make()
-        store = SqlStore(database or folder.database)
+        store = SqlStore(database or folder.database, is_durable=is_durable)
         git = CommandGit(folder.snapshots, protocols=remotes.protocols, credentials=remotes.authorization)
-        blobs = LocalBlobs(folder.artifacts)
+        blobs = LocalBlobs(folder.artifacts, is_durable=is_durable)
         environments = UvEnvironments(folder.environments, SERVER_REQUIREMENTS)
         sandbox = BubblewrapSandbox()
         secrets = Secrets(store, LocalVault(folder.keys), time.time)
@@ -94,7 +98,7 @@ class Parts:
         )
         lookups = Lookups(store, git, blobs, environments, platform=_platform(), program=_program())
         attempts = Attempts(store, executor, blobs, owner_of(os.getpid()), ring)
-        sealing = Sealing(store, blobs, LocalSigning(folder.keys), lookups, builder=f"interlock/{sandbox.level}")
+        sealing = Sealing(store, blobs, signing, lookups, builder=f"interlock/{sandbox.level}")
         return cls(
             folder=folder,
             store=store,

@@ -34,6 +34,7 @@ from interlock.control.running.triggers import Arrivals, Clockwork
 from interlock.delivery.revision import Revision
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import LocalReplicas, ensure_supervise, stop_supervise
+from interlock.edges.signing import LocalSigning
 from interlock.edges.watch import ObjectWatch
 from interlock.errors import InterlockError, ProxyFault, StoreFault
 from interlock.ports import Store
@@ -81,7 +82,12 @@ class Server:
         forges = Forges(settings.repositories, credentials, time.time)
         most_runs = {name: one.most_runs for name, one in settings.repositories.items() if one.most_runs is not None}
         self._parts = Parts.open(
-            state, self._bell.ring, settings.database, Remotes(settings.protocols, forges.authorization), most_runs
+            state,
+            self._bell.ring,
+            LocalSigning(StateFolder(state.resolve()).make().keys),
+            settings.database,
+            Remotes(settings.protocols, forges.authorization),
+            most_runs,
         )
         self._parts.store.check()
         self._repositories = watch_list(settings.repositories, self._parts.folder.mirrors)

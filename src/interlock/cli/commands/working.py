@@ -15,7 +15,7 @@ from interlock.cli.session import Session, with_session
 from interlock.errors import Refused
 
 if TYPE_CHECKING:
-    from interlock.vocabulary import Event
+    from interlock.run.run import Run
 
 PIPELINE_FILE = "interlock.yaml"
 
@@ -81,18 +81,14 @@ def run(session: Session, folder: Path, overrides: tuple[str, ...]) -> int:
 
 def _run(session: Session, folder: Path, overrides: tuple[str, ...]) -> int:
     from interlock.cli import show
-    from interlock.vocabulary import Kind
 
     teller = show.RunTeller()
-    with session.open_local() as local, session.read() as reading:
 
-        def hear(event: Event) -> None:
-            row = reading.load(Kind.RUN, event.key)
-            if row is not None:
-                session.output.note(*teller.tell(show.read_run(row)))
+    def hear(run: Run) -> None:
+        session.output.note(*teller.tell(run))
 
-        with session.output.progress("running", is_told_otherwise=True):
-            last = local.run(folder, overrides, hear)
+    with session.open_local() as local, session.output.progress("running", is_told_otherwise=True):
+        last = local.run(folder, overrides, hear)
     session.output.note(*teller.tell(last))
     session.output.say(*show.run_end(last))
     session.output.answer(last.model_dump(mode="json"))

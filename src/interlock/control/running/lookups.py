@@ -24,7 +24,7 @@ from interlock.source.commit import Commit, Tree
 from interlock.vocabulary import Digest, Fact, Json, Phase
 
 TREES_KEPT = 8
-"""Trees of recent commits that are kept in memory."""
+"""Trees of recent commits, and identities of environments, that are kept in memory."""
 
 
 class Lookups:
@@ -42,6 +42,7 @@ class Lookups:
         self._guard = threading.Lock()
         self._trees: dict[tuple[str, str], Tree] = {}
         self._fingerprints: dict[str, str] = {}
+        self._identities: dict[tuple[Digest, str, str, str], str] = {}
 
     def look_up(self, run: Run, stage: StagePlan, baseline: Baseline | None) -> Lookup:
         """Whether the stage must run for this run, and why."""
@@ -173,8 +174,16 @@ class Lookups:
     def _environment(self, run: Run, purpose: str) -> str:
         if run.lock is None:
             return ""
-        files = {path: self._blobs.read(digest) for path, digest in self._blobs.files(run.lock).items()}
-        return self._environments.identify(run.plan.python, files, purpose)
+        asked = (run.lock, run.plan.python.version, run.plan.python.lock, purpose)
+        known = self._identities.get(asked)
+        if known is None:
+            files = {path: self._blobs.read(digest) for path, digest in self._blobs.files(run.lock).items()}
+            known = self._environments.identify(run.plan.python, files, purpose)
+            with self._guard:
+                if len(self._identities) >= TREES_KEPT:
+                    self._identities.pop(next(iter(self._identities)))
+                self._identities[asked] = known
+        return known
 
     def _current(self, run: Run, stage: StagePlan, trace: Trace) -> tuple[dict[str, str], dict[str, str]]:
         """The fingerprints of what the trace read, as the run's commit has it."""

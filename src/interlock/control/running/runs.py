@@ -13,7 +13,7 @@ from interlock.control.running.sealing import Sealing
 from interlock.control.running.seeing import SERVER, Seeing
 from interlock.delivery.release import Release
 from interlock.delivery.release import begin as begin_release
-from interlock.errors import Fault, Refused, StoreFault
+from interlock.errors import Fault, NotFound, Refused, StoreFault
 from interlock.pipeline.plan import StagePlan
 from interlock.ports import Blobs, Store
 from interlock.registry.version import ModelVersion
@@ -93,6 +93,15 @@ class Runs:
         self._faults.pop(key, None)
         return moved
 
+    def find(self, key: str) -> Run:
+        """The run as it was last seen or saved here. NotFound where there is none."""
+        if key in self._read:
+            return self._read[key][1]
+        row = self._store.load(Kind.RUN, key)
+        if row is None:
+            raise NotFound("there is no such run", where=key)
+        return self._run_of(row)
+
     def _step(self, run: Run, version: int) -> bool:
         made: list[tuple[Decision[Run], RunSeen]] = []
         now, is_still = run, False
@@ -127,7 +136,9 @@ class Runs:
                 after, more = self._writes(decision, version + place, seen)
                 writes += more
         moved = bool(writes) and save_or_lose(self._store, *writes)
-        if writes and not moved:
+        if moved:
+            self._read[run.key] = (version + sum(write.kind is Kind.RUN for write in writes), after)
+        elif writes:
             self._seeing.forget(run.key)
             self._room.note(run)
         self._act(after if moved or not writes else run, made[-1][1])

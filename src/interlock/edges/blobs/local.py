@@ -40,13 +40,14 @@ class LocalBlobs:
     """The port ``Blobs`` in a folder, for several processes at once.
 
     Files lie at ``files/ab/cdef...``, manifests of folders at ``folders/ab/cdef...``, named by their digests and never
-    changed. What ``put`` answered is on the disk. Content that no longer fits its name is set aside as ``....torn``
-    when it is met, so that storing the same artifact again mends it. A file's modification time is when it was last
-    stored or asked for.
+    changed. What ``put`` answered is on the disk; without ``is_durable``, only once the system has written it. Content
+    that no longer fits its name is set aside as ``....torn`` when it is met, so that storing the same artifact again
+    mends it. A file's modification time is when it was last stored or asked for.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, is_durable: bool = True) -> None:
         self._folder = Path(folder)
+        self._is_durable = is_durable
         self._incoming = self._folder / "incoming"
         with _faults():
             for name in ("incoming", "files", "folders"):
@@ -186,19 +187,20 @@ class LocalBlobs:
                 os.fchmod(file.fileno(), 0o444)
                 place = self._place(sort, hasher.digest())
                 if not place.exists():
-                    os.fsync(file.fileno())
+                    if self._is_durable:
+                        os.fsync(file.fileno())
                     self._publish(incoming, place)
         finally:
             incoming.unlink(missing_ok=True)
         return hasher.digest()
 
-    @staticmethod
-    def _publish(incoming: Path, place: Path) -> None:
+    def _publish(self, incoming: Path, place: Path) -> None:
         """Gives content its name. Two that do so at once bring the same bytes: whoever comes second changes nothing."""
         place.parent.mkdir(exist_ok=True)
         incoming.replace(place)
-        sync_folder(place.parent)
-        sync_folder(place.parent.parent)  # always: another process may have made the folder just now
+        if self._is_durable:
+            sync_folder(place.parent)
+            sync_folder(place.parent.parent)  # always: another process may have made the folder just now
 
     def _checked(self, sort: Sort, digest: Digest) -> Iterator[bytes]:
         """The content in pieces; what was taken counts only when the last piece raised no ArtifactFault."""

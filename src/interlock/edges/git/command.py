@@ -9,7 +9,15 @@ from pathlib import Path
 from interlock.edges.git.conditions import Conditions, find_conditions
 from interlock.edges.git.export import write_files
 from interlock.edges.git.mirrors import Mirrors, is_name_of_ref
-from interlock.edges.git.objects import find_commits, read_changes, read_commit, read_contents, read_refs, read_tree
+from interlock.edges.git.objects import (
+    SmallContents,
+    find_commits,
+    read_changes,
+    read_commit,
+    read_contents,
+    read_refs,
+    read_tree,
+)
 from interlock.edges.git.remotes import PATIENCE_SECONDS, PROTOCOLS, Credentials, Remotes
 from interlock.edges.git.snapshots import Snapshots
 from interlock.errors import GitFault, NotFound, Refused
@@ -40,6 +48,7 @@ class CommandGit:
     ) -> None:
         """``state`` is the folder in which the trees of snapshots are kept."""
         self._snapshots = Snapshots(Path(state))
+        self._small = SmallContents()
         self._mirrors = Mirrors(Remotes(protocols, credentials, patience))
         self._guard = threading.Lock()
         self._trees: dict[tuple[str, str], Tree] = {}
@@ -122,7 +131,7 @@ class CommandGit:
             if tree[path].size > FILE_BYTES:
                 problem = f"the file has {tree[path].size >> 20} MiB; at most {FILE_BYTES >> 20} are read as a whole"
                 raise Refused(problem, path, "keep large data outside of the repository")
-        return read_contents(commit.git_directory, {path: tree[path].blob for path in wanted})
+        return read_contents(commit.git_directory, {path: tree[path].blob for path in wanted}, self._small)
 
     def snapshot(self, folder: str, include: Sequence[str] = ()) -> Commit:
         """The working tree at ``folder`` as it is now, uncommitted changes included, as a commit-like value."""
@@ -151,6 +160,6 @@ class CommandGit:
             raise NotFound("the commit has no such folder", where=project)
         try:
             Path(target).mkdir(parents=True, exist_ok=True)
-            write_files(commit.git_directory, chosen, Path(target))
+            write_files(commit.git_directory, chosen, Path(target), self._small)
         except OSError as problem:
             raise GitFault(f"the commit could not be written to {target}: {problem}") from problem

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import IO
 
-from interlock.edges.git.objects import open_contents, read_contents
+from interlock.edges.git.objects import SmallContents, open_contents, read_contents
 from interlock.errors import Refused
-from interlock.source.commit import Tree
+from interlock.source.commit import FileEntry, Tree
 
 SYMLINK = "120000"
 EXECUTABLE = "100755"
@@ -15,9 +16,11 @@ NAME_BYTES = 255
 PATH_BYTES = 3000
 """Together with the folder it is written to, a path must stay below the 4096 bytes of Linux."""
 TREE_BYTES = 64 << 30
+READ_BYTES = 32 << 20
+"""What is read into memory of a tree; the rest is copied from git in pieces."""
 
 
-def write_files(git_directory: str, tree: Tree, target: Path) -> None:
+def write_files(git_directory: str, tree: Tree, target: Path, small: SmallContents) -> None:
     """Writes the files of a tree below ``target``, by content alone: no filter and no conversion is applied.
 
     Refused for a path or a symbolic link that leaves ``target``, for paths that no file system holds, and for more than
@@ -33,20 +36,44 @@ def write_files(git_directory: str, tree: Tree, target: Path) -> None:
         (target / folder).mkdir(parents=True, exist_ok=True)
     files = {path: entry for path, entry in tree.items() if entry.mode != SYMLINK}
     links = [path for path, entry in tree.items() if entry.mode == SYMLINK]
-    with open_contents(git_directory, [entry.blob for entry in files.values()]) as contents:
-        for path, entry in files.items():
-            mode = 0o755 if entry.mode == EXECUTABLE else 0o644
-            descriptor = os.open(target / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
-                contents.copy(entry.blob, file)
+    _write_contents(git_directory, files, target, small)
     for path in links:
         if tree[path].size > PATH_BYTES:
             raise Refused(f"the symbolic link points further than {PATH_BYTES} bytes", path, "make it a relative path")
-    aims = read_contents(git_directory, {path: tree[path].blob for path in links})
+    aims = read_contents(git_directory, {path: tree[path].blob for path in links}, small)
     for path in links:  # after all files, so that nothing is ever written through one
         (target / path).symlink_to(os.fsdecode(aims[path]))
     for path in links:
         _refuse_a_way_out(target, path)
+
+
+def _write_contents(git_directory: str, files: Tree, target: Path, small: SmallContents) -> None:
+    read = read_contents(git_directory, _small_of(files, small), small)
+    for path, content in read.items():
+        with _create(target / path, files[path]) as file:
+            file.write(content)
+    streamed = {path: entry for path, entry in files.items() if path not in read}
+    if streamed:
+        with open_contents(git_directory, [entry.blob for entry in streamed.values()]) as contents:
+            for path, entry in streamed.items():
+                with _create(target / path, entry) as file:
+                    contents.copy(entry.blob, file)
+
+
+def _small_of(files: Tree, small: SmallContents) -> dict[str, str]:
+    """The blobs of small files by path, no more of them than are read into memory at once."""
+    found: dict[str, str] = {}
+    size = 0
+    for path, entry in files.items():
+        if small.is_small(entry.size) and size + entry.size <= READ_BYTES:
+            found[path] = entry.blob
+            size += entry.size
+    return found
+
+
+def _create(place: Path, entry: FileEntry) -> IO[bytes]:
+    mode = 0o755 if entry.mode == EXECUTABLE else 0o644
+    return os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
 
 
 def _refuse_odd_path(path: str) -> None:

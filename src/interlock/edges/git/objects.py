@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
@@ -217,12 +218,46 @@ def _answers(git_directory: str, names: Sequence[str]) -> Iterator[IO[bytes]]:
         raise GitFault(f"git cat-file: {readable(said)}")
 
 
-def read_contents(git_directory: str, blobs: Mapping[str, str]) -> dict[str, bytes]:
-    """The contents of blobs by the names that ``blobs`` gives them."""
-    found: dict[str, bytes] = {}
-    with open_contents(git_directory, list(blobs.values())) as contents:
-        for name, blob in blobs.items():
-            content = io.BytesIO()
-            contents.copy(blob, content)
-            found[name] = content.getvalue()
+class SmallContents:
+    """Small contents that were read last, by the ids of their blobs: every stage of a run is given the same ones.
+
+    For several threads. At most ``most`` bytes are kept, of contents of at most ``largest`` each.
+    """
+
+    def __init__(self, most: int = 64 << 20, largest: int = 1 << 20) -> None:
+        self._most, self._largest = most, largest
+        self._guard = threading.Lock()
+        self._kept: dict[str, bytes] = {}
+        self._size = 0
+
+    def find(self, blob: str) -> bytes | None:
+        """The content, if it is kept."""
+        return self._kept.get(blob)
+
+    def is_small(self, size: int) -> bool:
+        """Whether a content of so many bytes would be kept."""
+        return size <= self._largest
+
+    def keep(self, blob: str, content: bytes) -> None:
+        """Keeps a small content, and forgets the oldest ones for it."""
+        with self._guard:
+            if blob in self._kept or not self.is_small(len(content)):
+                return
+            self._kept[blob] = content
+            self._size += len(content)
+            while self._size > self._most:
+                self._size -= len(self._kept.pop(next(iter(self._kept))))
+
+
+def read_contents(git_directory: str, blobs: Mapping[str, str], small: SmallContents) -> dict[str, bytes]:
+    """The contents of blobs by the names that ``blobs`` gives them; small ones are kept, and not read again."""
+    found = {name: content for name, blob in blobs.items() if (content := small.find(blob)) is not None}
+    missing = {name: blob for name, blob in blobs.items() if name not in found}
+    if missing:
+        with open_contents(git_directory, list(missing.values())) as contents:
+            for name, blob in missing.items():
+                target = io.BytesIO()
+                contents.copy(blob, target)
+                found[name] = target.getvalue()
+                small.keep(blob, found[name])
     return found

@@ -39,12 +39,12 @@ class Database:
     of a failing disk or a lost connection nobody can know: the caller loads the row again, as after StaleWrite.
     """
 
-    def __init__(self, url: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str, now: Callable[[], float] = time.time, *, is_durable: bool = True) -> None:
         """Opens ``url`` (``sqlite:////folder/file.db``, ``postgresql://user@host/name``) and brings its schema up to
-        date; ``now`` in seconds.
+        date; ``now`` in seconds. Without ``is_durable`` a power cut may undo what was saved last to SQLite.
         """
         with _faults():
-            self._engines = open_engines(url)
+            self._engines = open_engines(url, is_durable)
         self._now = now
         self._turn = threading.Lock()
 

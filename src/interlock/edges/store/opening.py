@@ -29,14 +29,14 @@ class Engines:
     writer: Engine
 
 
-def open_engines(url: str) -> Engines:
+def open_engines(url: str, is_durable: bool) -> Engines:
     """Engines on an up-to-date database.
 
     Refused for a URL of another kind of database, and for a database of a newer release.
     """
     parsed = parse_url(url)
     is_file = parsed.get_backend_name() == "sqlite"
-    engine = sqlite_engine(parsed) if is_file else postgres_engine(parsed)
+    engine = sqlite_engine(parsed, is_durable) if is_file else postgres_engine(parsed)
     writer = engine.execution_options(is_write=True)
     try:
         with opening_alone(engine) if is_file else nullcontext():

@@ -17,14 +17,15 @@ from interlock.system.files import locked
 BUSY_SECONDS = 30
 
 
-def sqlite_engine(url: URL) -> Engine:
+def sqlite_engine(url: URL, is_durable: bool) -> Engine:
     """An engine on the file, which is made where there is none.
 
     Every transaction on a connection with the execution option ``is_write`` takes the write lock when it begins: a
     transaction that reads first and writes later can otherwise fail at any moment, and no waiting helps it then.
+    Without ``is_durable`` the file is whole after a power cut too, but may lack what was committed last.
     """
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
-    event.listen(engine, "connect", _configure)
+    event.listen(engine, "connect", _configure_durable if is_durable else _configure)
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -66,6 +67,11 @@ def copy_file(path: Path, copy: Path) -> None:
 
 def _configure(connection: Any, _: object) -> None:
     connection.isolation_level = None  # the driver begins no transactions by itself; _begin does
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _configure_durable(connection: Any, record: object) -> None:
+    _configure(connection, record)
     connection.execute("PRAGMA synchronous = FULL")
 
 
