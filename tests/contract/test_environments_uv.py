@@ -13,8 +13,9 @@ import uv
 
 from interlock.edges.environments import UvEnvironments
 from interlock.edges.environments.program import UvFailed
-from interlock.edges.environments.requirements import changed_requirements, pins_of, refuse_loose_pins, without_hashes
+from interlock.edges.environments.requirements import changed_requirements, refuse_loose_pins, without_hashes
 from interlock.errors import EnvironmentFault, Refused, SeveralRefused
+from interlock.pipeline.locks.packages import logical_lines
 from interlock.pipeline.plan import PythonPlan
 
 LOCKED = PythonPlan()
@@ -272,13 +273,13 @@ def test_a_loose_line_is_refused_by_its_number(environments: UvEnvironments, lin
 
 def test_pins_are_read_line_by_line() -> None:
     text = "a==1 \\\n  --hash=sha256:aa # why\n# nothing\n\nb[x]==2 ; python_version > '3' --hash=sha256:bb"
-    assert list(pins_of(text)) == [
+    assert list(logical_lines(text)) == [
         (1, "a==1 --hash=sha256:aa"),
         (5, "b[x]==2 ; python_version > '3' --hash=sha256:bb"),
     ]
     refuse_loose_pins(text, "requirements.txt")
     assert without_hashes(text) == "a==1\nb[x]==2 ; python_version > '3'\n"
-    assert list(pins_of("a==1 \\")) == [(1, "a==1")]
+    assert list(logical_lines("a==1 \\")) == [(1, "a==1")]
 
 
 def test_names_and_ranges_are_compared_and_not_their_spelling() -> None:

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from interlock.errors import Refused, SeveralRefused
+from interlock.pipeline.locks.packages import canonical_name, logical_lines
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\s*\[[^\]]*\])?\s*==\s*[^\s;,*]+\s*(;[^#]*)?")
 REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^\]]*\])?\s*([^;]*)")
 HOW_TO_PIN = "make it by `uv pip compile --generate-hashes requirements.in -o requirements.txt`"
 
 
-def pins_of(text: str) -> Iterator[tuple[int, str]]:
-    """The logical lines of a requirements file with the line each begins at, comments and blank lines left out."""
-    pending, began = "", 1
-    for number, line in enumerate(text.splitlines(), start=1):
-        bare = re.sub(r"(^|\s)#.*", "", line).rstrip()
-        began = began if pending else number
-        pending += bare.removesuffix("\\").strip() + " "
-        if not bare.endswith("\\"):
-            if pending.strip():
-                yield began, pending.strip()
-            pending = ""
-    if pending.strip():
-        yield began, pending.strip()
-
-
 def refuse_loose_pins(text: str, name: str) -> None:
     """SeveralRefused with every line that is not ``package==version --hash=...``."""
     refusals = []
-    for number, line in pins_of(text):
+    for number, line in logical_lines(text):
         requirement, *options = re.split(r"\s+(?=--)", line)
         where = f"{name}:{number}"
         if not PIN.fullmatch(requirement):
@@ -45,7 +31,7 @@ def refuse_loose_pins(text: str, name: str) -> None:
 
 def without_hashes(text: str) -> str:
     """The pins alone, as constraints for another installation."""
-    return "".join(re.split(r"\s+--", line)[0] + "\n" for _, line in pins_of(text))
+    return "".join(re.split(r"\s+--", line)[0] + "\n" for _, line in logical_lines(text))
 
 
 def changed_requirements(project: str, lock: str) -> list[str]:
@@ -74,11 +60,11 @@ def refuse_local_sources(project: str, lock: str) -> None:
 
     The project itself is not installed, so its own entry is fine.
     """
-    own = _canonical(str(tomllib.loads(project).get("project", {}).get("name", "")))
+    own = canonical_name(str(tomllib.loads(project).get("project", {}).get("name", "")))
     refusals = []
     for package in tomllib.loads(lock).get("package", []):
         source = package.get("source", {})
-        name = _canonical(str(package.get("name", "")))
+        name = canonical_name(str(package.get("name", "")))
         if source.keys() & {"editable", "directory"} and name != own:
             remedy = "depend on a wheel of it: only pyproject.toml and uv.lock are there when packages are installed"
             refusals.append(Refused(f"{name} would be built from a folder", "uv.lock", remedy))
@@ -95,7 +81,7 @@ def _wanted(project: Mapping[str, Any]) -> dict[str, str]:
     for line in lines:
         match = REQUIREMENT.match(line)
         if match:
-            found[_canonical(match[1])] = _range(match[3])
+            found[canonical_name(match[1])] = _range(match[3])
     return found
 
 
@@ -106,12 +92,8 @@ def _locked(lock: Mapping[str, Any]) -> dict[str, str] | None:
             entries = list(package["metadata"].get("requires-dist", []))
             for group in package["metadata"].get("requires-dev", {}).values():
                 entries += group
-            return {_canonical(entry["name"]): _range(entry.get("specifier", "")) for entry in entries}
+            return {canonical_name(entry["name"]): _range(entry.get("specifier", "")) for entry in entries}
     return None
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _range(specifier: str) -> str:

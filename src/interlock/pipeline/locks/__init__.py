@@ -1,0 +1,1 @@
+"""What the files say that a Python environment is made of."""
