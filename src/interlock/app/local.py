@@ -1,4 +1,4 @@
-"""`interlock plan` and `interlock run`: a working tree or commit, without a server."""
+"""`interlock plan`, `run` and `reproduce`: a working tree, a commit or what was made of one, without a server."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from interlock.app.parts import Parts, owner_of
 from interlock.app.reading import database_of
 from interlock.app.standing.leaving import leave_note
 from interlock.control.loop import BUSY_SECONDS, Bell
+from interlock.control.reproducing import Reproducing
 from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.runs import SERVER
 from interlock.errors import Refused, SigningFault
 from interlock.pipeline.plan import Plan, StagePlan
 from interlock.pipeline.resolve import parse_overrides, read_pipeline
 from interlock.pipeline.trace import Lookup
+from interlock.run.reproduction.comparison import Reproduction
 from interlock.run.run import Run, ready_stages
 from interlock.source.commit import Commit
 from interlock.system.processes import is_alive
@@ -59,6 +61,7 @@ class Local:
 
     def __init__(self, state: Path) -> None:
         self._bell = Bell()
+        self._driver = f"{LOCAL}{owner_of(os.getpid())}"
         database = database_of(StateFolder(state))
         self._parts = Parts.open(state, self._bell.ring, Unsigned(), database, is_durable=False)
         self._end_orphans()
@@ -94,13 +97,23 @@ class Local:
         began = Moment.now()
         include = _data_of(folder)
         commit = self._parts.git.snapshot(str(folder.resolve()), include)
-        ended = self._drive(commit, overrides, watch)
+        begun = self._parts.intake.begin_local(commit, "", parse_overrides(overrides), self._driver, time.time())
+        ended = self._drive(begun, watch)
         leave_note(self._parts, folder, include, {"overrides": overrides}, ended, began)
         return ended
 
-    def _drive(self, commit: Commit, overrides: Sequence[str], watch: Callable[[Run], None]) -> Run:
-        driver = f"{LOCAL}{owner_of(os.getpid())}"
-        begun = self._parts.intake.begin_local(commit, "", parse_overrides(overrides), driver, time.time())
+    def reproduce(self, name: str, watch: Callable[[Run], None], say: Callable[[str], None]) -> Reproduction:
+        """Executes what made a model version (``flights/3``) or a run (``run/12``) again, and compares the products.
+
+        ``watch`` hears of the run that does it whenever it moved, ``say`` of what is done to find out a cause.
+        """
+        parts = self._parts
+        reproducing = Reproducing(parts.store, parts.blobs, parts.executor, parts.lookups, self._driver)
+        title, original = reproducing.find(name)
+        begun = reproducing.begin(title, original)
+        return reproducing.conclude(title, original, self._drive(begun, watch), say)
+
+    def _drive(self, begun: Run, watch: Callable[[Run], None]) -> Run:
         watch(begun)
         while True:
             moved = self._parts.runs.step(begun.key)

@@ -28,6 +28,7 @@ COMMANDS = {
     "cancel": CommandEntry("commands.runs", "End a run, and all its processes."),
     "approve": CommandEntry("commands.runs", "Let one commit from outside run."),
     "models": CommandEntry("commands.models", "List the registered models; pull one into a folder."),
+    "reproduce": CommandEntry("commands.reproducing", "Make a model again, compare it bit by bit, and say why not."),
     "release": CommandEntry("commands.models", "Send a model version through the environments."),
     "rollback": CommandEntry("commands.models", "Take an environment back to its previous revision."),
     "server": CommandEntry("commands.server", "Run the control plane, or stop it."),
@@ -42,7 +43,7 @@ SECTIONS = {
     "Your working tree": ("init", "validate", "plan", "run"),
     "Look": ("status", "runs", "log", "explain"),
     "Runs": ("trigger", "rerun", "cancel", "approve"),
-    "Models": ("models", "release", "rollback"),
+    "Models": ("models", "reproduce", "release", "rollback"),
     "Server and people": ("server", "hook", "token", "secret", "audit"),
     "Play": ("demo",),
 }

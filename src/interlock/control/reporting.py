@@ -170,7 +170,7 @@ class Reporting:
         """The report as the run stands now, saved if that is news. None where nobody is to be told of the run."""
         with self._turn:
             run, _ = load_state(self._store, Kind.RUN, key, Run)
-            if run is None or run.commit.repository not in self._forges or run.occasion.kind == "local":
+            if run is None or run.commit.repository not in self._forges or run.occasion.kind in ("local", "reproduce"):
                 return None
             known, version = load_state(self._store, Kind.REPORT, key, Report)
             if known is None:

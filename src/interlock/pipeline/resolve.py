@@ -245,6 +245,7 @@ def _stages(
             resources=Resources(cpu=stage.resources.cpu),
             timeout=stage.timeout,
             secrets=tuple(stage.secrets),
+            determinism=stage.determinism,
         )
 
 

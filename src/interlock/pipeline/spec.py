@@ -183,6 +183,8 @@ class StageSpec(Section):
     """How long it may take."""
     secrets: list[Variable] = []
     """Secrets of the repository that it is given as environment variables of these names, in runs of trusted refs."""
+    determinism: Annotated[Literal["check"], Choice(("check",))] | None = None
+    """`check`: it is executed twice, and fails where the two made different products."""
     inputs: Annotated[None, NotYet("remove it: what a stage reads is always found by itself")] = None
     """How undeclared reads are treated."""
     retries: Annotated[None, NotYet("remove it: only faults of the machinery are retried")] = None

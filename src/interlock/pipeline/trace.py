@@ -30,7 +30,7 @@ class Trace(Stored):
 
     ``reads`` maps each file of the commit that was read to its fingerprint, ``listings`` each folder whose names were
     seen to the fingerprint of those names; ``report`` is the artifact of what a built-in stage measured. ``run`` is
-    where it was executed.
+    where it was executed. ``is_deterministic``: it was executed twice, and both made the same.
     """
 
     inputs: KeyInputs
@@ -42,6 +42,7 @@ class Trace(Stored):
     attempt: str
     seconds: float
     made: float
+    is_deterministic: bool = False
 
 
 class Lookup(Stored):

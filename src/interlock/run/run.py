@@ -119,8 +119,8 @@ class Run(Stored):
 
     @property
     def may_deliver(self) -> bool:
-        """Whether a model of this run may be registered and released: never that of a pull request."""
-        return self.is_trusted and self.pull_request is None
+        """Whether a model of this run may be registered and released: never that of a pull request or reproduction."""
+        return self.is_trusted and self.pull_request is None and self.occasion.kind != "reproduce"
 
     def attempt_key(self, stage: str) -> str:
         """``run/stage/number`` of the stage's present attempt."""
@@ -328,7 +328,7 @@ def _asked_anew(run: Run, stage: str, lookup: Lookup | None) -> Lookup | None:
     """The look-up, without its hit where the stage is to be executed all the same."""
     if lookup is None or stage not in run.fresh:
         return lookup
-    because = f"asked for by {run.occasion.by} in a rerun from {run.fresh[0]}"
+    because = run.occasion.why_anew(run.fresh[0])
     return Lookup(key=lookup.key, hit=None, because=because, differences=(because,))
 
 

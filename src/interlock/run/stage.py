@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from interlock.pipeline.plan import DataPlan, ModelPlan, PythonPlan, StagePlan
+from interlock.run.conditions import Conditions
 from interlock.source.commit import Commit
 from interlock.vocabulary import Digest, Json, Phase, Stored
 
@@ -63,7 +64,8 @@ class StageOutcome(Stored):
     seen; ``products`` the artifacts made, by declared path; ``report`` what a built-in stage measured. ``seconds`` is
     wall
     time, ``cpu_seconds`` user and system time of all its processes, ``peak_memory`` bytes (None where unknown).
-    ``sandbox`` is the level of isolation it really had.
+    ``sandbox`` is the level of isolation it really had. ``conditions`` are those of a user's stage;
+    ``is_deterministic``: whether it made the same when it was executed twice, None where it was not.
     """
 
     phase: Phase
@@ -79,3 +81,5 @@ class StageOutcome(Stored):
     report: Json = None
     problems: tuple[Problem, ...] = ()
     sandbox: str = ""
+    conditions: Conditions | None = None
+    is_deterministic: bool | None = None

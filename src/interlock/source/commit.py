@@ -37,17 +37,26 @@ class Commit(Stored):
     message: str = ""
 
 
-OccasionKind: TypeAlias = Literal["push", "tag", "pull_request", "schedule", "data", "rerun", "local", "person"]
+OccasionKind: TypeAlias = Literal[
+    "push", "tag", "pull_request", "schedule", "data", "rerun", "local", "person", "reproduce"
+]
 
 
 class Occasion(Stored):
     """Why a run exists. ``detail`` tells two occasions of one kind apart: the look at the repository, the slot of a
-    schedule, the digest of the new data, the run that is run again. ``by`` names the person, where one asked.
+    schedule, the digest of the new data, the run that is run again, what is reproduced. ``by`` names the person, where
+    one asked.
     """
 
     kind: OccasionKind
     detail: str = ""
     by: str | None = None
+
+    def why_anew(self, first: str) -> str:
+        """Why stages are executed whatever is remembered; ``first`` is the first of them."""
+        if self.kind == "reproduce":
+            return f"executed anew, to reproduce {self.detail}"
+        return f"asked for by {self.by} in a rerun from {first}"
 
 
 def branch_of(ref: str) -> str | None:

@@ -53,10 +53,16 @@ class Lookups:
         if stage.network and not traces:
             because = "it may use the network, and what it reads there cannot be seen"
             return Lookup(key=key_of(inputs), hit=None, because=because, differences=(because,))
+        is_checked = stage.determinism == "check"
+        if is_checked:
+            traces = sorted(traces, key=lambda trace: not trace.is_deterministic)
         history = [] if traces else self._recall(run, "history", _history_key(run, stage))
         found = look_up(inputs, traces, history, lambda trace: self._current(run, stage, trace), makers_in(run.plan))
         if found.hit is None:
             return found
+        if is_checked and not found.hit.is_deterministic:
+            because = f"run {found.hit.run} did not check that it is deterministic"
+            return Lookup(key=found.key, hit=None, because=because, differences=(because,))
         if not self._is_kept(found.hit):
             because = f"what it made in run {found.hit.run} is not kept any more"
             return Lookup(key=found.key, hit=None, because=because, differences=(because,))
@@ -110,6 +116,7 @@ class Lookups:
             attempt=run.attempt_key(stage.name),
             seconds=outcome.seconds,
             made=made,
+            is_deterministic=outcome.is_deterministic is True,
         )
 
     def inputs_of(self, run: Run, stage: StagePlan, baseline: Baseline | None) -> KeyInputs:

@@ -246,16 +246,21 @@ class Runs:
             self._sealing.seal(run, self._now())
 
     def _start(self, run: Run, stage: StagePlan) -> None:
-        request = StageRequest(
-            attempt=run.attempt_key(stage.name),
-            stage=stage,
-            commit=run.commit,
-            project=run.plan.project,
-            python=run.plan.python,
-            inputs=artifacts_for(run, stage),
-            data=run.plan.data,
-            model=run.plan.model,
-            baseline=run.baseline,
-            secrets_of=run.commit.repository if run.is_trusted and stage.secrets else None,
-        )
+        request = request_for(run, stage)
         self._attempts.start(request, lambda outcome: self._lookups.facts_of(run, stage, outcome, self._now()))
+
+
+def request_for(run: Run, stage: StagePlan) -> StageRequest:
+    """What an executor is asked for the stage's present attempt."""
+    return StageRequest(
+        attempt=run.attempt_key(stage.name),
+        stage=stage,
+        commit=run.commit,
+        project=run.plan.project,
+        python=run.plan.python,
+        inputs=artifacts_for(run, stage),
+        data=run.plan.data,
+        model=run.plan.model,
+        baseline=run.baseline,
+        secrets_of=run.commit.repository if run.is_trusted and stage.secrets else None,
+    )

@@ -14,13 +14,26 @@ from pydantic import BaseModel, ValidationError
 from interlock.access.masking import Masker
 from interlock.errors import ExecutorFault, Fault, Refused, SeveralRefused
 from interlock.ports import Blobs, Environments, Git, Sandbox
+from interlock.run.sameness import compared
 from interlock.run.stage import Problem, StageOutcome, StageRequest
+from interlock.system.machine import conditions_of
 from interlock.vocabulary import Json, Phase
 
 from .blame import blame, name_of_exit
 from .log import CappedLog
 from .processes import Brake, Ended, Limits, run_watched
-from .programs import REPORT, STARTED, TIMES, Paths, Programs, exports, isolate, paths_inside
+from .programs import (
+    REPORT,
+    STARTED,
+    TIMES,
+    Paths,
+    Programs,
+    environment_of,
+    exports,
+    isolate,
+    paths_inside,
+    threads_of,
+)
 from .workspace import Workspace, read_left_behind, shown, store_products, walk
 
 CLOCK = re.compile(r"(\d+)m([\d.]+)s")
@@ -68,6 +81,10 @@ def run_attempt(parts: Parts, request: StageRequest, folder: Path, log_path: Pat
                 secrets = _grant(parts, request)
                 masker = log.masker = Masker(secrets.values())
                 outcome = _Attempt(parts, request, secrets, folder, log, brake).run()
+                if request.stage.determinism == "check" and outcome.phase is Phase.SUCCEEDED:
+                    log.say("it is executed again, to see whether it makes the same")
+                    again = _Attempt(parts, request, secrets, folder / "again", log, brake).run()
+                    outcome = compared(outcome, again, parts.blobs)
             except Braked:
                 phase, because = brake.pulled or (Phase.CANCELLED, "stopped")
                 outcome = ended(phase, because)
@@ -138,7 +155,11 @@ class _Attempt:
         limits = Limits(self._request.stage.timeout, self._request.stage.resources.memory)
         self._obey_brake()
         ended = run_watched(command, self._log, limits, self._brake, self._is_isolated, exports(self._secrets))
-        return self._conclude(ended, workspace)
+        outcome = self._conclude(ended, workspace)
+        if self._request.stage.builtin is not None:
+            return outcome
+        conditions = conditions_of(environment_of(program), threads_of(self._request.stage))
+        return outcome.model_copy(update={"conditions": conditions})
 
     def _check_dependencies(self) -> StageOutcome:
         reads = self._programs.check(self._request, self._say)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interlock.errors import Refused
+from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.resolve import holdout_of
 from interlock.ports import Blobs, Environments, Git, Isolation
 from interlock.run.stage import Baseline, StageRequest
@@ -223,11 +224,10 @@ def isolate(
 
 def variables(request: StageRequest, program: Program, inside: Paths) -> dict[str, str]:
     """The whole environment of a stage: nothing of the server's own is in it."""
-    environment = Path(program.interpreters[0]).parent.parent
-    threads = str(max(1, math.ceil(request.stage.resources.cpu)))
+    environment, threads = environment_of(program), str(threads_of(request.stage))
     found = {
         "PATH": f"{environment}/bin:/usr/local/bin:/usr/bin:/bin",
-        "VIRTUAL_ENV": str(environment),
+        "VIRTUAL_ENV": environment,
         "HOME": "/tmp",  # noqa: S108 - private to the stage in a sandbox
         "LANG": "C.UTF-8",
         "TZ": "UTC",
@@ -242,6 +242,16 @@ def variables(request: StageRequest, program: Program, inside: Paths) -> dict[st
     if program.settings is not None:  # a probe is found here, and never in the folder that it looks at
         found |= {"PYTHONPATH": inside.package, "PYTHONSAFEPATH": "1"}
     return found
+
+
+def environment_of(program: Program) -> str:
+    """The folder of the program's own environment."""
+    return str(Path(program.interpreters[0]).parent.parent)
+
+
+def threads_of(stage: StagePlan) -> int:
+    """How many threads numerical libraries are told to use."""
+    return max(1, math.ceil(stage.resources.cpu))
 
 
 def python_in(environment: str) -> str:

@@ -1,0 +1,1 @@
+"""Executing a run again to see whether it makes the same bytes, and why it does not."""
