@@ -233,7 +233,7 @@ def test_a_lock_that_does_not_fit_says_which_requirement_changed(
     with pytest.raises(Refused) as refused:
         environments.check(LOCKED, changed)
     assert said in str(refused.value)
-    assert "uv lock" in refused.value.remedy
+    assert "interlock run --lock" in refused.value.remedy
 
 
 def test_a_file_that_cannot_be_read_is_refused(environments: UvEnvironments, project: Mapping[str, bytes]) -> None:
@@ -265,7 +265,7 @@ def test_a_loose_line_is_refused_by_its_number(environments: UvEnvironments, lin
     (only,) = refused.value.refusals
     assert only.where == "requirements.txt:6"
     assert problem in only.problem
-    assert "generate-hashes" in only.remedy
+    assert "interlock run --lock" in only.remedy
 
 
 # --- reading pins and messages ---

@@ -215,8 +215,10 @@ def test_the_stages_make_what_the_pipeline_file_promises(clone, user_environment
     names = [[tensor["name"] for tensor in request["inputs"]] for request in golden["requests"]]
     assert all(name == names[0] for name in names)
     assert set(names[0]) == {tensor["name"] for tensor in request_inputs(holdout[0])}
+    model = (clone.path / "model/model.skops").read_bytes()
     train(user_environment, clone)
     assert read_records(clone.path / "predictions.csv") == predictions, "training is not deterministic"
+    assert (clone.path / "model/model.skops").read_bytes() == model, "the same model is not the same bytes"
 
 
 def test_every_change_applies_in_the_order_of_the_acts(clone, data):

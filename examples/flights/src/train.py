@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import skops.io
 import yaml
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -12,6 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from flight_columns import CATEGORIES, FEATURES, LABEL, NUMBERS, read_flights
+from model_file import save
 
 
 def logistic(params, seed):
@@ -44,7 +44,7 @@ def main():
     name = params["estimator"]
     model = ESTIMATORS[name](params[name], params["seed"]).fit(flights[FEATURES], flights[LABEL])
     Path("model").mkdir(exist_ok=True)
-    skops.io.dump(model, "model/model.skops")
+    save(model, "model/model.skops")
     print(f"{name} trained on {len(flights)} flights")
 
 

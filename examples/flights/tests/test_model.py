@@ -2,8 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from sklearn.base import clone
 
 from flight_columns import CATEGORIES, FEATURES, NUMBERS
+from model_file import save
 from train import ESTIMATORS
 
 PARAMS = {"logistic": {"C": 1.0}, "boosting": {"max_iter": 5, "learning_rate": 0.3, "max_leaf_nodes": 8}}
@@ -37,6 +39,13 @@ def test_unknown_airports_and_missing_planes_are_answered(model_and_flights):
 
 def test_a_saved_model_answers_as_before(model_and_flights, tmp_path):
     model, flights, _ = model_and_flights
-    skops.io.dump(model, tmp_path / "model.skops")
+    save(model, tmp_path / "model.skops")
     again = skops.io.load(tmp_path / "model.skops", trusted=skops.io.get_untrusted_types(file=tmp_path / "model.skops"))
     assert np.array_equal(again.predict_proba(flights), model.predict_proba(flights))
+
+
+def test_the_same_model_is_the_same_file(model_and_flights, tmp_path):
+    model, flights, late = model_and_flights
+    for name, one in (("first", model), ("second", clone(model).fit(flights, late))):
+        save(one, tmp_path / name)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()

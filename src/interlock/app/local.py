@@ -19,7 +19,8 @@ from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.runs import SERVER
 from interlock.errors import Refused, SigningFault
 from interlock.pipeline.plan import Plan, StagePlan
-from interlock.pipeline.resolve import parse_overrides, read_pipeline
+from interlock.pipeline.resolve import parse_overrides, python_of, read_pipeline
+from interlock.pipeline.rules.reading import PipelineFile
 from interlock.pipeline.trace import Lookup
 from interlock.run.reproduction.comparison import Reproduction
 from interlock.run.run import Run, ready_stages
@@ -102,6 +103,12 @@ class Local:
         leave_note(self._parts, folder, include, {"overrides": overrides}, ended, began)
         return ended
 
+    def lock(self, folder: Path) -> str:
+        """Writes the lock that the folder's pipeline file names, or that it would use; answers what was written."""
+        spec = _pipeline_of(folder).spec
+        there = {path.name for path in folder.iterdir() if path.is_file()}
+        return self._parts.environments.lock(python_of(spec, there), folder)
+
     def reproduce(self, name: str, watch: Callable[[Run], None], say: Callable[[str], None]) -> Reproduction:
         """Executes what made a model version (``flights/3``) or a run (``run/12``) again, and compares the products.
 
@@ -152,9 +159,13 @@ class Local:
             save_or_lose(self._parts.store, write)  # another command may end it at the same moment
 
 
-def _data_of(folder: Path) -> list[str]:
-    """The paths that the pipeline file declares: data that .gitignore names is an input all the same."""
+def _pipeline_of(folder: Path) -> PipelineFile:
     path = folder / "interlock.yaml"
     if not path.exists():
         raise Refused("there is no pipeline file", str(path), "interlock init writes one")
-    return sorted(read_pipeline(path.read_bytes(), "interlock.yaml").declared_paths())
+    return read_pipeline(path.read_bytes(), "interlock.yaml")
+
+
+def _data_of(folder: Path) -> list[str]:
+    """The paths that the pipeline file declares: data that .gitignore names is an input all the same."""
+    return sorted(_pipeline_of(folder).declared_paths())

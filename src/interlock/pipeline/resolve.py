@@ -55,6 +55,7 @@ from interlock.vocabulary import Digest, Json, canonical
 __all__ = ["PipelineFile", "holdout_of", "parse_overrides", "plan_digest", "read_pipeline", "resolve"]
 
 _LOCKS = ("uv.lock", "requirements.txt")
+_ASKED = "requirements.in"
 
 
 def resolve(
@@ -78,7 +79,7 @@ def resolve(
     refuse_all(file.document.refusals([*_missing_paths(spec, there), *_missing_params(spec, used)]))
     data = tuple(_dataset(name, spec) for name in spec.data)
     model = _model(spec, project.rpartition("/")[2] or repository)
-    python = PythonPlan(version=spec.python.version, lock=_lock(spec, there))
+    python = python_of(spec, there)
     checks = _checks(spec, there, python)
     before = tuple(check.name for check in checks) + (("data",) if data else ())
     return Plan(
@@ -171,8 +172,10 @@ def _missing_params(spec: FileSpec, used: Mapping[str, Json]) -> Iterator[Proble
                 )
 
 
-def _lock(spec: FileSpec, there: Collection[str]) -> str:
-    return spec.python.lock or next((lock for lock in _LOCKS if lock in there), _LOCKS[0])
+def python_of(spec: FileSpec, there: Collection[str]) -> PythonPlan:
+    """The Python environment: without ``python.lock``, of the lock that is there, or that could be made."""
+    found = next((lock for lock in _LOCKS if lock in there), "requirements.txt" if _ASKED in there else _LOCKS[0])
+    return PythonPlan(version=spec.python.version, lock=spec.python.lock or found)
 
 
 def _dataset(name: str, spec: FileSpec) -> DataPlan:

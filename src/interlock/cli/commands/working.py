@@ -15,6 +15,7 @@ from interlock.cli.session import Session, with_session
 from interlock.errors import Refused
 
 if TYPE_CHECKING:
+    from interlock.app.local import Local
     from interlock.run.run import Run
 
 PIPELINE_FILE = "interlock.yaml"
@@ -26,11 +27,16 @@ overrides_option = click.option(
     "-S", "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Override a parameter: train.max_depth=4."
 )
 
+lock_option = click.option(
+    "--lock", "is_locking", is_flag=True, help="First write the lock of the Python environment, and say what changed."
+)
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), default=PIPELINE_FILE, required=False)
+@lock_option
 @with_session
-def validate(session: Session, file: Path) -> int:
+def validate(session: Session, file: Path, is_locking: bool) -> int:
     """Check a pipeline FILE (interlock.yaml): every problem at once, with line, column and remedy."""
     from interlock.pipeline.resolve import read_pipeline
 
@@ -38,6 +44,9 @@ def validate(session: Session, file: Path) -> int:
     if not path.is_file():
         raise Refused("there is no such file", str(path), "`interlock init` writes one from what it finds")
     read_pipeline(path.read_bytes(), str(path))
+    if is_locking:
+        with session.open_local() as local:
+            _write_lock(session, local, path.parent)
     session.output.say(Line(f"{path}: the pipeline file is valid", "good"))
     session.output.answer({"file": str(path), "is_valid": True})
     return ExitCode.SUCCESS
@@ -64,22 +73,23 @@ def plan(session: Session, folder: Path, revision: str | None, overrides: tuple[
 @click.command()
 @folder_argument
 @overrides_option
+@lock_option
 @with_session
-def run(session: Session, folder: Path, overrides: tuple[str, ...]) -> int:
+def run(session: Session, folder: Path, overrides: tuple[str, ...], is_locking: bool) -> int:
     """Run the working tree at FOLDER, uncommitted changes included, from checks to gates. Needs no server."""
     from interlock.app.standing.note import recall
 
-    standing = recall(session.state, folder, {"overrides": overrides})
+    standing = None if is_locking else recall(session.state, folder, {"overrides": overrides})
     if standing is not None:
         from interlock.cli.standing import standing_lines
 
         session.output.say(*standing_lines(standing))
         session.output.answer(standing)
         return ExitCode.SUCCESS
-    return _run(session, folder, overrides)
+    return _run(session, folder, overrides, is_locking)
 
 
-def _run(session: Session, folder: Path, overrides: tuple[str, ...]) -> int:
+def _run(session: Session, folder: Path, overrides: tuple[str, ...], is_locking: bool) -> int:
     from interlock.cli import show
 
     teller = show.RunTeller()
@@ -87,9 +97,18 @@ def _run(session: Session, folder: Path, overrides: tuple[str, ...]) -> int:
     def hear(run: Run) -> None:
         session.output.note(*teller.tell(run))
 
-    with session.open_local() as local, session.output.progress("running", is_told_otherwise=True):
-        last = local.run(folder, overrides, hear)
+    with session.open_local() as local:
+        if is_locking:
+            _write_lock(session, local, folder)
+        with session.output.progress("running", is_told_otherwise=True):
+            last = local.run(folder, overrides, hear)
     session.output.note(*teller.tell(last))
     session.output.say(*show.run_end(last))
     session.output.answer(last.model_dump(mode="json"))
     return show.exit_code_of(last)
+
+
+def _write_lock(session: Session, local: Local, folder: Path) -> None:
+    with session.output.progress("locking the Python environment"):
+        told = local.lock(folder)
+    session.output.note(Line(told, "good"))

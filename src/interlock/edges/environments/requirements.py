@@ -12,7 +12,7 @@ from interlock.pipeline.locks.packages import canonical_name, logical_lines
 
 PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\s*\[[^\]]*\])?\s*==\s*[^\s;,*]+\s*(;[^#]*)?")
 REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^\]]*\])?\s*([^;]*)")
-HOW_TO_PIN = "make it by `uv pip compile --generate-hashes requirements.in -o requirements.txt`"
+HOW_TO_PIN = "`interlock run --lock` pins it, by `uv pip compile --generate-hashes`"
 
 
 def refuse_loose_pins(text: str, name: str) -> None:

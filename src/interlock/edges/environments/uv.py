@@ -21,6 +21,7 @@ from interlock.errors import EnvironmentFault, Refused
 from interlock.pipeline.plan import PythonPlan
 from interlock.system.files import locked, try_lock, write_atomically
 
+from .locking import write_lock
 from .program import Uv, UvFailed, compile_packages
 from .requirements import changed_requirements, refuse_local_sources, refuse_loose_pins, without_hashes
 
@@ -61,7 +62,7 @@ class UvEnvironments:
         found = read(wanted)
         for path in wanted:
             if path not in found:
-                remedy = "run `uv lock` and commit uv.lock" if lock.name == "uv.lock" else "commit the file"
+                remedy = "`interlock run --lock` writes it; commit it" if path == python.lock else "commit the file"
                 raise Refused(f"{path} is not in the commit", "python.lock", remedy)
         return {Path(path).name: found[path] for path in wanted}
 
@@ -94,8 +95,16 @@ class UvEnvironments:
                 if failure.is_of_the_world and not changed:
                     raise EnvironmentFault(f"the lock could not be checked: {failure.cause}") from failure
                 cause = "; ".join(changed) or failure.cause
-                remedy = "run `uv lock` and commit uv.lock"
+                remedy = "`interlock run --lock` brings uv.lock up to date, as `uv lock` does; commit it"
                 raise Refused(f"the lock does not fit the project file: {cause}", python.lock, remedy) from failure
+
+    def lock(self, python: PythonPlan, folder: Path) -> str:
+        """Writes the lock of the working tree at ``folder``; answers what was written. Refused with uv's cause."""
+        interpreter, _ = self._interpreter(python)
+        try:
+            return write_lock(self._uv, interpreter, folder, python.lock)
+        except UvFailed as failure:
+            raise _blamed(failure, "it cannot be locked", python.lock) from failure
 
     def ensure(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str, say: Callable[[str], None]) -> str:
         """The folder of the environment, built now if it is not there yet."""
