@@ -46,6 +46,27 @@ WORLD = re.compile(
 )
 """What uv says when the network or the disk, and not the user's lock, is the trouble."""
 
+GONE = re.compile(r"status client error \(4(04|10)\b", re.IGNORECASE)
+"""What it says when the index answers, and does not have what the lock names."""
+
+NO_WHEEL = re.compile(
+    r"Distribution `(\S+) @ [^`]*` can't be installed because it is marked as `--no-build`.*", re.DOTALL
+)
+
+REMEDIES = (
+    (r"hash mismatch", "the index has another file than the one that was locked: find out why before you lock again"),
+    (
+        r"no-build|has no wheels",
+        "use a version with a wheel, or let the server build outside the sandbox (UV_NO_BUILD=0)",
+    ),
+    (
+        r"python requirement|current python version",
+        "change python.version, or requires-python, so that an installed interpreter fits",
+    ),
+    (r"not found in the package registry|status client error", "name a package and version that uv's index has"),
+)
+"""What to do, by what uv said; the first that fits."""
+
 
 class UvFailed(Exception):
     """uv said no. ``said`` is what it printed, ``is_of_the_world`` whether network or disk are to blame."""
@@ -53,14 +74,18 @@ class UvFailed(Exception):
     def __init__(self, said: str) -> None:
         super().__init__(said)
         self.said = said
-        self.is_of_the_world = WORLD.search(said) is not None
+        self.is_of_the_world = WORLD.search(said) is not None and GONE.search(said) is None
 
     @property
     def cause(self) -> str:
         """Its message in one paragraph, without progress, hints and repeated spaces."""
         found = re.search(r"(?:^|\n)error: (.*?)(?=\n\s*\n|\nhint:|\Z)", self.said, re.DOTALL)
-        text = found[1] if found else self.said
+        text = NO_WHEEL.sub(r"\1 has no wheel for this platform and Python", found[1] if found else self.said)
         return " ".join(re.sub(r"\b(cause|Caused by):", "", text).split()) or "uv gave no reason"
+
+    def remedy(self, otherwise: str) -> str:
+        """What a person can do about it; ``otherwise`` where what uv said tells nothing special."""
+        return next((told for said, told in REMEDIES if re.search(said, self.said, re.IGNORECASE)), otherwise)
 
 
 class Uv:

@@ -95,7 +95,9 @@ class UvEnvironments:
                 if failure.is_of_the_world and not changed:
                     raise EnvironmentFault(f"the lock could not be checked: {failure.cause}") from failure
                 cause = "; ".join(changed) or failure.cause
-                remedy = "`interlock run --lock` brings uv.lock up to date, as `uv lock` does; commit it"
+                remedy = failure.remedy(
+                    "`interlock run --lock` brings uv.lock up to date, as `uv lock` does; commit it"
+                )
                 raise Refused(f"the lock does not fit the project file: {cause}", python.lock, remedy) from failure
 
     def lock(self, python: PythonPlan, folder: Path) -> str:
@@ -164,8 +166,9 @@ class UvEnvironments:
             refuse_loose_pins(pins.read_text(encoding="utf-8"), pins.name)
             self._uv("venv", "--no-project", "--python", interpreter, str(environment), folder=project, say=say)
             target = ("--python", self.python_of(str(environment)))
-            strict = ("--no-compile-bytecode", "--require-hashes", "--allow-empty-requirements")
-            self._uv("pip", "sync", *strict, *target, str(pins), folder=project, say=say)
+            # Not `sync`, which installs pins that contradict one another, or leave out what they need, as they are.
+            strict = ("--no-compile-bytecode", "--require-hashes", "--requirements", str(pins))
+            self._uv("pip", "install", *target, *strict, folder=project, say=say)
             return without_hashes(pins.read_text(encoding="utf-8"))
         texts = [_text((project / name).read_bytes(), name) for name in ("pyproject.toml", "uv.lock")]
         refuse_local_sources(*texts)
@@ -278,7 +281,5 @@ def _blamed(failure: UvFailed, problem: str, where: str) -> Refused | Environmen
     """The network and the disk are nobody's fault; anything else uv says is about the user's lock."""
     if failure.is_of_the_world:
         return EnvironmentFault(f"{problem}: {failure.cause}")
-    remedy = "change the requirement and lock again"
-    if "--no-build" in failure.said or "no-build" in failure.said:
-        remedy = "use a version that has a wheel, or start the server with UV_NO_BUILD=0 to build outside the sandbox"
+    remedy = failure.remedy("change the requirement, then lock again: `interlock run --lock`")
     return Refused(f"{problem}: {failure.cause}", where, remedy)
