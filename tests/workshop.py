@@ -44,6 +44,9 @@ class NamedEnvironments:
     def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
         return f"{purpose} {sorted(files.items())}"
 
+    def version(self, python: PythonPlan) -> str:
+        return "3.12.0"
+
     def ensure(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str, say: Callable[[str], None]) -> str:
         raise AssertionError("nothing is built here")
 

@@ -6,7 +6,7 @@ Paths are strings: the domain does not touch the file system.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from interlock.access.audit import AuditEntry, Deed
@@ -130,8 +130,11 @@ class Git(Protocol):
         one, is not touched.
         """
 
-    def export(self, commit: Commit, target: str, project: str = "") -> None:
-        """Writes the files of the commit below ``project`` into the folder ``target``, as private copies."""
+    def export(self, commit: Commit, target: str, project: str = "", only: Collection[str] | None = None) -> None:
+        """Writes the files of the commit below ``project`` into the folder ``target``, as private copies.
+
+        ``only``: no others than these paths, relative to ``project``.
+        """
 
 
 class Blobs(Protocol):
@@ -173,6 +176,9 @@ class Environments(Protocol):
 
     def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
         """The digest of the environment these files give, without building it. ``purpose``: ``build`` or ``serve``."""
+
+    def version(self, python: PythonPlan) -> str:
+        """The version of the interpreter that fits, as ``3.12.4``."""
 
     def ensure(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str, say: Callable[[str], None]) -> str:
         """Builds the environment if need be; answers its folder. Refused with uv's cause made readable."""

@@ -34,6 +34,9 @@ class NoEnvironments:
     def lock_files(self, python: PythonPlan, read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> dict[str, bytes]:
         raise AssertionError
 
+    def version(self, python: PythonPlan) -> str:
+        return "3.12.0"
+
     def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
         raise AssertionError
 

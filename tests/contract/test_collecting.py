@@ -40,6 +40,9 @@ class NamedEnvironments:
     def lock_files(self, python: PythonPlan, read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> dict[str, bytes]:
         raise AssertionError("nothing is read here")
 
+    def version(self, python: PythonPlan) -> str:
+        return "3.12.0"
+
     def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
         if python.version == "none":
             raise Refused("no such Python is installed here")

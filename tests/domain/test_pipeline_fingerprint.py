@@ -1,4 +1,4 @@
-"""What of a Python file and of a folder's names matters."""
+"""What of a Python file matters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock.pipeline.fingerprint import fingerprint_names, fingerprint_python, needs_source_text
+from interlock.pipeline.fingerprint import fingerprint_python, needs_source_text
 
 SOURCE = '''\
 """A module."""
@@ -271,19 +271,3 @@ INNOCENT = [
 @pytest.mark.parametrize("source", INNOCENT)
 def test_plain_training_code_is_not_suspected(source: str) -> None:
     assert not needs_source_text(f"{source}\n".encode())
-
-
-def test_names_that_no_program_looks_for_are_left_out() -> None:
-    plain = fingerprint_names(["train.py", "data"])
-    extra = ["README", "README.rst", "readme.md", "LICENSE.txt", "CHANGELOG.md", "notes.MD", ".gitignore", "docs"]
-    assert fingerprint_names(["data", "train.py", "train.py", *extra]) == plain
-    for name in ["readm", "doc", "licence", ".gitattributes", "md", "notes.md.txt"]:
-        assert fingerprint_names(["train.py", "data", name]) != plain
-    assert fingerprint_names(["train.py", "data", "a.md"], is_whole=True) != plain
-    assert fingerprint_names([]) != plain
-    assert plain.startswith("names:")
-
-
-def test_names_are_told_apart_whatever_they_hold() -> None:
-    assert fingerprint_names(["a", "b"]) != fingerprint_names(["a,b"])
-    assert fingerprint_names(["a", "b"]) != fingerprint_names(['a","b'])

@@ -10,16 +10,21 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interlock.pipeline.inputs.differences import Known
+from interlock.pipeline.inputs.packages import Packages
+from interlock.pipeline.inputs.sources import Source, read_source
 from interlock.pipeline.keys import (
-    fingerprint_listings,
     fingerprint_reads,
+    in_short,
+    is_file,
     is_python_command,
     key_of,
     look_up,
     makers_in,
+    marks_of,
 )
 from interlock.pipeline.plan import Plan, StagePlan
-from interlock.pipeline.trace import KeyInputs, Trace
+from interlock.pipeline.trace import RULES, KeyInputs, Prints, Trace
 from interlock.source.commit import FileEntry, Tree
 from interlock.vocabulary import Digest
 
@@ -34,7 +39,7 @@ FILES = {
 
 
 class World:
-    """A project's files, and how often each was asked for."""
+    """A project's files, and which were asked for."""
 
     def __init__(self, files: Mapping[str, bytes], modes: Mapping[str, str] | None = None) -> None:
         self.files = dict(files)
@@ -48,12 +53,12 @@ class World:
             for path, content in self.files.items()
         }
 
-    def contents(self, paths: Sequence[str]) -> dict[str, bytes]:
+    def sources(self, paths: Sequence[str]) -> dict[str, Source]:
         self.asked += paths
-        return {path: self.files[path] for path in paths if path in self.files}
+        return {path: read_source(self.files[path]) for path in paths if path in self.files}
 
-    def reads(self, *paths: str, python: bool = True, remembered: dict[str, str] | None = None) -> dict[str, str]:
-        return fingerprint_reads(paths or sorted(self.files), self.tree, self.contents, python, remembered)
+    def reads(self, *paths: str, python: bool = True) -> dict[str, str]:
+        return fingerprint_reads(paths or sorted(self.files), self.tree, self.sources, python)
 
 
 def edited(path: str, content: bytes, files: Mapping[str, bytes] = FILES) -> World:
@@ -110,16 +115,17 @@ def test_modes_count() -> None:
     assert modes["helper.py"].endswith(":120000")
 
 
-def test_each_content_is_looked_at_once() -> None:
-    world, remembered = World(FILES), dict[str, str]()
-    first = world.reads(remembered=remembered)
-    assert sorted(world.asked) == ["helper.py", "pkg/deep.py", "train.py"]
-    assert world.reads(remembered=remembered) == first
-    assert len(world.asked) == 3
-    world.files["helper.py"] += b"# more\n"
-    assert world.reads(remembered=remembered) == first
-    assert world.asked[3:] == ["helper.py"]
-    assert len(remembered) == 4
+def test_what_is_told_by_what_it_does_is_marked_by_its_content_too() -> None:
+    world = World(FILES, {"train.py": "100755"})
+    marks = marks_of(world.reads(), world.tree)
+    assert set(marks) == {"helper.py", "pkg/deep.py", "train.py"}
+    assert marks["train.py"] == f"git:{world.tree['train.py'].blob}:100755"
+    assert marks_of(world.reads(python=False), world.tree) == {}
+    assert [is_file(entry) for entry in (None, FileEntry("120000", "b", 1), FileEntry("100755", "b", 1))] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_without_python_files_no_content_is_asked_for() -> None:
@@ -127,34 +133,6 @@ def test_without_python_files_no_content_is_asked_for() -> None:
     assert world.reads("data/rows.csv")["data/rows.csv"].startswith("git:")
     assert world.reads() == world.reads()
     assert "data/rows.csv" not in world.asked
-
-
-def listings(files: Sequence[str], *folders: str) -> dict[str, str]:
-    return fingerprint_listings(folders, {path: FileEntry("100644", "0", 0) for path in files})
-
-
-def test_a_new_name_in_a_listed_folder_is_seen() -> None:
-    before = listings(["a.py", "data/x.csv", "data/sub/y.csv"], "", "data", "none")
-    assert listings(["a.py", "data/x.csv", "data/sub/y.csv", "data/z.csv"], "", "data", "none") == {
-        **before,
-        "data": listings(["data/x.csv", "data/z.csv", "data/sub/q"], "data")["data"],
-    }
-    assert listings(["a.py", "data/x.csv", "data/sub/y.csv", "data/sub/z.csv"], "", "data", "none") == before
-    assert before["none"] == "absent"
-    assert listings(["a.py", "b.py", "data/x"], "")[""] != listings(["a.py", "data/x"], "")[""]
-
-
-def test_the_project_folder_has_three_names() -> None:
-    prints = listings(["a.py", "src/b.py"], "", ".", "src/", "src")
-    assert prints[""] == prints["."]
-    assert prints["src"] == prints["src/"]
-
-
-def test_a_readme_is_no_input_except_among_data() -> None:
-    code, data = ["src/a.py"], ["notes/a.txt"]
-    assert listings([*code, "src/README.md"], "src") == listings(code, "src")
-    assert listings([*data, "README.md"], "") == listings(data, "")
-    assert listings([*data, "notes/b.md"], "notes") != listings(data, "notes")
 
 
 INPUTS = KeyInputs(
@@ -174,15 +152,24 @@ def trace(inputs: KeyInputs = INPUTS, run: str = "41", **prints: str) -> Trace:
     reads = {path: value for path, value in prints.items() if path != "folder"}
     folders = {path: value for path, value in prints.items() if path == "folder"}
     return Trace(
-        inputs=inputs, reads=reads, listings=folders, products={}, run=run, attempt=f"{run}/train/1", seconds=1, made=1
+        inputs=inputs,
+        reads=reads,
+        listings=folders,
+        products={},
+        run=run,
+        attempt=f"{run}/train/1",
+        seconds=1,
+        made=1,
+        rules=RULES,
     )
 
 
 def current(**prints: str) -> Any:
-    def answer(found: Trace) -> tuple[dict[str, str], dict[str, str]]:
-        return {path: prints.get(path, "1") for path in found.reads}, {
-            path: prints.get(path, "1") for path in found.listings
-        }
+    def answer(found: Trace) -> Prints:
+        return Prints(
+            {path: prints.get(path, "1") for path in found.reads},
+            {path: prints.get(path, "1") for path in found.listings},
+        )
 
     return answer
 
@@ -230,13 +217,14 @@ def changed(**fields: Any) -> KeyInputs:
         (changed(settings={"model": {"format": "joblib"}}), "setting model.format: skops -> joblib"),
         (changed(products=("model", "metrics.json")), "products: model -> model, metrics.json"),
         (changed(network=True), "network: false -> true"),
+        (changed(inputs="strict"), "inputs: auto -> strict"),
         (changed(platform="linux " * 20), f"platform: linux -> {('linux ' * 20)[:60]}..."),
         (changed(program="served 2"), "the program of this stage changed"),
         (changed(stage="fit"), "it was the stage train"),
     ],
 )
 def test_each_change_of_the_inputs_is_told_in_words(inputs: KeyInputs, because: str) -> None:
-    found = look_up(inputs, [], [trace(helper="1")], current(), MAKERS)
+    found = look_up(inputs, [], [trace(helper="1")], current(), Known(MAKERS))
     assert found.hit is None
     assert because in found.differences
     assert found.key != key_of(INPUTS)
@@ -264,12 +252,66 @@ def test_each_change_of_what_it_read_is_told_in_words(prints: dict[str, str], be
     assert found.because == because
 
 
-def test_sources_that_are_compared_another_way_now_are_told_together() -> None:
-    """When one source begins to look at sources, all are compared by their text: which one changed is not known."""
-    one = look_up(INPUTS, [trace(helper="py:1", data="git:1")], [], current(helper="git:9", data="git:1"))
-    assert one.because == "helper changed"
-    two = look_up(INPUTS, [trace(helper="py:1", other="py:2")], [], current(helper="git:8", other="git:9"))
-    assert two.because == "one of 2 Python files changed: helper, other"
+def told(before: Mapping[str, str], now: Mapping[str, str], definitions: Mapping[str, Mapping[str, str]]) -> str:
+    """The reason where these files had and have these fingerprints, and these stand for these definitions."""
+    known = Known(definitions=lambda path, print_of: definitions.get(print_of))
+    return look_up(INPUTS, [trace(**before)], [], current(**now), known).because
+
+
+PARTS = {
+    "py:1": {"function scale": "a", "constant LIMIT": "= 3"},
+    "py:2": {"function scale": "b", "constant LIMIT": "= 4"},
+}
+
+
+def test_a_changed_source_is_told_by_its_parts() -> None:
+    name = "src/f.py"
+    assert told({name: "py:1"}, {name: "py:2"}, PARTS) == f"{name}: function scale changed, constant LIMIT: 3 -> 4"
+    assert told({name: "py:1"}, {name: "py:3"}, PARTS) == f"{name} changed"
+    assert told({"f.csv": "py:1"}, {"f.csv": "py:2"}, PARTS) == "f.csv changed"
+    same = {**PARTS, "py:2": PARTS["py:1"]}
+    assert told({name: "py:1"}, {name: "py:2"}, same) == f"{name}: the order of its parts changed"
+    texts = {"git:1": PARTS["py:1"], "git:2": PARTS["py:1"]}
+    assert told({name: "git:1"}, {name: "git:2"}, texts).startswith(f"{name}: its text changed, and not what it does")
+
+
+def test_sources_that_are_compared_another_way_now_are_told_by_what_they_do() -> None:
+    """When one source begins to look at sources, all are compared by their text: their parts tell which changed."""
+    before, now = {"a.py": "py:1", "b.py": "py:1"}, {"a.py": "git:8", "b.py": "git:9"}
+    assert told({"a.py": "py:1"}, {"a.py": "git:8"}, {}) == "a.py changed"
+    assert told(before, now, {}) == "one of 2 Python files changed: a.py, b.py"
+    parts = {**PARTS, "git:8": PARTS["py:1"], "git:9": {**PARTS["py:1"], "the imports": "c"}}
+    assert told(before, now, parts) == "b.py: the imports are new"
+
+
+def test_what_changed_in_an_environment_is_told_by_package() -> None:
+    held = {
+        "blake3:e": Packages(python="3.12.1", packages={"numpy": "2.2.0", "six": "1.16"}, files={}),
+        "blake3:x": Packages(python="3.12.1", packages={"numpy": "2.3.1", "pandas": "2.3.0"}, files={}),
+    }
+    found = look_up(changed(environment="blake3:x"), [], [trace()], current(), Known(packages=held.get))
+    assert found.because == "numpy 2.2.0 -> 2.3.1, pandas 2.3.0 is new, six 1.16 is gone"
+
+
+def test_names_are_told_as_far_as_they_are_known() -> None:
+    def because(before: str, now: str) -> str:
+        return look_up(INPUTS, [trace(folder=before)], [], current(folder=now)).because
+
+    assert because("names:/a.py/b.py", "names:/b.py/c.py") == "folder/c.py is new; folder/a.py is gone"
+    assert because("absent", "names:/a.py") == "folder/a.py is new"
+    assert because("names:0123", "names:/a.py") == "the names in folder changed"
+    assert because("names:/a.py", "lookups:/a.py") == "the names in folder changed"
+
+
+def test_what_was_traced_by_other_rules_is_not_used() -> None:
+    old = trace(helper="1").model_copy(update={"rules": RULES - 1})
+    found = look_up(INPUTS, [old], [], current())
+    assert (found.hit, found.because) == (None, "its inputs changed")
+
+
+def test_only_the_first_differences_are_told_in_short() -> None:
+    assert in_short(["a", "b"]) == "a; b"
+    assert in_short(list("abcde")) == "a; b; c; and 2 more"
 
 
 def test_the_nearest_execution_explains_a_miss() -> None:
@@ -328,7 +370,7 @@ def test_a_field_of_the_inputs_cannot_be_forgotten_by_the_key() -> None:
         "environment": "x",
         "artifacts": {},
     }
-    fields |= {"settings": {}, "products": (), "network": True, "platform": "x"}
+    fields |= {"settings": {}, "products": (), "network": True, "platform": "x", "inputs": "strict"}
     assert set(fields) == set(KeyInputs.model_fields)
     assert (
         len({key_of(INPUTS), *(key_of(changed(**{name: value})) for name, value in fields.items())}) == len(fields) + 1

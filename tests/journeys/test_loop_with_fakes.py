@@ -58,6 +58,9 @@ class LockOnly:
     def lock_files(self, python: PythonPlan, read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> dict[str, bytes]:
         return dict(read([python.lock]))
 
+    def version(self, python: PythonPlan) -> str:
+        return "3.12.0"
+
     def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
         return f"{purpose} {sorted(files.items())}"
 

@@ -13,8 +13,9 @@ from interlock.app.folder import StateFolder
 from interlock.app.parts import Parts, owner_of
 from interlock.app.reading import database_of
 from interlock.app.standing.leaving import leave_note
+from interlock.control.comparing.production import Against, compare_with_production
+from interlock.control.comparing.reproducing import Reproducing
 from interlock.control.loop import BUSY_SECONDS, Bell
-from interlock.control.reproducing import Reproducing
 from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.runs import SERVER
 from interlock.errors import Refused, SigningFault
@@ -34,11 +35,15 @@ LOCAL = "local:"
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """What would happen. A stage without a look-up depends on one that has to run first."""
+    """What would happen. A stage without a look-up depends on one that has to run first.
+
+    ``against`` is what is in production, where that is known on this state folder.
+    """
 
     plan: Plan
     commit: Commit
     stages: tuple[tuple[StagePlan, Lookup | None], ...]
+    against: Against | None = None
 
 
 class Unsigned:
@@ -91,7 +96,8 @@ class Local:
             }
             run = run.model_copy(update={"stages": {**run.stages, **reused}})
         in_order = tuple((stage, stages[stage.name]) for stage in planned.plan.stages)
-        return PlannedRun(plan=planned.plan, commit=commit, stages=in_order)
+        against = compare_with_production(self._parts.store, self._parts.lookups, run)
+        return PlannedRun(plan=planned.plan, commit=commit, stages=in_order, against=against)
 
     def run(self, folder: Path, overrides: Sequence[str], watch: Callable[[Run], None]) -> Run:
         """Runs the working tree from checks to gates; ``watch`` hears of it whenever it moved. As it ended."""

@@ -10,12 +10,14 @@ from interlock.access.audit import AuditEntry
 from interlock.access.tokens import Token, why_invalid
 from interlock.cli.output import ExitCode, Line, Style
 from interlock.client.models import RunSummary
+from interlock.control.comparing.production import Against
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment, desired
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.inference.joined import Joined
+from interlock.pipeline.keys import in_short
 from interlock.pipeline.plan import GatePlan, Plan, StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.registry.version import ModelVersion
@@ -114,6 +116,18 @@ def plan_lines(plan: Plan, stages: Sequence[tuple[StagePlan, Lookup | None]]) ->
     return lines
 
 
+def plan_summary(stages: Sequence[tuple[StagePlan, Lookup | None]], against: Against | None) -> Line:
+    """How much would be executed, and how the commit stands against what is in production, where that is known."""
+    wills = [_will(lookup) for _, lookup in stages]
+    count = len(wills) - wills.count("reuse")
+    upto = "up to " if "unknown" in wills else ""
+    would = f"{upto}{count} of {len(wills)} stages would run" if count else f"none of {len(wills)} stages would run"
+    if against is None:
+        return Line(would)
+    told = in_short(against.differences) if against.differences else "nothing that its stages use has changed"
+    return Line(f"against {against.title} (run {against.run}): {told}; {would}")
+
+
 def plan_json(plan: Plan, stages: Sequence[tuple[StagePlan, Lookup | None]]) -> dict[str, Any]:
     """The same as JSON; ``will`` is ``reuse``, ``run`` or ``unknown``."""
     return {
@@ -125,6 +139,7 @@ def plan_json(plan: Plan, stages: Sequence[tuple[StagePlan, Lookup | None]]) -> 
                 "will": _will(lookup),
                 "because": lookup.because if lookup else None,
                 "differences": list(lookup.differences) if lookup else [],
+                "reused": lookup.hit.attempt if lookup and lookup.hit else None,
             }
             for stage, lookup in stages
         ],

@@ -24,11 +24,17 @@ from interlock.vocabulary import Event, Json, Kind, Row
 
 SHOWN = 12
 """How many observations of one decision are printed; ``--json`` holds all."""
-FORMS = "run/12, run/12/train, gate run/12, rollout/3, release/2, version/flights/3 or flights/production"
+FORMS = (
+    "run/12, run/12/train, train (a stage of the newest run), gate run/12, rollout/3, release/2, "
+    "version/flights/3 or flights/production"
+)
 
 
 class Thing(NamedTuple):
-    """What is to be explained: a row, and within a run perhaps one stage or its gates."""
+    """What is to be explained: a row, and within a run perhaps one stage or its gates.
+
+    A stage of a run without a key is that of the newest run.
+    """
 
     kind: Kind
     key: str
@@ -37,7 +43,8 @@ class Thing(NamedTuple):
 
 
 def parse_thing(words: Sequence[str]) -> Thing:
-    """Reads ``run/12``, ``run 12``, ``run/12/train``, ``gate run/12``, ``rollout/3``, ``flights/production`` and so on.
+    """Reads ``run/12``, ``run 12``, ``run/12/train``, ``train``, ``gate run/12``, ``rollout/3``, ``flights/production``
+    and so on.
 
     Refused where it is none of them.
     """
@@ -57,6 +64,8 @@ def parse_thing(words: Sequence[str]) -> Thing:
         return Thing(Kind(kind), "/".join(parts[1:]))
     if len(parts) == 2 and kind not in ("run", "rollout", "release"):
         return Thing(Kind.VERSION if parts[1].isdigit() else Kind.ENVIRONMENT, "/".join(parts))
+    if len(parts) == 1 and kind not in ("run", "rollout", "release", "version", "environment"):
+        return Thing(Kind.RUN, "", kind)
     raise Refused(f"not a thing that can be explained: {' '.join(words)!r}", "explain", f"write {FORMS}")
 
 
@@ -80,8 +89,11 @@ def run_story(run: Run, events: Sequence[Event]) -> list[Line]:
     return [*lines, Line("decisions", "title"), *event_lines(events)]
 
 
-def stage_story(run: Run, name: str, events: Sequence[Event]) -> list[Line]:
-    """One stage: why it ran or did not, what differed, what was wrong, what it made. NotFound where there is none."""
+def stage_story(run: Run, name: str, events: Sequence[Event], first: Run | None = None) -> list[Line]:
+    """One stage: why it ran or did not, what differed, what was wrong, what it made. NotFound where there is none.
+
+    ``first`` is the run in which a reused stage was executed.
+    """
     stage = run.stages.get(name)
     if stage is None:
         raise NotFound(
@@ -90,6 +102,8 @@ def stage_story(run: Run, name: str, events: Sequence[Event]) -> list[Line]:
     lines = [run_title(run), stage_line(name, stage)]
     lines += [Line(f"      {difference}") for difference in stage.differences]
     lines += [Line(f"      {problem}", "warn" if problem.is_warning else "bad") for problem in stage.problems]
+    if first is not None:
+        lines.append(Line(f"      executed in {run_title(first).text}", "dim"))
     if stage.attempt:
         used = [f"{format_seconds(stage.seconds)} of wall time"]
         used += [f"{format_seconds(stage.cpu_seconds)} of CPU"] if stage.cpu_seconds is not None else []

@@ -1,5 +1,4 @@
-"""What of a file matters: a Python file without comments, formatting and docstrings; a folder's names without the
-usual ones that no program reads.
+"""What of a Python file matters: all of it without comments, formatting and docstrings.
 
 A program may look at its own text: print a docstring, parse a source file, start another program that does. Then
 comments matter, and ``needs_source_text`` says so. It errs to that side: a needless run is a cost, a stale model a
@@ -9,13 +8,10 @@ defect. It cannot see code that hides what it does (a name put together at run t
 from __future__ import annotations
 
 import ast
-import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from blake3 import blake3
-
-from interlock.vocabulary import canonical
 
 _REVEALING_MODULES = frozenset(
     {
@@ -126,8 +122,6 @@ _PLAIN_DECORATORS = frozenset({"staticmethod", "classmethod", "property"})
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 """What Python's own parser raises for bytes that are no source, or one that is nested too deeply."""
 
-_NO_INPUTS = ("readme*", "license*", "changelog*", "*.md", ".gitignore", "docs")
-
 
 def fingerprint_python(source: bytes) -> str:
     """``py:`` and a digest of what the source does: comments, formatting and docstrings left out, all else kept.
@@ -135,41 +129,47 @@ def fingerprint_python(source: bytes) -> str:
     The docstrings of decorated functions and of classes with bases are kept: decorators and bases may read them. A file
     that cannot be parsed is fingerprinted by its bytes (``raw:``).
     """
-    try:
-        written = _write_out(ast.parse(source))
-    except _UNREADABLE:
-        return f"raw:{blake3(source).hexdigest()}"
-    return f"py:{blake3(written.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    tree = parse(source)
+    return f"raw:{blake3(source).hexdigest()}" if tree is None else fingerprint_tree(without_docstrings(tree))
 
 
 def needs_source_text(source: bytes) -> bool:
     """Whether the code might look at the text of sources, or at docstrings; True where it cannot be parsed."""
+    tree = parse(source)
+    return tree is None or is_revealing(tree)
+
+
+def parse(source: bytes) -> ast.Module | None:
+    """The tree of a source; None where it is none that Python reads."""
     try:
-        tree = ast.parse(source)
+        return ast.parse(source)
     except _UNREADABLE:
-        return True
+        return None
+
+
+def fingerprint_tree(tree: ast.Module) -> str:
+    """``py:`` and a digest of a tree whose docstrings were taken out."""
+    return f"py:{digest_of(tree)}"
+
+
+def digest_of(node: ast.AST) -> str:
+    """64 hexadecimal digits that tell two trees apart, wherever and however they are written."""
+    return blake3(ast.dump(node).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_revealing(tree: ast.Module) -> bool:
+    """Whether the code of a whole tree might look at the text of sources, or at docstrings."""
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     docstrings = {_docstring_of(node) for node in ast.walk(tree)}
     return any(_is_revealing(node, parents) for node in ast.walk(tree) if node not in docstrings)
 
 
-def fingerprint_names(names: Iterable[str], *, is_whole: bool = False) -> str:
-    """``names:`` and a digest of a folder's names. Unless ``is_whole``, README, LICENSE, CHANGELOG, Markdown files,
-    ``.gitignore`` and ``docs`` are left out: programs do not look for them.
-    """
-    kept = sorted({name for name in names if is_whole or not _is_no_input(name)})
-    return f"names:{blake3(canonical(list(kept))).hexdigest()}"
-
-
-def _is_no_input(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in _NO_INPUTS)
-
-
-def _write_out(tree: ast.Module) -> str:
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    """The very tree, with the docstrings that nobody is handed taken out."""
     for node in ast.walk(tree):
         if _docstring_of(node) is not None and not _is_handed_on(node):
             node.body = node.body[1:]  # type: ignore[attr-defined]
-    return ast.dump(tree)
+    return tree
 
 
 def _docstring_of(node: ast.AST) -> ast.expr | None:

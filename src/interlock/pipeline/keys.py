@@ -13,28 +13,20 @@ decided for the whole set.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from blake3 import blake3
 
 from interlock.pipeline.entries import module_files, words_of
-from interlock.pipeline.fingerprint import fingerprint_names, fingerprint_python, needs_source_text
-from interlock.pipeline.params import flatten
+from interlock.pipeline.inputs.differences import NOTHING, Known, differences
+from interlock.pipeline.inputs.sources import Source
 from interlock.pipeline.plan import Plan
-from interlock.pipeline.trace import KeyInputs, Lookup, Trace
+from interlock.pipeline.trace import ABSENT, RULES, KeyInputs, Lookup, Prints, Trace
 from interlock.source.commit import FileEntry, Tree
-from interlock.vocabulary import Json, canonical
-
-ABSENT = "absent"
-"""The fingerprint of a file or folder that the commit does not hold."""
-
-_TEXT = "text"
-_RULES = "1"
-"""Raised when ``fingerprint`` decides anew, so that nothing remembered from before is used."""
+from interlock.vocabulary import canonical
 
 _REGULAR = "100644"
 _DIFFERENCES_SHOWN = 3
-_PLAIN_FIELDS = ("network", "platform", "environment", "program", "products")
 
 
 def key_of(inputs: KeyInputs) -> str:
@@ -67,77 +59,70 @@ def is_python_command(command: str, paths: Collection[str] = ()) -> bool:
 def fingerprint_reads(
     reads: Sequence[str],
     tree: Tree,
-    contents: Callable[[Sequence[str]], Mapping[str, bytes]],
+    sources: Callable[[Sequence[str]], Mapping[str, Source]],
     python_command: bool,
-    remembered: MutableMapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The fingerprint of each file that was read, by path.
 
     ``git:`` and git's object id (and the mode, where it is not that of a plain file); ``absent`` where the tree has no
     such file. Where the command is a Python program that cannot see the text of its sources, its Python files are told
-    by what they do, ``py:``. One file that might look at sources turns all of them to ``git:``.
-
-    Paths are relative to the project, those of ``tree`` too. ``contents`` is asked once, for files not in
-    ``remembered``, which maps git's object ids to what was found out about them and may be kept for ever.
+    by what they do, ``py:``. One file that might look at sources, or of which ``sources`` knows nothing, turns all of
+    them to ``git:``. Paths are relative to the project, those of ``tree`` too.
     """
-    prints = {path: _print_of(tree.get(path)) for path in reads}
-    sources = {path: tree[path].blob for path in reads if path.endswith(".py") and _is_file(tree.get(path))}
-    if not python_command or not sources:
+    prints = {path: mark_of(tree.get(path)) for path in reads}
+    files = sorted(path for path in reads if path.endswith(".py") and is_file(tree.get(path)))
+    known = sources(files) if python_command and files else {}
+    if not files or any(path not in known or known[path].sees_text for path in files):
         return prints
-    known: MutableMapping[str, str] = {} if remembered is None else remembered
-    unknown = {path: blob for path, blob in sources.items() if _memory_key(blob) not in known}
-    found = contents(sorted(unknown)) if unknown else {}
-    for path, blob in unknown.items():
-        known[_memory_key(blob)] = _source_print(found.get(path))
-    found_out = {path: known[_memory_key(blob)] for path, blob in sources.items()}
-    if _TEXT in found_out.values():
-        return prints
-    return prints | {path: told + _mode_of(tree[path]) for path, told in found_out.items()}
+    return prints | {path: known[path].fingerprint + _mode_of(tree[path]) for path in files}
 
 
-def fingerprint_listings(folders: Iterable[str], tree: Tree) -> dict[str, str]:
-    """The fingerprint of the names in each folder, by path (``""`` is the project's own folder).
+def mark_of(entry: FileEntry | None) -> str:
+    """A file by its content and mode as git has them; ``absent`` where there is none."""
+    return ABSENT if entry is None else f"git:{entry.blob}{_mode_of(entry)}"
 
-    Names that programs do not look for (``fingerprint_names``) are left out in the project's folder and in folders that
-    hold Python files, which the import system lists all the time; in folders of data every name counts.
-    """
-    normal = {folder: "" if folder == "." else folder.strip("/") for folder in folders}
-    names: dict[str, set[str]] = {folder: set() for folder in normal.values()}
-    for path in tree:
-        folder = path
-        while folder:
-            folder, _, name = folder.rpartition("/")
-            if folder in names:
-                names[folder].add(name)
-    return {folder: _listing_print(place, names[place]) for folder, place in normal.items()}
+
+def marks_of(prints: Mapping[str, str], tree: Tree) -> dict[str, str]:
+    """The content, as git has it, of each file that is fingerprinted by what it does: ``Trace.sources``."""
+    return {path: mark_of(tree.get(path)) for path, told in prints.items() if told.startswith("py:")}
 
 
 def look_up(
     inputs: KeyInputs,
     traces: Sequence[Trace],
     history: Sequence[Trace],
-    current: Callable[[Trace], tuple[dict[str, str], dict[str, str]]],
-    makers: Mapping[str, str] | None = None,
+    current: Callable[[Trace], Prints],
+    known: Known = NOTHING,
 ) -> Lookup:
     """Whether the stage must run, and why.
 
     ``traces`` are executions of the same key, newest first, ``history`` others of the same stage; ``current`` gives the
-    fingerprints of a trace's reads and listings in the commit of today. ``makers`` names the stage that makes each
-    product, for the reason. A miss is explained against the execution with the fewest differences.
+    fingerprints of a trace's reads and listings in the commit of today, ``known`` the words for the reason. A miss is
+    explained against the execution with the fewest differences.
     """
     key = key_of(inputs)
     nearest: tuple[str, ...] | None = None
     for trace in (*traces, *history):
-        found = tuple(differences(inputs, trace, current(trace), makers or {}))
-        if not found and key_of(trace.inputs) == key:
+        now = current(trace)
+        if key_of(trace.inputs) == key and is_unchanged(trace, now):
             return Lookup(key=key, hit=trace, because=f"reused from run {trace.run}")
+        found = tuple(differences(inputs, trace, now, known))
         if nearest is None or len(found) < len(nearest):
             nearest = found or ("its inputs changed",)
     if nearest is None:
         return Lookup(key=key, hit=None, because="never ran before")
-    more = len(nearest) - _DIFFERENCES_SHOWN
-    told = "; ".join(nearest[:_DIFFERENCES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-    return Lookup(key=key, hit=None, because=told, differences=nearest)
+    return Lookup(key=key, hit=None, because=in_short(nearest), differences=nearest)
+
+
+def is_unchanged(trace: Trace, current: Prints) -> bool:
+    """Whether all that the execution read and saw of names is the same today, as far as today's rules ask."""
+    return trace.rules == RULES and trace.reads == current.reads and trace.listings == current.listings
+
+
+def in_short(differences: Sequence[str]) -> str:
+    """The first few differences in one line, and how many more there are."""
+    more = len(differences) - _DIFFERENCES_SHOWN
+    return "; ".join(differences[:_DIFFERENCES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 def makers_in(plan: Plan) -> dict[str, str]:
@@ -145,114 +130,10 @@ def makers_in(plan: Plan) -> dict[str, str]:
     return {product: stage.name for stage in plan.stages for product in stage.products}
 
 
-def differences(
-    inputs: KeyInputs, trace: Trace, current: tuple[dict[str, str], dict[str, str]], makers: Mapping[str, str]
-) -> Iterator[str]:
-    """Everything that is not as it was when the trace was made, in words; nothing if it may be used again."""
-    before = trace.inputs
-    reads, listings = current
-    yield from _changed_files(trace.reads, reads)
-    yield from (
-        f"the names in {folder or 'the project folder'} changed" for folder in _changed(trace.listings, listings)
-    )
-    yield from _changed_artifacts(before, inputs, makers)
-    yield from _changed_values("parameter ", flatten(before.params or {}), flatten(inputs.params or {}))
-    if (before.params is None) is not (inputs.params is None):
-        yield "it declares its parameters now" if before.params is None else "it no longer declares its parameters"
-    if before.command != inputs.command:
-        yield f"command: {before.command} -> {inputs.command}"
-    yield from _changed_values("env ", before.env, inputs.env)
-    yield from _changed_values("setting ", flatten(before.settings), flatten(inputs.settings))
-    if before.stage != inputs.stage:
-        yield f"it was the stage {before.stage}"
-    for name in _PLAIN_FIELDS:
-        if getattr(before, name) != getattr(inputs, name):
-            yield _changed_field(name, before, inputs)
-
-
-def _changed_field(name: str, before: KeyInputs, inputs: KeyInputs) -> str:
-    if name == "environment":
-        return "environment changed"
-    if name == "program":
-        return "the program of this stage changed"
-    if name == "products":
-        return f"products: {', '.join(before.products)} -> {', '.join(inputs.products)}"
-    return f"{name}: {_said(getattr(before, name))} -> {_said(getattr(inputs, name))}"
-
-
-def _changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    changed = _changed(before, now)
-    # Where sources are compared by their text now and were not before (or the reverse), nobody knows which changed.
-    recast = [path for path in changed if {_kind(before.get(path)), _kind(now.get(path))} == {"py", "git"}]
-    if recast:
-        yield (
-            f"{recast[0]} changed"
-            if len(recast) == 1
-            else f"one of {len(recast)} Python files changed: {', '.join(recast)}"
-        )
-    for path in changed:
-        if path in recast:
-            continue
-        if now.get(path, ABSENT) == ABSENT:
-            yield f"{path} is gone"
-        else:
-            yield f"{path} is new" if before.get(path, ABSENT) == ABSENT else f"{path} changed"
-
-
-def _changed_artifacts(before: KeyInputs, inputs: KeyInputs, makers: Mapping[str, str]) -> Iterator[str]:
-    for path in _changed(before.artifacts, inputs.artifacts):
-        maker = f" (from {makers[path]})" if path in makers else ""
-        if path not in inputs.artifacts:
-            yield f"{path}{maker} is no longer given"
-        else:
-            yield f"{path}{maker} changed" if path in before.artifacts else f"{path}{maker} is given now"
-
-
-def _changed_values(what: str, before: Mapping[str, Json], now: Mapping[str, Json]) -> Iterator[str]:
-    for name in sorted({*before, *now}):
-        if name not in now:
-            yield f"{what}{name} is gone"
-        elif name not in before:
-            yield f"{what}{name} is new: {_said(now[name])}"
-        elif canonical(before[name]) != canonical(now[name]):
-            yield f"{what}{name}: {_said(before[name])} -> {_said(now[name])}"
-
-
-def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    return sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
-
-
-def _said(value: Json) -> str:
-    text = value if isinstance(value, str) else canonical(value).decode()
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def _is_file(entry: FileEntry | None) -> bool:
+def is_file(entry: FileEntry | None) -> bool:
+    """Whether it is a file with content of its own, and no link."""
     return entry is not None and entry.mode in {_REGULAR, "100755"}
 
 
 def _mode_of(entry: FileEntry) -> str:
     return "" if entry.mode == _REGULAR else f":{entry.mode}"
-
-
-def _kind(fingerprint: str | None) -> str:
-    return (fingerprint or "").partition(":")[0]
-
-
-def _print_of(entry: FileEntry | None) -> str:
-    return ABSENT if entry is None else f"git:{entry.blob}{_mode_of(entry)}"
-
-
-def _memory_key(blob: str) -> str:
-    return f"python-{_RULES}:{blob}"
-
-
-def _source_print(source: bytes | None) -> str:
-    return _TEXT if source is None or needs_source_text(source) else fingerprint_python(source)
-
-
-def _listing_print(folder: str, names: Collection[str]) -> str:
-    if not names:
-        return ABSENT
-    holds_code = any(name.endswith(".py") for name in names)
-    return fingerprint_names(names, is_whole=bool(folder) and not holds_code)

@@ -249,6 +249,8 @@ def _stages(
             timeout=stage.timeout,
             secrets=tuple(stage.secrets),
             determinism=stage.determinism,
+            inputs="strict" if stage.inputs == "strict" else "auto",
+            frozen=stage.frozen,
         )
 
 

@@ -185,12 +185,15 @@ class StageSpec(Section):
     """Secrets of the repository that it is given as environment variables of these names, in runs of trusted refs."""
     determinism: Annotated[Literal["check"], Choice(("check",))] | None = None
     """`check`: it is executed twice, and fails where the two made different products."""
-    inputs: Annotated[None, NotYet("remove it: what a stage reads is always found by itself")] = None
-    """How undeclared reads are treated."""
+    inputs: Annotated[str, Choice(("auto", "strict"))] = "auto"
+    """How undeclared reads are treated. `auto`: whatever the stage reads is observed and counts, declared or not.
+    `strict`: it is shown only what `deps` lists, its parameters, and the files that its command names; for anything
+    else it fails, with the line to add."""
     retries: Annotated[None, NotYet("remove it: only faults of the machinery are retried")] = None
     """How often a failed command is tried again."""
-    frozen: Annotated[None, NotYet("remove it: an unchanged stage is reused anyway")] = None
-    """Whether it never runs again."""
+    frozen: bool = False
+    """Whether it never runs again: its newest result is used, whatever changed since, and every plan and run says so.
+    Refused while it has no result."""
 
 
 class ModelSpec(Section):

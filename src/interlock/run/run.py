@@ -304,7 +304,7 @@ def _start_ready(run: Run, seen: RunSeen) -> Decision[Run] | None:
     told: list[str] = []
     baseline, production = run.baseline, run.production
     for stage in ready_stages(run):
-        lookup = _asked_anew(run, stage.name, seen.lookups.get(stage.name))
+        lookup = _asked_anew(run, stage, seen.lookups.get(stage.name))
         if lookup is None or (stage.kind == "measure" and seen.twin is not None):
             continue
         before = run.stages[stage.name]
@@ -324,9 +324,9 @@ def _start_ready(run: Run, seen: RunSeen) -> Decision[Run] | None:
     return Decision(state=state, because="; ".join(told))
 
 
-def _asked_anew(run: Run, stage: str, lookup: Lookup | None) -> Lookup | None:
-    """The look-up, without its hit where the stage is to be executed all the same."""
-    if lookup is None or stage not in run.fresh:
+def _asked_anew(run: Run, stage: StagePlan, lookup: Lookup | None) -> Lookup | None:
+    """The look-up, without its hit where the stage is to be executed all the same; a frozen one never is."""
+    if lookup is None or stage.name not in run.fresh or stage.frozen:
         return lookup
     because = run.occasion.why_anew(run.fresh[0])
     return Lookup(key=lookup.key, hit=None, because=because, differences=(because,))

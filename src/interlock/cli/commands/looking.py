@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -14,9 +15,11 @@ from interlock.errors import NotFound
 if TYPE_CHECKING:
     from interlock.cli.reading import Reading
     from interlock.cli.story import Thing
+    from interlock.run.run import Run
     from interlock.vocabulary import Row
 
 LAST_RUNS = 5
+RUNS_SEARCHED = 100
 RUN_PHASES = ("queued", "running", "held", "succeeded", "failed", "errored", "cancelled")
 
 
@@ -87,11 +90,15 @@ def _section(title: str, lines: list[Line]) -> list[Line]:
 @click.argument("thing", nargs=-1, required=True)
 @with_server
 def explain(session: Session, thing: tuple[str, ...]) -> int:
-    """Why a THING is as it is: run/12, run/12/train, gate run/12, rollout/3, release/2, flights/production."""
+    """Why a THING is as it is: run/12, run/12/train, train (a stage of the newest run), gate run/12, rollout/3,
+    release/2, flights/production.
+    """
     from interlock.cli.story import parse_thing
 
     wanted = parse_thing(thing)
     with session.read() as reading:
+        if not wanted.key and wanted.stage is not None:
+            wanted = wanted._replace(key=_newest_with(reading, wanted.stage))
         row = reading.load(wanted.kind, wanted.key)
         if row is None:
             raise NotFound(
@@ -101,6 +108,29 @@ def explain(session: Session, thing: tuple[str, ...]) -> int:
     session.output.say(*lines)
     session.output.answer(answer)
     return ExitCode.SUCCESS
+
+
+def _newest_with(reading: Reading, stage: str) -> str:
+    """The newest run that has this stage: of the repository that is named like this folder, else of any."""
+    from interlock.cli.story import FORMS
+    from interlock.vocabulary import Kind
+
+    here = Path.cwd().name
+    for run in sorted(reading.runs(RUNS_SEARCHED), key=lambda run: run.repository != here):
+        row = reading.load(Kind.RUN, str(run.number))
+        if row is not None and stage in cast("dict[str, object]", row.state.get("stages", {})):
+            return row.key
+    raise NotFound(f"none of the last {RUNS_SEARCHED} runs has a stage {stage!r}", "explain", f"write {FORMS}")
+
+
+def _first_run(reading: Reading, run: Run, stage: str) -> Run | None:
+    """The run in which a reused stage was executed, while it is known."""
+    from interlock.cli import show
+    from interlock.vocabulary import Kind
+
+    reused = run.stages[stage].reused if stage in run.stages else None
+    row = reading.load(Kind.RUN, reused.partition("/")[0]) if reused else None
+    return show.read_run(row) if row else None
 
 
 def _tell(reading: Reading, wanted: Thing, row: Row) -> tuple[list[Line], dict[str, Any]]:
@@ -119,7 +149,7 @@ def _tell(reading: Reading, wanted: Thing, row: Row) -> tuple[list[Line], dict[s
         for attempt in range(1, run.stages[wanted.stage].attempt + 1 if wanted.stage in run.stages else 1):
             events += reading.events(Kind.ATTEMPT, f"{wanted.key}/{wanted.stage}/{attempt}")
         events.sort(key=lambda event: event.number)
-        lines = story.stage_story(run, wanted.stage, events)
+        lines = story.stage_story(run, wanted.stage, events, _first_run(reading, run, wanted.stage))
         answer = {"stage": wanted.stage, "run": wanted.key, **run.stages[wanted.stage].model_dump(mode="json")}
     else:
         lines = story.run_story(show.read_run(row), events)

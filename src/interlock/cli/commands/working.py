@@ -64,8 +64,14 @@ def plan(session: Session, folder: Path, revision: str | None, overrides: tuple[
     with session.output.progress("planning"), session.open_local() as local:
         planned = local.plan(folder, revision, overrides)
     session.output.say(*show.plan_lines(planned.plan, planned.stages))
+    session.output.say(show.plan_summary(planned.stages, planned.against))
     session.output.answer(
-        {"commit": planned.commit.model_dump(mode="json"), **show.plan_json(planned.plan, planned.stages)}
+        {
+            "commit": planned.commit.model_dump(mode="json"),
+            **show.plan_json(planned.plan, planned.stages),
+            "summary": show.plan_summary(planned.stages, planned.against).text,
+            "production": planned.against._asdict() if planned.against else None,
+        }
     )
     return ExitCode.SUCCESS
 

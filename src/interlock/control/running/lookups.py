@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
+from interlock.control.comparing.sources import Sources, is_told_by
+from interlock.errors import Refused
+from interlock.pipeline.inputs.declared import visible_files
+from interlock.pipeline.inputs.differences import Known, differences
+from interlock.pipeline.inputs.names import Folders, listed_in
+from interlock.pipeline.inputs.packages import Packages, packages_in
+from interlock.pipeline.inputs.sources import Source, importable
 from interlock.pipeline.keys import (
-    differences,
-    fingerprint_listings,
     fingerprint_reads,
+    in_short,
     is_python_command,
+    is_unchanged,
     key_of,
     look_up,
     makers_in,
+    mark_of,
+    marks_of,
 )
 from interlock.pipeline.plan import DataPlan, StagePlan
-from interlock.pipeline.trace import KeyInputs, Lookup, Trace
+from interlock.pipeline.trace import RULES, KeyInputs, Lookup, Prints, Trace
 from interlock.ports import Blobs, Environments, Git, Store
 from interlock.run.run import Run
 from interlock.run.stage import Baseline, StageOutcome
@@ -25,6 +35,18 @@ from interlock.vocabulary import Digest, Fact, Json, Phase
 
 TREES_KEPT = 8
 """Trees of recent commits, and identities of environments, that are kept in memory."""
+
+
+class _View(NamedTuple):
+    """The files of a project that one stage sees. ``is_own``: it is a stage of ours, which looks for nothing it does
+    not list.
+    """
+
+    tree: Tree
+    folders: Folders
+    read: Callable[[Iterable[str]], dict[str, Source]]
+    is_python: bool
+    is_own: bool
 
 
 class Lookups:
@@ -41,12 +63,15 @@ class Lookups:
         self._program = program
         self._guard = threading.Lock()
         self._trees: dict[tuple[str, str], Tree] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._folders: dict[tuple[str, str], Folders] = {}
         self._identities: dict[tuple[Digest, str, str, str], str] = {}
+        self._sources = Sources(store)
 
     def look_up(self, run: Run, stage: StagePlan, baseline: Baseline | None) -> Lookup:
         """Whether the stage must run for this run, and why."""
         inputs = self.inputs_of(run, stage, baseline)
+        if stage.frozen:
+            return self._look_up_frozen(run, stage, inputs)
         traces = self._recall(run, "trace", key_of(inputs))
         if stage.network:
             traces = [trace for trace in traces if int(trace.run) in run.reruns]  # the same commit, asked for again
@@ -57,14 +82,15 @@ class Lookups:
         if is_checked:
             traces = sorted(traces, key=lambda trace: not trace.is_deterministic)
         history = [] if traces else self._recall(run, "history", _history_key(run, stage))
-        found = look_up(inputs, traces, history, lambda trace: self._current(run, stage, trace), makers_in(run.plan))
+        view = self._view(run, stage)
+        found = look_up(inputs, traces, history, lambda trace: _current(view, trace), self._known(run, view))
         if found.hit is None:
             return found
         if is_checked and not found.hit.is_deterministic:
             because = f"run {found.hit.run} did not check that it is deterministic"
             return Lookup(key=found.key, hit=None, because=because, differences=(because,))
         if not self._is_kept(found.hit):
-            because = f"what it made in run {found.hit.run} is not kept any more"
+            because = f"evicted: what it made in run {found.hit.run} is not kept any more"
             return Lookup(key=found.key, hit=None, because=because, differences=(because,))
         failed = self._like(run, stage, inputs, "failure")
         return found.model_copy(update={"because": f"{found.because}; {_flaky(failed, 'failed')}"}) if failed else found
@@ -79,37 +105,67 @@ class Lookups:
         """To be remembered of an attempt: what it used and made where it succeeded, so that its like is not run again;
         that it failed, so that a stage which does both is found out. Runs from outside remember for themselves.
         """
-        trace = self._trace(run, stage, outcome, made)
+        view = self._view(run, stage)
+        trace = self._trace(run, stage, outcome, made, view)
         fact: Json = trace.model_dump(mode="json")
         if outcome.phase is not Phase.SUCCEEDED:
             return [Fact("failure", _scoped(run.scope, key_of(trace.inputs)), fact)]
+        words = self._sources.facts_of(trace.reads, view.read([path for path in trace.reads if path.endswith(".py")]))
+        if trace.inputs.environment:
+            words += self._sources.facts_of_packages(trace.inputs.environment, lambda: self._packages(run))
         return [
+            *words,
             Fact("trace", _scoped(run.scope, key_of(trace.inputs)), fact),
             Fact("history", _scoped(run.scope, _history_key(run, stage)), fact),
         ]
 
-    def _trace(self, run: Run, stage: StagePlan, outcome: StageOutcome, made: float) -> Trace:
+    def compare(self, run: Run, stage: StagePlan, key: str, attempt: str) -> tuple[str, ...] | None:
+        """What differs from the execution ``attempt`` of this key, products of earlier stages aside; None where it is
+        not remembered.
+        """
+        inputs = self.inputs_of(run, stage, None)
+        view = self._view(run, stage)
+        for trace in self._recall(run, "trace", key):
+            if trace.attempt == attempt:
+                alike = inputs.model_copy(update={"artifacts": trace.inputs.artifacts})
+                return tuple(differences(alike, trace, _current(view, trace), self._known(run, view)))
+        return None
+
+    def _look_up_frozen(self, run: Run, stage: StagePlan, inputs: KeyInputs) -> Lookup:
+        """The newest result of all, whatever changed since. Refused where there is none."""
+        view = self._view(run, stage)
+        for trace in self._recall(run, "history", _history_key(run, stage)):
+            if set(trace.products) == set(stage.products) and self._is_kept(trace):
+                found = tuple(differences(inputs, trace, _current(view, trace), self._known(run, view)))
+                although = f", although {in_short(found)}" if found else ""
+                because = f"frozen: reused from run {trace.run}{although}"
+                return Lookup(key=key_of(inputs), hit=trace, because=because, differences=found)
+        remedy = "remove `frozen: true` for one run, so that it has a result"
+        raise Refused("the stage is frozen, and there is no result of it to use", f"stages.{stage.name}", remedy)
+
+    def _trace(self, run: Run, stage: StagePlan, outcome: StageOutcome, made: float, view: _View) -> Trace:
         inputs = self.inputs_of(run, stage, run.baseline)
-        tree = self._project_tree(run)
         placed = tuple(path.rstrip("/") for path in inputs.artifacts)
-        reads = {path for path in outcome.reads if path in tree and not _is_within(path, placed)}
+        reads = {path for path in outcome.reads if path in view.tree and not _is_within(path, placed)}
         listings = set(outcome.listings)
         for dep in stage.deps:
             folder = dep.rstrip("/")
-            if folder in tree:
+            if folder in view.tree:
                 reads.add(folder)
             elif not _is_within(folder, placed):
-                within = [path for path in tree if _is_within(path, (folder,))]
+                within = [path for path in view.tree if _is_within(path, (folder,))]
                 reads.update(within)
                 above = {str(parent) for path in within for parent in PurePosixPath(path).parents}
                 listings |= {folder, *(parent for parent in above if _is_within(parent, (folder,)))}
+        if stage.builtin is None:  # what another look at the clock, or another machine, would make it import
+            reads |= importable([path for path in reads if path.endswith(".py")], view.tree.keys(), view.read)
         if stage.params is not None:
             reads.discard("params.yaml")
-        read_prints, listing_prints = self._fingerprint(run, stage, sorted(reads), sorted(listings))
+        prints = _fingerprint(view, sorted(reads), sorted(listings))
         return Trace(
             inputs=inputs,
-            reads=read_prints,
-            listings=listing_prints,
+            reads=prints.reads,
+            listings=prints.listings,
             products=outcome.products,
             report=outcome.report if isinstance(outcome.report, str) else None,
             run=run.key,
@@ -117,6 +173,8 @@ class Lookups:
             seconds=outcome.seconds,
             made=made,
             is_deterministic=outcome.is_deterministic is True,
+            sources=marks_of(prints.reads, view.tree),
+            rules=RULES,
         )
 
     def inputs_of(self, run: Run, stage: StagePlan, baseline: Baseline | None) -> KeyInputs:
@@ -133,6 +191,7 @@ class Lookups:
             products=stage.products,
             network=stage.network,
             platform=self._platform,
+            inputs=stage.inputs,
         )
 
     def project_paths(self, commit: Commit, project: str) -> Tree:
@@ -161,45 +220,67 @@ class Lookups:
         digests = [*trace.products.values(), *((trace.report,) if trace.report else ())]
         return all(self._blobs.has(digest) for digest in digests)
 
-    def _project_tree(self, run: Run) -> Tree:
-        return self.project_paths(run.commit, run.plan.project)
-
-    def _fingerprint(
-        self, run: Run, stage: StagePlan, reads: Sequence[str], listings: Sequence[str]
-    ) -> tuple[dict[str, str], dict[str, str]]:
-        tree = self._project_tree(run)
+    def _view(self, run: Run, stage: StagePlan) -> _View:
+        """The project as the stage sees it."""
+        commit, project = run.commit, run.plan.project
+        whole = self.project_paths(commit, project)
+        tree = visible_files(stage, run.plan.python, whole)
+        folders = self._folders.get((commit.tree, project)) if tree is whole else Folders(tree)
+        if folders is None:
+            folders = Folders(tree)
+            with self._guard:
+                if len(self._folders) >= TREES_KEPT:
+                    self._folders.pop(next(iter(self._folders)))
+                self._folders[commit.tree, project] = folders
 
         def contents(paths: Sequence[str]) -> Mapping[str, bytes]:
-            return self.read_project(run.commit, run.plan.project, paths)
+            return self.read_project(commit, project, paths)
+
+        def read(paths: Iterable[str]) -> dict[str, Source]:
+            return self._sources.read(tree, contents, paths)
 
         is_python = stage.builtin is None and is_python_command(stage.command or "", tree.keys())
-        return (
-            fingerprint_reads(reads, tree, contents, is_python, self._fingerprints),
-            fingerprint_listings(listings, tree),
-        )
+        return _View(tree, folders, read, is_python, is_own=stage.builtin is not None)
+
+    def _known(self, run: Run, view: _View) -> Known:
+        def definitions(path: str, fingerprint: str) -> Mapping[str, str] | None:
+            source = view.read([path]).get(path)
+            if source is not None and is_told_by(fingerprint, source, mark_of(view.tree.get(path))):
+                return source.definitions
+            return self._sources.definitions(fingerprint)
+
+        def packages(environment: str) -> Packages | None:
+            is_todays = environment in (self._environment(run, purpose) for purpose in ("build", "serve"))
+            return self._packages(run) if is_todays else self._sources.packages(environment)
+
+        return Known(makers_in(run.plan), definitions, packages)
+
+    def _packages(self, run: Run) -> Packages:
+        return packages_in(self._environments.version(run.plan.python), self._lock_files(run))
+
+    def _lock_files(self, run: Run) -> dict[str, bytes]:
+        files = {} if run.lock is None else self._blobs.files(run.lock)
+        return {path: self._blobs.read(digest) for path, digest in files.items()}
 
     def _environment(self, run: Run, purpose: str) -> str:
         if run.lock is None:
             return ""
-        asked = (run.lock, run.plan.python.version, run.plan.python.lock, purpose)
+        python = run.plan.python
+        asked = (run.lock, python.version, python.lock, purpose)
         known = self._identities.get(asked)
         if known is None:
-            files = {path: self._blobs.read(digest) for path, digest in self._blobs.files(run.lock).items()}
-            known = self._environments.identify(run.plan.python, files, purpose)
+            known = self._environments.identify(python, self._lock_files(run), purpose)
             with self._guard:
                 if len(self._identities) >= TREES_KEPT:
                     self._identities.pop(next(iter(self._identities)))
                 self._identities[asked] = known
         return known
 
-    def _current(self, run: Run, stage: StagePlan, trace: Trace) -> tuple[dict[str, str], dict[str, str]]:
-        """The fingerprints of what the trace read, as the run's commit has it."""
-        return self._fingerprint(run, stage, sorted(trace.reads), sorted(trace.listings))
-
     def _like(self, run: Run, stage: StagePlan, inputs: KeyInputs, space: str) -> Trace | None:
         """The newest of these executions, in another run, whose inputs were all the same."""
+        view = self._view(run, stage)
         for trace in self._recall(run, space, key_of(inputs)):
-            if trace.run != run.key and not any(differences(inputs, trace, self._current(run, stage, trace), {})):
+            if trace.run != run.key and is_unchanged(trace, _current(view, trace)):
                 return trace
         return None
 
@@ -207,6 +288,27 @@ class Lookups:
         """What is remembered for everybody, and before it what the run's own scope remembers."""
         keys = [_scoped(run.scope, key), key] if run.scope else [key]
         return [Trace.model_validate(fact) for key in keys for fact in self._store.recall(space, key)]
+
+
+def _fingerprint(view: _View, reads: Sequence[str], listed: Sequence[str]) -> Prints:
+    return Prints(
+        fingerprint_reads(reads, view.tree, view.read, view.is_python), _fingerprint_names(view, reads, listed)
+    )
+
+
+def _fingerprint_names(view: _View, reads: Iterable[str], listed: Sequence[str]) -> dict[str, str]:
+    return view.folders.listings(listed) | ({} if view.is_own else view.folders.lookups(listed, reads))
+
+
+def _current(view: _View, trace: Trace) -> Prints:
+    """The fingerprints of what the trace read, as the view has it. Unchanged contents are not read again."""
+    marks = {path: mark_of(view.tree.get(path)) for path in trace.reads}
+    listed = listed_in(trace.listings)
+    if all(marks[path] == trace.sources.get(path, told) for path, told in trace.reads.items() if path.endswith(".py")):
+        return Prints(
+            marks | {path: trace.reads[path] for path in trace.sources}, _fingerprint_names(view, marks, listed)
+        )
+    return _fingerprint(view, sorted(trace.reads), listed)
 
 
 def artifacts_for(run: Run, stage: StagePlan) -> dict[str, Digest]:

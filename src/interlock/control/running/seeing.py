@@ -169,4 +169,4 @@ class Seeing:
 
 
 def _is_executed(run: Run, lookup: Lookup, stage: StagePlan) -> bool:
-    return lookup.hit is None or stage.name in run.fresh
+    return lookup.hit is None or (stage.name in run.fresh and not stage.frozen)

@@ -78,6 +78,10 @@ class UvEnvironments:
         ]
         return f"blake3:{blake3(json.dumps(made_of).encode()).hexdigest()}"
 
+    def version(self, python: PythonPlan) -> str:
+        """The version of the interpreter that fits; Refused where there is none."""
+        return self._interpreter(python)[1]
+
     def check(self, python: PythonPlan, files: Mapping[str, bytes]) -> None:
         """Refused where the lock does not fit the project file, or pins loosely; nothing is changed or installed."""
         if _is_requirements(python):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from interlock.access.masking import Masker
 from interlock.errors import ExecutorFault, Fault, Refused, SeveralRefused
+from interlock.pipeline.inputs.declared import remedy_for
 from interlock.ports import Blobs, Environments, Git, Sandbox
 from interlock.run.sameness import compared
 from interlock.run.stage import Problem, StageOutcome, StageRequest
@@ -195,7 +196,8 @@ class _Attempt:
             return self._read_report(outcome, exchange / REPORT)
         if ended.exit_code != 0:
             return self._blame(outcome, workspace)
-        return self._keep_products(outcome, workspace)
+        undeclared = self._undeclared(workspace, outcome, is_warning=True)
+        return self._keep_products(outcome.model_copy(update={"problems": (*outcome.problems, *undeclared)}), workspace)
 
     def _read_report(self, outcome: StageOutcome, path: Path) -> StageOutcome:
         """A probe that could not measure is our failure; what it found is the user's."""
@@ -220,8 +222,20 @@ class _Attempt:
         assert outcome.exit_code is not None
         found = blame(self._log.read_tail(), self._inside.project, workspace.files)
         because = ": ".join(part for part in (name_of_exit(outcome.exit_code), found.line) if part)
-        problems = (*found.problems, *outcome.problems)
+        undeclared = self._undeclared(workspace, outcome)
+        because = "; ".join((because, *(problem.message for problem in undeclared)))
+        problems = (*undeclared, *found.problems, *outcome.problems)
         return outcome.model_copy(update={"phase": Phase.FAILED, "because": because, "problems": problems})
+
+    def _undeclared(
+        self, workspace: Workspace, outcome: StageOutcome, *, is_warning: bool = False
+    ) -> tuple[Problem, ...]:
+        """What a stage with strict inputs looked for and was not shown, with the line to add."""
+        found = workspace.undeclared(self._log.read_tail(), self._inside.project, outcome.reads)
+        if not found:
+            return ()
+        message = f"inputs are strict: {remedy_for(self._request.stage.name, found)}"
+        return (Problem(message=message, path=found[0].seen_at, line=found[0].line, is_warning=is_warning),)
 
     def _keep_products(self, outcome: StageOutcome, workspace: Workspace) -> StageOutcome:
         try:

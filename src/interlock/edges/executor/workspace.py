@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,9 @@ import yaml
 from blake3 import blake3
 
 from interlock.errors import ExecutorFault, Refused
+from interlock.pipeline.inputs.declared import Undeclared, find_undeclared, visible_files
+from interlock.pipeline.inputs.sources import Source, importable, read_source
+from interlock.pipeline.rules.graph import is_within
 from interlock.ports import Blobs, Git
 from interlock.run.stage import StageRequest
 from interlock.vocabulary import Digest, Json
@@ -43,12 +46,14 @@ class Workspace:
 
     All access times are set back after placing, so that under ``relatime`` whatever has another one afterwards was
     read, whoever read it. ``sees_reads`` False: this file system does not record them, and every file counts as read.
+    Of a stage whose inputs are strict only the declared files are there.
     """
 
     def __init__(self, folder: Path, git: Git, blobs: Blobs, request: StageRequest, sees_reads: bool) -> None:
         self.folder = folder
         self._git, self._blobs, self._request, self._sees_reads = git, blobs, request, sees_reads
         self._params: bytes | None = None
+        self._hidden: frozenset[str] = frozenset()
         self._place()
         self._placed = self._reset_access_times()
 
@@ -68,6 +73,19 @@ class Workspace:
         listings = [path for path in touched if self._placed[path].is_folder]
         return Observed(*(tuple(sorted(map(shown, paths))) for paths in (reads, listings, changed)))
 
+    def undeclared(self, log: str, folder: str, reads: Collection[str]) -> list[Undeclared]:
+        """The files that the stage was not shown, and its log complains about or the sources that it read could import.
+
+        ``folder`` is the project as the stage saw it.
+        """
+        if not self._hidden:
+            return []
+        complained = find_undeclared(log, folder, self._hidden)
+        starts = [path for path in (*reads, *(one.path for one in complained)) if path.endswith(".py")]
+        known = {one.path for one in complained}
+        could = importable(starts, self._hidden | self.files, self._read_sources) & self._hidden - known
+        return [*complained, *(Undeclared(path) for path in sorted(could))]
+
     def product(self, path: str) -> Path | None:
         """Where a product is; None where it is missing. Refused for one that is, or lies behind, a symbolic link."""
         place = self.folder / path
@@ -80,7 +98,8 @@ class Workspace:
 
     def _place(self) -> None:
         request = self._request
-        self._git.export(request.commit, str(self.folder), request.project)
+        only = self._choose()
+        self._git.export(request.commit, str(self.folder), request.project, only)
         for path, digest in request.inputs.items():
             self._blobs.materialise(digest, str(self._clear(path)))
         if request.stage.params is not None and (request.stage.params or (self.folder / PARAMS).exists()):
@@ -91,6 +110,25 @@ class Workspace:
                 self._clear(path)
         if os.path.lexists(self.folder / ".git"):
             self._clear(".git")
+
+    def _choose(self) -> frozenset[str] | None:
+        """The only files to be placed; None where it is all of them."""
+        stage = self._request.stage
+        if stage.inputs != "strict":
+            return None
+        inside = f"{self._request.project}/".lstrip("/")
+        tree = self._git.tree(self._request.commit)
+        whole = {path.removeprefix(inside): entry for path, entry in tree.items() if path.startswith(inside)}
+        visible = frozenset(visible_files(stage, self._request.python, whole))
+        made = (*self._request.inputs, *stage.products, *((PARAMS,) if stage.params is not None else ()))
+        hidden = (path for path in whole if not any(is_within(path, one.rstrip("/")) for one in made))
+        self._hidden = frozenset(hidden) - visible
+        return visible
+
+    def _read_sources(self, paths: Sequence[str]) -> dict[str, Source]:
+        inside = f"{self._request.project}/".lstrip("/")
+        contents = self._git.read(self._request.commit, [f"{inside}{path}" for path in paths])
+        return {path.removeprefix(inside): read_source(content) for path, content in contents.items()}
 
     def _clear(self, path: str) -> Path:
         """Makes sure that nothing is at ``path`` and real folders lead to it; Refused for a path that leaves."""

@@ -147,8 +147,8 @@ class CommandGit:
         private, files = Path(commit.git_directory), self.tree(commit)
         return find_conditions(Path(folder).resolve(), private, include, files, private.parent)
 
-    def export(self, commit: Commit, target: str, project: str = "") -> None:
-        """Writes the files below ``project`` into ``target`` as private copies.
+    def export(self, commit: Commit, target: str, project: str = "", only: Collection[str] | None = None) -> None:
+        """Writes the files below ``project`` into ``target`` as private copies, or ``only`` these of them.
 
         NotFound where nothing is below ``project``; Refused for a symbolic link that leaves it; GitFault where
         ``target`` cannot be written or holds one of the files already.
@@ -160,6 +160,7 @@ class CommandGit:
             raise NotFound("the commit has no such folder", where=project)
         try:
             Path(target).mkdir(parents=True, exist_ok=True)
-            write_files(commit.git_directory, chosen, Path(target), self._small)
+            wanted = chosen if only is None else {path: entry for path, entry in chosen.items() if path in only}
+            write_files(commit.git_directory, wanted, Path(target), self._small)
         except OSError as problem:
             raise GitFault(f"the commit could not be written to {target}: {problem}") from problem
