@@ -151,9 +151,7 @@ def test_a_broken_file_is_answered_with_problem_place_and_remedy(
 
 # What this version does not act on, as it would be written, and the key that is named.
 NOT_YET = [
-    ("timeout: 1h", "inputs: strict", "inputs"),
     ("timeout: 1h", "retries: 2", "retries"),
-    ("timeout: 1h", "frozen: true", "frozen"),
     ("cpu: 2,", "memory: 4GiB,", "memory"),
     ("gpu: 0", "gpu: 1", "gpu"),
     ("gpu: 0", "gpu: false", "gpu"),

@@ -28,8 +28,7 @@ _NO_INPUTS = re.compile(r"(readme|license|changelog).*|.*\.md|\.gitignore|docs",
 _NOT_LOOKED_FOR = re.compile(
     _NO_INPUTS.pattern
     + r"|doc|tests?|test_.*\.py|.*_test\.py|.*\.ipynb|notebooks|contributing.*|codeowners"
-    + r"|makefile|jenkinsfile|dockerfile.*|docker-compose.*"
-    + r"|mkdocs\.ya?ml|tox\.ini|noxfile\.py|mypy\.ini|\.dockerignore"
+    + r"|makefile|jenkinsfile|dockerfile.*|docker-compose.*|mkdocs\.ya?ml|tox\.ini|noxfile\.py|mypy\.ini|\.dockerignore"
     + r"|\.(github|gitlab|circleci|vscode|idea|gitattributes|editorconfig)"
     + r"|\.(gitlab-ci|pre-commit-config)\.ya?ml",
     re.DOTALL,
