@@ -25,6 +25,7 @@ from interlock.edges.serving import FakeReplicas
 from interlock.edges.signing import LocalSigning
 from interlock.edges.store import MemoryStore, SqlStore
 from interlock.pipeline.plan import PythonPlan
+from interlock.ports import Forge
 from interlock.run.run import Run
 from interlock.run.stage import StageOutcome
 from interlock.source.notice import Notice
@@ -66,6 +67,7 @@ class Workshop:
         self.blobs = LocalBlobs(folder / "artifacts")
         self.cores, self.most_runs = cores, dict[str, int]()
         self.faults: list[str] = []
+        self.forges: dict[str, Forge] = {}
         self.lives = 0
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", self.origin], check=True)
         subprocess.run(["git", "clone", "-q", self.origin, self.clone], check=True, capture_output=True)
@@ -89,7 +91,7 @@ class Workshop:
         plane = Plane(self.store, FakeReplicas(), FakeProxy({}))
         deliveries = Deliveries(self.store, self.attempts, sealing, plane, lambda: self.now)
         self.loop = Loop(self.store, self.runs, deliveries, plane, SERVER, self.faults.append)
-        self.intake = Intake(self.store, self.git, self.blobs, environments, self.lookups)
+        self.intake = Intake(self.store, self.git, self.blobs, environments, self.lookups, self.forges)
         self.requests = RunRequests(self.store, self.intake, {"small": self.watched}, lambda: self.now)
 
     def set_up(self, **settings: object) -> None:

@@ -21,7 +21,7 @@
     |   +-- ServingFault        a replica could not be started or stopped
     |   +-- ProxyFault          the proxy could not be reached, or rejected its configuration
     |   +-- SigningFault        a signature could not be made
-    |   +-- ForgeFault          a forge could not be told something
+    |   +-- ForgeFault          a forge could not be told or asked something
     |   +-- VaultFault          a secret could not be opened with this server's key
     |   +-- WatchFault          a watched path or prefix could not be listed
     +-- SignatureInvalid        the bytes are not the ones that were signed
@@ -121,7 +121,7 @@ class SigningFault(Fault):
 
 
 class ForgeFault(Fault):
-    """A forge could not be told something: unreachable, overloaded, or at its rate limit.
+    """A forge could not be told or asked something: unreachable, overloaded, or at its rate limit.
 
     ``retry_after`` is what it asked for, in seconds.
     """

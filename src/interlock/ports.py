@@ -6,7 +6,7 @@ Paths are strings: the domain does not touch the file system.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from interlock.access.audit import AuditEntry, Deed
@@ -16,6 +16,7 @@ from interlock.pipeline.plan import PythonPlan
 from interlock.run.stage import StageOutcome, StageRequest
 from interlock.source.commit import Commit, Tree
 from interlock.source.notice import Notice
+from interlock.source.repository import PullRequest
 from interlock.vocabulary import Digest, Event, Fact, Json, Kind, Row, Stored, Write
 
 
@@ -102,6 +103,12 @@ class Git(Protocol):
         """The commit id that the remote's ``ref`` (``refs/pull/7/head``) has now, its objects in ``git_directory``.
 
         Without a URL the ref is the directory's own. None where the remote has no such ref.
+        """
+
+    def listing(self, url: str | None, git_directory: str, pattern: str) -> dict[str, str]:
+        """The remote's refs of a pattern (``refs/pull/*/head``) to the ids that they have now; nothing is fetched.
+
+        Without a URL they are the directory's own.
         """
 
     def changed_paths(self, git_directory: str, old: str, new: str, *, since_fork: bool = False) -> tuple[str, ...]:
@@ -227,6 +234,9 @@ class Forge(Protocol):
 
     def put_comment(self, comment: Comment) -> None:
         """The pull request has this comment of ours, and only this one."""
+
+    def pull_requests(self) -> Iterator[PullRequest]:
+        """Open and closed ones, those that changed last first; asked for as far as they are read."""
 
 
 class Vault(Protocol):

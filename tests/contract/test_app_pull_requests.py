@@ -1,14 +1,18 @@
 """Pull requests over a real repository: which begin runs, whose word counts, and what one from outside cannot do."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.workshop import ADA, PIPELINE, Workshop
 
 from interlock.control.rows import read_state
-from interlock.errors import GitFault
+from interlock.edges.forge import MemoryForge
+from interlock.edges.git import objects
+from interlock.errors import ForgeFault, GitFault, InterlockError, Refused
 from interlock.run.run import Run
+from interlock.source.commit import Commit
 from interlock.source.repository import PullRequest
 from interlock.vocabulary import Kind, Phase
 
@@ -342,6 +346,7 @@ def test_a_pull_request_that_cannot_be_read_holds_up_nothing_and_is_asked_for_ag
     (run,) = shop.look(shop.pull_request(4), shop.pull_request(5))
     assert run.commit.ref == "refs/pull/5/head"
     assert facts(shop).head == ""
+    assert shop.look() == []
     before = len(shop.store.events())
     assert shop.look() == []
     assert len(shop.store.events()) == before  # it does not tell so at every look
@@ -360,3 +365,233 @@ def test_a_pull_request_of_a_remote_is_fetched_into_the_mirror(tmp_path: Path) -
     assert run.commit.git_directory == str(tmp_path / "mirror.git")
     shop.run_all()
     assert shop.run(run.number).phase is Phase.SUCCEEDED
+
+
+# --- found without a webhook ---
+
+
+class Told:
+    """What a forge lists of pull request 4; any head that is not given is that of its ref."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self.shop, self.forge = shop, MemoryForge()
+        shop.forges["small"] = self.forge
+
+    def lists(self, number: int = 4, **more: object) -> None:
+        facts: dict[str, object] = {"base": "main", "is_fork": False, "head_branch": "topic", "title": "Topic", **more}
+        if "head" not in facts:
+            facts["head"] = self.shop.command("ls-remote", "origin", f"refs/pull/{number}/head").split("\t")[0]
+        self.forge.pulls = [pull for pull in self.forge.pulls if pull.number != number]
+        self.forge.pulls.append(PullRequest.model_validate({"number": number, **facts}))
+
+
+def test_one_that_was_opened_while_no_server_ran_is_found_by_the_first_poll(shop: Workshop) -> None:
+    told = Told(shop)
+    assert shop.look() == []
+    sha = propose(shop)
+    told.lists()
+    shop.restart()
+    (run,) = shop.look()
+    assert (run.commit.sha, run.commit.ref, run.scope) == (sha, "refs/pull/4/head", "")
+    assert run.phase is Phase.QUEUED  # a member's, as the forge says
+    assert facts(shop).title == "Topic"
+    assert shop.look() == shop.look(shop.pull_request(4, is_fork=False)) == []
+
+
+def test_without_a_credential_its_ref_tells_of_it_and_it_counts_as_one_from_outside(shop: Workshop) -> None:
+    shop.look()
+    sha = propose(shop)
+    shop.restart()
+    (run,) = shop.look()
+    assert (run.commit.sha, run.phase, run.scope) == (sha, Phase.HELD, "pull/4@small")
+    assert facts(shop).is_found
+    assert facts(shop).is_fork
+    assert shop.look() == []
+    newer = propose(shop, text="x = 3\n")
+    assert [run.commit.sha for run in shop.look()] == [newer]
+    assert shop.look(shop.pull_request(4)) == []  # told late that it is what it was taken for
+    assert not facts(shop).is_found
+
+
+@pytest.mark.parametrize("url", [False, True])
+def test_one_that_turns_out_to_be_a_members_runs_as_that(tmp_path: Path, url: bool) -> None:
+    shop = Workshop(tmp_path, OPEN, url=url)
+    shop.commit("first")
+    shop.push()
+    shop.look()
+    propose(shop)
+    (guessed,) = shop.look()
+    (run,) = shop.look(shop.pull_request(4, is_fork=False))
+    assert (run.phase, run.scope) == (Phase.QUEUED, "")
+    assert shop.run(guessed.number).phase is Phase.CANCELLED
+    assert shop.look() == shop.look(shop.pull_request(4, is_fork=False)) == []
+
+
+def test_a_lost_word_of_a_new_commit_of_the_end_and_of_a_new_beginning_is_made_up_for(shop: Workshop) -> None:
+    told = Told(shop)
+    shop.look()
+    propose(shop)
+    told.lists()
+    assert len(shop.look()) == 1
+    newer = propose(shop, text="x = 3\n")
+    told.lists()
+    assert [run.commit.sha for run in shop.look()] == [newer]
+    told.lists(is_open=False)
+    assert shop.look() == []
+    assert not facts(shop).is_open
+    told.lists()
+    assert shop.look() == []
+    assert facts(shop).is_open
+    told.lists(base="nowhere")
+    assert shop.look() == []
+    assert "no branch nowhere" in shop.told(Kind.PULL_REQUEST)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_those_that_were_there_before_anybody_looked_run_once_they_move(tmp_path: Path, is_told: bool) -> None:
+    shop = Workshop(tmp_path, OPEN)
+    shop.commit("first")
+    shop.push()
+    told = Told(shop) if is_told else None
+    for number in (4, 5):
+        propose(shop, number, text=f"x = {number}\n")
+        if told:
+            told.lists(number)
+    assert [run.commit.ref for run in shop.look()] == ["refs/heads/main"]
+    assert "2 pull requests are there already" in shop.told()
+    assert shop.look() == []
+    propose(shop, 5, text="x = 50\n")
+    if told:
+        told.lists(5)
+    assert [run.commit.ref for run in shop.look()] == ["refs/pull/5/head"]
+
+
+def test_what_refs_tell_is_not_taken_for_what_a_forge_told(shop: Workshop) -> None:
+    told = Told(shop)
+    propose(shop)
+    told.lists(is_open=False)  # closed, and never seen
+    assert shop.look() == []
+    del shop.forges["small"]
+    shop.restart()
+    assert shop.look() == shop.look() == []
+    shop.forges["small"] = told.forge
+    shop.restart()
+    assert shop.look() == []
+
+
+def test_of_refs_without_a_forge_nothing_begins(shop: Workshop) -> None:
+    shop.set_up(forge=None)
+    shop.look()
+    propose(shop)
+    assert shop.look() == []
+
+
+@pytest.mark.parametrize("trouble", [ForgeFault("it is down"), Refused("it does not take this", "GET /pulls", "mend it")])
+def test_a_forge_that_lists_nothing_is_told_of_once_and_branches_go_on(shop: Workshop, trouble: InterlockError) -> None:
+    told = Told(shop)
+    shop.look()
+    propose(shop)
+    told.lists()
+    told.forge.problem = trouble
+    shop.command("checkout", "-q", "-B", "main", "origin/main")
+    shop.commit("second")
+    shop.push()
+    assert [run.commit.ref for run in shop.look()] == ["refs/heads/main"]
+    assert "pull requests cannot be listed: " in shop.told()
+    before = len(shop.store.events())
+    assert shop.look() == []
+    assert len(shop.store.events()) == before
+    told.forge.problem = None
+    assert [run.commit.ref for run in shop.look()] == ["refs/pull/4/head"]
+    assert "listed again" in shop.told()
+
+
+def test_a_forge_is_read_only_as_far_as_something_changed(shop: Workshop) -> None:
+    told = Told(shop)
+    sha = shop.command("rev-parse", "HEAD")
+    read: list[int] = []
+    for number in range(1, 301):
+        told.lists(number, head=sha)
+
+    def pull_requests() -> Iterator[PullRequest]:
+        for pull in reversed(told.forge.pulls):
+            read.append(pull.number)
+            yield pull
+
+    told.forge.pull_requests = pull_requests  # type: ignore[method-assign]
+    shop.look()
+    assert len(read) == 300
+    read.clear()
+    propose(shop, 280)
+    told.lists(280)
+    assert len(shop.look()) == 1
+    assert 50 <= len(read) < 60
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_lost_late_and_doubled_words_run_each_commit_that_is_seen_once(shop: Workshop, seed: int) -> None:
+    order = random.Random(seed)
+    told = Told(shop)
+    shop.look()
+    begun: list[str] = []
+    shas: list[str] = []
+    for number in range(4):
+        shas.append(propose(shop, text=f"x = {number}\n"))
+        if order.random() < 0.7:
+            told.lists()
+        for _ in range(order.randrange(3)):
+            notice = shop.pull_request(4, is_fork=False, head=order.choice(shas))
+            begun += [run.commit.sha for run in (shop.look(notice) if order.random() < 0.5 else shop.look())]
+    told.lists()
+    begun += [run.commit.sha for run in shop.look()]
+    assert begun == [sha for sha in shas if sha in begun]
+    assert begun[-1] == facts(shop).head == shas[-1]
+
+
+# --- what cannot be listed ---
+
+
+def test_a_change_too_large_to_be_listed_counts_as_one_of_everything_and_holds_up_no_neighbour(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filtered = "on: {push: {branches: ['**'], paths: [train.py]}, pull_request: {paths: [train.py]}}\n" + PIPELINE
+    shop.write({f"generated/{number:040}": "x" for number in range(50)})
+    wide = shop.commit("wide", interlock_yaml=filtered)
+    shop.push("HEAD:main", "HEAD:refs/heads/wide")
+    shop.look()
+    shop.command("rm", "-rq", "generated")
+    shop.commit("narrow")
+    shop.push()
+    shop.look()
+    shop.command("checkout", "-q", "-B", "topic", wide)
+    shop.command("rm", "-rq", "generated")
+    shop.commit("proposed", train_py="x = 4\n")
+    shop.push("-f", "HEAD:refs/pull/4/head", "HEAD:refs/heads/wide")
+    propose(shop, 5, text="x = 5\n")
+    monkeypatch.setattr(objects, "LIST_BYTES", 1000)
+    begun = shop.look(shop.pull_request(4), shop.pull_request(5))
+    assert {run.commit.ref for run in begun} == {"refs/heads/wide", "refs/pull/4/head", "refs/pull/5/head"}
+    assert not any(run.problems for run in begun)
+    assert shop.look() == []
+
+
+def test_one_that_git_refuses_holds_up_no_neighbour(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal of one ref, whatever it is of, is told of that ref."""
+    shas = {number: propose(shop, number, text=f"x = {number}\n") for number in (4, 5)}
+    for branch, sha in (("one", shas[4]), ("other", shas[5])):
+        shop.push("-f", f"{sha}:refs/heads/{branch}")
+    commit = shop.git.commit
+
+    def refusing(repository: str, git_directory: str, ref: str, revision: str = "") -> Commit:
+        if revision == shas[4]:
+            raise Refused("nobody reads this", ref, "make another")
+        return commit(repository, git_directory, ref, revision)
+
+    monkeypatch.setattr(shop.git, "commit", refusing)
+    (run,) = shop.look(shop.pull_request(4), shop.pull_request(5))
+    assert run.commit.ref == "refs/pull/5/head"
+    assert set(shop.repository().unread) == {"refs/heads/one"}
+    assert "one cannot be read: refs/heads/one: nobody reads this" in shop.told()
+    monkeypatch.undo()
+    assert [run.commit.ref for run in shop.look()] == ["refs/pull/4/head"]
+    assert shop.repository().unread == {}

@@ -200,6 +200,42 @@ def test_a_repository_that_does_not_answer_holds_up_no_other_and_is_asked_ever_m
     assert max(pauses) <= LONGEST_PAUSE + 10.0
 
 
+@pytest.mark.parametrize("trouble", [GitFault("the remote hung up"), Refused("not allowed", "the address", "mend it")])
+def test_what_only_a_notice_tells_is_kept_while_its_repository_cannot_be_looked_at(
+    post: Post, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    def broken(_directory: str) -> dict[str, str]:
+        raise trouble
+
+    post.look()
+    post.command("push", "-q", "origin", "HEAD:refs/pull/4/head")
+    post.store.note(post.pull_request(4, is_open=False), pushed())
+    monkeypatch.setattr(post.git, "refs", broken)
+    for _ in range(3):
+        assert post.settle() == []
+        assert len(post.store.pending(10)) == 1
+        post.now += LONGEST_PAUSE
+    monkeypatch.undo()
+    post.settle()
+    assert post.store.pending(10) == []
+    assert [row.phase for row in post.store.rows(Kind.PULL_REQUEST)] == ["closed"]
+
+
+def test_a_pause_that_ends_while_notices_are_taken_up_loses_none(post: Post) -> None:
+    """The clock moves on at every look at it: whether a repository is paused is decided once."""
+    clock = iter(range(1_000_000))
+    arrivals = Arrivals(post.store, post.intake, post.said.append, lambda: next(clock) / 2)
+    elsewhere = post.watched.model_copy(update={"git_directory": str(post.folder / "gone.git")})
+    post.store.note(post.pull_request(4), pushed())
+    for _ in range(30):
+        arrivals.settle_pending([elsewhere])
+        assert len(post.store.pending(10)) == 1
+    for _ in range(300):
+        arrivals.settle_pending([post.watched])
+    assert post.store.pending(10) == []
+    assert [row.key for row in post.store.rows(Kind.PULL_REQUEST)] == ["small/4"]
+
+
 def test_a_repository_that_may_not_be_asked_is_told_and_its_notices_are_settled(post: Post) -> None:
     odd = Watched(name="odd", git_directory=str(post.folder / "odd.git"), url="ext::sh -c date")
     post.store.note(post.pull_request(4).model_copy(update={"repository": "odd"}))

@@ -29,7 +29,7 @@ from interlock.edges.git import CommandGit
 from interlock.edges.sandbox import BubblewrapSandbox
 from interlock.edges.store import SqlStore
 from interlock.edges.vault import LocalVault
-from interlock.ports import Signing
+from interlock.ports import Forge, Signing
 from interlock.system.processes import identity_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -41,13 +41,16 @@ NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Remotes:
-    """How remotes may be asked: by which protocols, and with which header for a URL (None: without)."""
+    """How remotes may be asked: by which protocols, with which header for a URL (None: without), and their forges, by
+    repository.
+    """
 
     protocols: tuple[str, ...]
     authorization: Callable[[str], str | None]
+    forges: Mapping[str, Forge]
 
 
-NO_REMOTES = Remotes((), lambda _url: None)
+NO_REMOTES = Remotes((), lambda _url: None, MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Parts:
             logs=LogFiles(folder.execution),
             secrets=secrets,
             lookups=lookups,
-            intake=Intake(store, git, blobs, environments, lookups),
+            intake=Intake(store, git, blobs, environments, lookups, remotes.forges),
             attempts=attempts,
             sealing=sealing,
             runs=Runs(

@@ -39,6 +39,7 @@ from interlock.edges.watch import ObjectWatch
 from interlock.errors import InterlockError, ProxyFault, StoreFault
 from interlock.ports import Store
 from interlock.run.run import Run
+from interlock.source.notice import Notice
 from interlock.system.files import try_lock
 from interlock.vocabulary import Digest, Json, Kind, Phase
 
@@ -55,7 +56,16 @@ NOTICES_KEPT = 7 * 86400.0
 """Settled notices are kept so long, for people who ask whether a webhook came."""
 END_SECONDS = 2.0
 """How long rounds of work that are under way may take once the server ends; what is cut short is taken up again."""
-TOLD_KINDS = (Kind.RUN, Kind.VERSION, Kind.RELEASE, Kind.ROLLOUT, Kind.ENVIRONMENT, Kind.QUARANTINE)
+TOLD_KINDS = (
+    Kind.REPOSITORY,
+    Kind.PULL_REQUEST,
+    Kind.RUN,
+    Kind.VERSION,
+    Kind.RELEASE,
+    Kind.ROLLOUT,
+    Kind.ENVIRONMENT,
+    Kind.QUARANTINE,
+)
 NUMBERS = re.compile(r"[0-9.]+")
 
 
@@ -81,14 +91,9 @@ class Server:
         credentials = Credentials(settings.repositories, environment)
         forges = Forges(settings.repositories, credentials, time.time)
         most_runs = {name: one.most_runs for name, one in settings.repositories.items() if one.most_runs is not None}
-        self._parts = Parts.open(
-            state,
-            self._bell.ring,
-            LocalSigning(StateFolder(state.resolve()).make().keys),
-            settings.database,
-            Remotes(settings.protocols, forges.authorization),
-            most_runs,
-        )
+        remotes = Remotes(settings.protocols, forges.authorization, forges.by_repository)
+        signing = LocalSigning(StateFolder(state.resolve()).make().keys)
+        self._parts = Parts.open(state, self._bell.ring, signing, settings.database, remotes, most_runs)
         self._parts.store.check()
         self._repositories = watch_list(settings.repositories, self._parts.folder.mirrors)
         store = self._parts.store
@@ -197,7 +202,7 @@ class Server:
         """Looks at a repository for somebody who has just pushed and waits to hear what comes of it."""
         repository = self._repositories[name]
         try:
-            begun = self._parts.intake.look(repository)
+            begun = self._parts.intake.look(repository, [Notice(repository=name, source="git", kind="push")])
         except InterlockError as fault:
             return [f"repository {name}: {fault}"]
         self._bell.ring()

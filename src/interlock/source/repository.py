@@ -34,7 +34,8 @@ class Watched(Stored):
 class PullRequest(Stored):
     """A pull or merge request as its forge told of it. ``head`` is a hint: the ref is resolved by asking the remote.
 
-    ``is_fork`` unless the forge said that the commits come from the repository itself.
+    ``is_fork`` unless the forge said that the commits come from the repository itself. ``is_found``: no forge told of
+    it, its ref was found, and what it goes into is taken to be the default branch.
     """
 
     number: int
@@ -45,3 +46,4 @@ class PullRequest(Stored):
     is_fork: bool = True
     author: str = ""
     is_open: bool = True
+    is_found: bool = False

@@ -7,7 +7,7 @@ from interlock.control.arriving.seen import Look
 from interlock.control.running.seeing import SERVER
 from interlock.errors import Refused
 from interlock.pipeline.plan import Plan
-from interlock.ports import Store
+from interlock.ports import Git, Store
 from interlock.run import run as runs
 from interlock.run.requests import refuse
 from interlock.run.run import Run
@@ -18,8 +18,9 @@ from interlock.vocabulary import Kind
 class Beginning:
     """Makes runs of commits."""
 
-    def __init__(self, store: Store, planning: Planning) -> None:
+    def __init__(self, store: Store, git: Git, planning: Planning) -> None:
         self._store = store
+        self._git = git
         self._planning = planning
 
     def plans(self, look: Look, commit: Commit) -> dict[str, Planned | Refused]:
@@ -27,6 +28,13 @@ class Beginning:
         if commit.sha not in look.plans:
             look.plans[commit.sha] = self._planning.plans(commit)
         return look.plans[commit.sha]
+
+    def changed_paths(self, look: Look, old: str, new: str, *, since_fork: bool = False) -> tuple[str, ...] | None:
+        """The paths that differ, as git answers them; None, which stands for all, where they are too many to list."""
+        try:
+            return self._git.changed_paths(look.watched.git_directory, old, new, since_fork=since_fork)
+        except Refused:
+            return None
 
     def begin(
         self,

@@ -52,7 +52,7 @@ class Branches:
             triggers = planned.plan.triggers
             paths = None
             if old is not None and triggers.paths:
-                paths = self._git.changed_paths(watched.git_directory, old, sha)
+                paths = self._beginning.changed_paths(look, old, sha)
             wanted = is_wanted(triggers, occasion.kind, ref, paths, project=project, message=commit.message)
             if wanted:
                 begun.append(self._beginning.begin(commit, occasion, planned, is_trusted=trusted))
@@ -69,7 +69,7 @@ class Branches:
         try:
             commit = self._git.commit(look.watched.name, look.watched.git_directory, ref, look.refs[ref])
             plans = self._beginning.plans(look, commit)
-        except (NotFound, *UNREADABLE):
+        except UNREADABLE:
             return before
         return {
             project: _wound(planned.plan, (before or {}).get(project, Clock()))

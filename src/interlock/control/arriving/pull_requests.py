@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from interlock.control.arriving.beginning import Beginning
+from interlock.control.arriving.listing import Listing, ref_of
 from interlock.control.arriving.planning import Planned
-from interlock.control.arriving.seen import UNREADABLE, Look
+from interlock.control.arriving.seen import MOST_PULLS, UNREADABLE, Look
 from interlock.control.rows import load_state, read_state, write_state
 from interlock.errors import NotFound, Refused
 from interlock.pipeline.pull_requests import judged_by, trim
@@ -18,34 +19,33 @@ from interlock.source.repository import PullRequest, Watched
 from interlock.source.selection import is_wanted
 from interlock.vocabulary import Kind, Phase, Write
 
-OPEN_ASKED = 10
-"""Open pull requests, the newest, whose commits are asked for by a look that no notice caused."""
-OPEN_KNOWN = 500
-"""Open pull requests, the newest, that are thought of when a branch moves."""
-
 
 class PullRequests:
     """Begins runs of pull requests: one for each commit and each branch that it goes into."""
 
-    def __init__(self, store: Store, git: Git, beginning: Beginning) -> None:
+    def __init__(self, store: Store, git: Git, beginning: Beginning, listing: Listing) -> None:
         self._store = store
         self._git = git
         self._beginning = beginning
+        self._listing = listing
 
     def concerned(self, look: Look, notices: Sequence[Notice]) -> list[PullRequest]:
-        """Those that notices tell of, as the last of each does, and open ones whose commits may have moved."""
-        rows = self._store.rows(Kind.PULL_REQUEST, phases=("open",), repository=look.watched.name, newest=OPEN_KNOWN)
-        known = [read_state(row, PullRequest) for row in rows]
+        """Those that notices tell of, as the last of each does, and open ones whose commits may have moved.
+
+        A look that no notice caused finds those that a lost notice would have told of.
+        """
+        rows = self._store.rows(Kind.PULL_REQUEST, repository=look.watched.name, newest=MOST_PULLS)
+        known = {pull.number: pull for pull in (read_state(row, PullRequest) for row in rows)}
         moved = {branch_of(ref) for ref in look.moved}
-        asked = [] if notices else known[:OPEN_ASKED]
-        asked += [pull for pull in known if not pull.is_fork and pull.head_branch in moved]
+        asked = [pull for pull in known.values() if pull.is_open and not pull.is_fork and pull.head_branch in moved]
+        asked += [] if notices else self._listing.news(look, known)
         asked += [notice.pull_request for notice in notices if notice.pull_request is not None]
         return list({pull.number: pull for pull in asked}.values())
 
     def look_at(self, look: Look, told_of: PullRequest) -> None:
         """Begins the runs of its commit, if that is another one than before. The row's ``head`` is what was asked."""
         watched = look.watched
-        key, ref = f"{watched.name}/{told_of.number}", _ref_of(watched, told_of.number)
+        key, ref = f"{watched.name}/{told_of.number}", ref_of(watched, told_of.number)
         known, version = load_state(self._store, Kind.PULL_REQUEST, key, PullRequest)
         pull = told_of.model_copy(update={"head": known.head if known else ""})
         begun: list[Run] = []
@@ -54,13 +54,13 @@ class PullRequests:
             head = self._git.fetch(watched.url, watched.git_directory, ref) if pull.is_open else None
             if pull.is_open:
                 because = f"the repository has no {ref}"
-            if head is not None and known is not None and (known.head, known.base) == (head, pull.base):
+            if head is not None and known is not None and _is_the_same(known, pull, head):
                 because = f"still at {head[:10]}"
             elif head is not None:
                 at_head = pull.model_copy(update={"head": head})
                 begun, because = self._begin(look, at_head, ref, version)
                 pull = at_head
-        except (NotFound, *UNREADABLE) as fault:
+        except UNREADABLE as fault:
             because = f"cannot be read: {fault}"
         if pull == known:
             return
@@ -90,7 +90,7 @@ class PullRequests:
         commit = self._git.commit(watched.name, watched.git_directory, ref, pull.head)
         occasion = Occasion(kind="pull_request", detail=f"{pull.number} {version}")
         judges = self._beginning.plans(look, base)
-        paths = self._git.changed_paths(watched.git_directory, base.sha, commit.sha, since_fork=True)
+        paths = self._beginning.changed_paths(look, base.sha, commit.sha, since_fork=True)
         begun: list[Run] = []
         told: list[str] = []
         for project, planned in self._beginning.plans(look, commit).items():
@@ -137,8 +137,10 @@ class PullRequests:
         return writes
 
 
-def _ref_of(watched: Watched, number: int) -> str:
-    return f"refs/merge-requests/{number}/head" if watched.forge == "gitlab" else f"refs/pull/{number}/head"
+def _is_the_same(known: PullRequest, pull: PullRequest, head: str) -> bool:
+    """Whether what ran runs no better now; one that was only found may turn out to be a member's."""
+    is_better_known = known.is_found and not pull.is_fork
+    return (known.head, known.base) == (head, pull.base) and not is_better_known
 
 
 def _meant(planned: Planned | Refused, rules: Planned, pull: PullRequest) -> Planned | Refused:

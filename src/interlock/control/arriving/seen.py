@@ -9,15 +9,17 @@ from interlock.control.arriving.planning import Planned
 from interlock.errors import ArtifactFault, EnvironmentFault, GitFault, Refused
 from interlock.run.run import Run
 from interlock.source.commit import branch_of
-from interlock.source.repository import Watched
+from interlock.source.repository import PullRequest, Watched
 from interlock.source.trust import is_trusted
 from interlock.vocabulary import Stored, Write
 
 MOST_REFS = 10_000
 """Branches and tags of one repository that are watched, the trusted ones first."""
+MOST_PULLS = 1000
+"""Pull requests of one repository that are thought of: the newest."""
 TOLD = 20
 """Reasons that one event of a repository holds."""
-UNREADABLE = (GitFault, ArtifactFault, EnvironmentFault)
+UNREADABLE = (Refused, GitFault, ArtifactFault, EnvironmentFault)
 """What keeps one commit from being read and says nothing about others."""
 
 
@@ -34,11 +36,27 @@ class Clock(Stored):
     seen: dict[str, str] = {}
 
 
+class Pulls(Stored):
+    """Pull requests that were listed: their ``heads`` by number, and ``by`` what: their ``forge`` or ``refs``.
+
+    The two list different ones, so what one listed is not compared with what the other does.
+    """
+
+    by: str
+    heads: dict[int, str] = {}
+
+    def lacks(self, pull: PullRequest) -> bool:
+        """Whether it was opened or moved since. Below as many as are listed at most, all are older than that."""
+        oldest = min(self.heads) if len(self.heads) >= MOST_PULLS else 0
+        return pull.number > oldest and self.heads.get(pull.number) != pull.head
+
+
 class Repository(Stored):
     """A configured repository: its refs as they were when runs were last begun for them.
 
     ``unread`` are refs whose commit could not be read, tried again at each look; ``clocks`` are those of the default
-    branch by project, None before they were read.
+    branch by project, None before they were read. ``pulls`` are its pull requests, None before they were listed;
+    ``unlisted`` is why they could not be.
     """
 
     name: str
@@ -46,6 +64,8 @@ class Repository(Stored):
     refs: dict[str, str] = {}
     unread: dict[str, str] = {}
     clocks: dict[str, Clock] | None = None
+    pulls: Pulls | None = None
+    unlisted: str = ""
 
 
 @dataclass
@@ -56,6 +76,8 @@ class Look:
     before: Repository
     version: int
     refs: dict[str, str]
+    pulls: Pulls | None
+    unlisted: str
     unread: dict[str, str] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     begun: list[Run] = field(default_factory=list)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from interlock.control.arriving.beginning import Beginning
 from interlock.control.arriving.branches import Branches
+from interlock.control.arriving.listing import Listing
 from interlock.control.arriving.planning import Planned, Planning
 from interlock.control.arriving.pull_requests import PullRequests
 from interlock.control.arriving.seen import MOST_REFS, Look, Repository, most_important, short
 from interlock.control.rows import load_state, write_run, write_state
 from interlock.control.running.lookups import Lookups
 from interlock.errors import AlreadyExists, Refused, StaleWrite
-from interlock.ports import Blobs, Environments, Git, Store
+from interlock.ports import Blobs, Environments, Forge, Git, Store
 from interlock.run.run import Run
 from interlock.source.commit import Commit, Occasion, branch_of
 from interlock.source.notice import Notice
@@ -22,6 +24,7 @@ from interlock.source.repository import Watched
 from interlock.source.trust import is_trusted
 from interlock.vocabulary import Json, Kind
 
+NO_FORGES: Mapping[str, Forge] = MappingProxyType({})
 SWAPS = 5
 """Tries when somebody else moves the same row."""
 
@@ -36,20 +39,23 @@ class Intake:
         blobs: Blobs,
         environments: Environments,
         lookups: Lookups,
+        forges: Mapping[str, Forge] = NO_FORGES,
     ) -> None:
+        """``forges`` are those that can be asked for their pull requests, by repository."""
         self._store = store
         self._git = git
         self._planning = Planning(blobs, environments, lookups)
-        self._beginning = Beginning(store, self._planning)
+        self._beginning = Beginning(store, git, self._planning)
         self._branches = Branches(git, self._beginning)
-        self._pull_requests = PullRequests(store, git, self._beginning)
+        self._pull_requests = PullRequests(store, git, self._beginning, Listing(git, forges))
         self._guard = threading.Lock()
         self._turns: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def look(self, repository: Watched, notices: Sequence[Notice] = ()) -> list[Run]:
         """Begins the runs of all that moved since the last look; they and what the refs were are saved together.
 
-        A notice only says what to ask for. GitFault where the repository cannot be asked.
+        A notice only says what to ask for; without one pull requests are listed too. GitFault where the repository
+        cannot be asked.
         """
         with self._guard:
             turn = self._turns[repository.name]
@@ -107,7 +113,14 @@ class Intake:
         known, version = load_state(self._store, Kind.REPOSITORY, watched.name, Repository)
         refs = self.refs(watched)
         before = known or Repository(name=watched.name, git_directory=watched.git_directory)
-        look = Look(watched=watched, before=before, version=version, refs=most_important(refs, watched))
+        look = Look(
+            watched=watched,
+            before=before,
+            version=version,
+            refs=most_important(refs, watched),
+            pulls=before.pulls,
+            unlisted=before.unlisted,
+        )
         named = {notice.ref for notice in notices}
         for ref in look.moved:
             is_news = known is not None or ref in named or (branch_of(ref) is not None and is_trusted(ref, watched))
@@ -127,7 +140,8 @@ class Intake:
         kept = {ref: before.refs.get(ref) if ref in look.unread else sha for ref, sha in look.refs.items()}
         refs = {ref: sha for ref, sha in kept.items() if sha is not None}
         update = {"refs": refs, "unread": look.unread, "clocks": self._branches.clocks(look)}
-        after = before.model_copy(update={**update, "git_directory": look.watched.git_directory})
+        listed = {"pulls": look.pulls, "unlisted": look.unlisted}
+        after = before.model_copy(update={**update, **listed, "git_directory": look.watched.git_directory})
         if look.version == 0 or after != before:
             look.writes.append(
                 write_state(

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from interlock.control.arriving.seen import Clock, Repository
 from interlock.control.rows import load_state, write_run, write_state
 from interlock.control.running.intake import Intake
-from interlock.errors import AlreadyExists, Fault, InterlockError, Refused, StaleWrite, StoreFault, WatchFault
+from interlock.errors import AlreadyExists, InterlockError, Refused, StaleWrite, StoreFault, WatchFault
 from interlock.ports import Store, Watch
 from interlock.run.run import Run
 from interlock.source.commit import Occasion
@@ -47,12 +47,15 @@ class Arrivals:
             waiting.setdefault(notice.repository, []).append((number, notice))
         begun: list[Run] = []
         for name, group in waiting.items():
-            if name in watched and not self._is_paused(name):
-                begun += self._look(watched[name], group)
-            self._store.settle(self._looked_into(name, group))
+            found: list[Run] | None = []
+            if name in watched:
+                found = None if self._is_paused(name) else self._look(watched[name], group)
+            begun += found or []
+            self._store.settle([number for number, _ in group] if found is not None else _found_by_polls(group))
         return begun
 
-    def _look(self, repository: Watched, group: Sequence[tuple[int, Notice]]) -> list[Run]:
+    def _look(self, repository: Watched, group: Sequence[tuple[int, Notice]]) -> list[Run] | None:
+        """The runs that the notices begin; None where the repository could not be looked at."""
         notices = [notice for _, notice in group if notice.kind not in ("ping", "other")]
         try:
             begun = self._intake.look(repository, notices) if notices else []
@@ -60,25 +63,21 @@ class Arrivals:
             raise
         except InterlockError as trouble:
             count, _ = self._faults.get(repository.name, (0, 0.0))
-            pause = min(2.0**count, LONGEST_PAUSE) if isinstance(trouble, Fault) else 0.0
-            self._faults[repository.name] = (count + 1, self._now() + pause)
+            self._faults[repository.name] = (count + 1, self._now() + min(2.0**count, LONGEST_PAUSE))
             self._say(f"repository {repository.name}: {trouble}")
-            return []
+            return None
         self._faults.pop(repository.name, None)
         return begun
-
-    def _looked_into(self, name: str, group: Sequence[tuple[int, Notice]]) -> list[int]:
-        """What need not be looked into again. Where that failed, the last notice of each pull request still must be:
-        what became of branches and tags is found without one.
-        """
-        kept: dict[int, int] = {}
-        if self._is_paused(name):
-            kept = {notice.pull_request.number: number for number, notice in group if notice.pull_request is not None}
-        return [number for number, _ in group if number not in kept.values()]
 
     def _is_paused(self, name: str) -> bool:
         _, again = self._faults.get(name, (0, 0.0))
         return 0 < again - self._now() <= LONGEST_PAUSE
+
+
+def _found_by_polls(group: Sequence[tuple[int, Notice]]) -> list[int]:
+    """The notices that need not be kept for another look: all but the last of each pull request."""
+    kept = {notice.pull_request.number: number for number, notice in group if notice.pull_request is not None}
+    return [number for number, _ in group if number not in kept.values()]
 
 
 class Clockwork:

@@ -1,13 +1,15 @@
-"""Gitea and Forgejo: statuses of commits and comments of issues (API version 1)."""
+"""Gitea and Forgejo: statuses of commits, pull requests and comments of issues (API version 1)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from interlock.edges.forge.comments import Written, ensure_comment, field, objects
+from interlock.edges.forge.comments import PAGE, Written, ensure_comment, field, objects
 from interlock.edges.forge.github import repository_path
+from interlock.edges.forge.pull_requests import read_gitea, read_pages
 from interlock.edges.forge.wire import Wire
 from interlock.feedback.status import Comment, Status
+from interlock.source.repository import PullRequest
 from interlock.vocabulary import Json
 
 
@@ -52,3 +54,8 @@ class GiteaForge:
             self._wire.ask("PATCH", f"{self._repository}/issues/comments/{number}", {"body": text})
 
         ensure_comment(comment, page, create, update)
+
+    def pull_requests(self) -> Iterator[PullRequest]:
+        """Those that changed last first."""
+        path = f"{self._repository}/pulls?state=all&sort=recentupdate&limit={PAGE}"
+        return read_pages(lambda number: self._wire.ask("GET", f"{path}&page={number}").document, read_gitea)

@@ -1,15 +1,17 @@
-"""GitHub, and GitHub Enterprise: commit statuses and comments of issues (REST API, version 2022-11-28)."""
+"""GitHub, and GitHub Enterprise: commit statuses, pull requests and their comments (REST API, version 2022-11-28)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from interlock.edges.forge.comments import PAGE, Written, ensure_comment, field, objects
+from interlock.edges.forge.pull_requests import read_github, read_pages
 from interlock.edges.forge.wire import Wire
 from interlock.errors import Refused
 from interlock.feedback.status import Comment, Status
+from interlock.source.repository import PullRequest
 from interlock.vocabulary import Json
 
 _OWNER_AND_NAME = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
@@ -67,6 +69,11 @@ class GitHubForge:
             self._wire.ask("PATCH", f"{self._repository}/issues/comments/{number}", {"body": text})
 
         ensure_comment(comment, page, create, update)
+
+    def pull_requests(self) -> Iterator[PullRequest]:
+        """Those that changed last first."""
+        path = f"{self._repository}/pulls?state=all&sort=updated&direction=desc&per_page={PAGE}"
+        return read_pages(lambda number: self._wire.ask("GET", f"{path}&page={number}").document, read_github)
 
     def _find_user(self) -> int | None:
         """Whose token it is; None for an app's, to which GitHub does not say it."""

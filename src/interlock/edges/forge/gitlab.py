@@ -1,14 +1,16 @@
-"""GitLab: statuses of commits and notes on merge requests (REST API, version 4)."""
+"""GitLab: statuses of commits, merge requests and notes on them (REST API, version 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import quote
 
 from interlock.edges.forge.comments import PAGE, Written, ensure_comment, field, objects
+from interlock.edges.forge.pull_requests import read_gitlab, read_pages
 from interlock.edges.forge.wire import Wire
 from interlock.errors import ForgeFault, Refused
 from interlock.feedback.status import Comment, Status
+from interlock.source.repository import PullRequest
 from interlock.vocabulary import Json
 
 _STATES = {"pending": "pending", "success": "success", "failure": "failed", "error": "failed"}
@@ -64,3 +66,8 @@ class GitLabForge:
             self._wire.ask("PUT", f"{path}/{number}", {"body": text})
 
         ensure_comment(comment, page, create, update)
+
+    def pull_requests(self) -> Iterator[PullRequest]:
+        """Those that changed last first."""
+        path = f"{self._project}/merge_requests?state=all&order_by=updated_at&sort=desc&per_page={PAGE}"
+        return read_pages(lambda number: self._wire.ask("GET", f"{path}&page={number}").document, read_gitlab)

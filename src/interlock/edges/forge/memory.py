@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from interlock.errors import InterlockError, NotFound
 from interlock.feedback.status import Comment, Status
+from interlock.source.repository import PullRequest
 
 
 class MemoryForge:
     """The port ``Forge``. It shows ``statuses`` by commit and context, ``comments`` by pull request and mark.
 
-    ``told`` is everything it was told, in order. While ``problem`` is set, it raises that. None for ``commits`` is any.
+    ``told`` is everything it was told, in order; ``pulls`` are what it lists. While ``problem`` is set, it raises that.
+    None for ``commits`` is any.
     """
 
     def __init__(self, commits: Collection[str] | None = None) -> None:
         self.statuses: dict[str, dict[str, Status]] = {}
         self.comments: dict[int, dict[str, str]] = {}
         self.told: list[Status | Comment] = []
+        self.pulls: list[PullRequest] = []
         self.problem: InterlockError | None = None
         self._commits = commits
 
@@ -34,6 +37,11 @@ class MemoryForge:
         self._answer()
         self.told.append(comment)
         self.comments.setdefault(comment.pull_request, {})[comment.mark] = f"{comment.mark}\n{comment.body}"
+
+    def pull_requests(self) -> Iterator[PullRequest]:
+        """What it was given, the last one first."""
+        self._answer()
+        return reversed(self.pulls)
 
     def _answer(self) -> None:
         if self.problem is not None:

@@ -15,6 +15,7 @@ from interlock.edges.git.objects import (
     read_changes,
     read_commit,
     read_contents,
+    read_listing,
     read_refs,
     read_tree,
 )
@@ -82,6 +83,18 @@ class CommandGit:
             return find_commits(git_directory, [ref])[0]
         try:
             return self._mirrors.fetch(url, git_directory, ref)
+        except OSError as problem:
+            raise GitFault(f"the mirror {git_directory} could not be written: {problem}") from problem
+
+    def listing(self, url: str | None, git_directory: str, pattern: str) -> dict[str, str]:
+        """The remote's refs of a pattern to the ids that they have now; nothing is fetched.
+
+        Without a URL they are the directory's own.
+        """
+        if url is None:
+            return read_listing(git_directory, pattern)
+        try:
+            return self._mirrors.listing(url, git_directory, pattern)
         except OSError as problem:
             raise GitFault(f"the mirror {git_directory} could not be written: {problem}") from problem
 

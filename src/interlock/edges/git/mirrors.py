@@ -64,6 +64,14 @@ class Mirrors:
             _tidy(mirror, 0, descriptor)
         return find_commits(git_directory, [kept])[0] if is_there else None
 
+    def listing(self, url: str, git_directory: str, pattern: str) -> dict[str, str]:
+        """The remote's refs of a pattern; see the port."""
+        remote = self._remotes.address(url)
+        mirror = Path(git_directory)
+        with self._turn(mirror) as descriptor:
+            _ensure(mirror)
+            return self._remotes.matching(remote, git_directory, pattern, descriptor)
+
     @contextmanager
     def _turn(self, mirror: Path) -> Iterator[int]:
         """Holds the mirror's lock, given as a descriptor for git to hold too. GitFault where its turn does not come."""

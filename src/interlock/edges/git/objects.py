@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import select
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
-from interlock.edges.git.program import (
-    TooMuchOutput,
-    command_line,
-    environment,
-    git_directory_of,
-    readable,
-    run_git,
-)
+from interlock.edges.git import program
+from interlock.edges.git.program import TooMuchOutput, command_line, environment, git_directory_of, readable
 from interlock.errors import GitFault, Refused
 from interlock.source.commit import FileEntry, Tree
 
@@ -35,6 +31,19 @@ def at(git_directory: str) -> list[str]:
     return ["--git-dir", str(git_directory_of(git_directory))]
 
 
+def _read(
+    git_directory: str,
+    arguments: Sequence[str],
+    content: bytes = b"",
+    *,
+    accepted: Sequence[int] = (0,),
+    most: int = program.OUTPUT_BYTES,
+) -> bytes:
+    """What git says of the repository."""
+    words, silence = [*at(git_directory), *arguments], program.READING_SECONDS
+    return program.run_git(words, content=content, accepted=accepted, silence=silence, most=most).stdout
+
+
 def read_refs(git_directory: str) -> dict[str, str]:
     """Full names of branches and tags to the ids of the commits they mean.
 
@@ -49,7 +58,12 @@ def read_refs(git_directory: str) -> dict[str, str]:
 def read_raw_refs(git_directory: str) -> dict[str, str]:
     """Full names of branches and tags to the ids of the objects they point to, annotated tags unpeeled."""
     choice = ["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags"]
-    return parse_refs(run_git([*at(git_directory), *choice]).stdout)
+    return parse_refs(_read(git_directory, choice))
+
+
+def read_listing(git_directory: str, pattern: str) -> dict[str, str]:
+    """Full names of the refs of a pattern to the ids of what they point to."""
+    return parse_refs(_read(git_directory, ["for-each-ref", "--format=%(objectname) %(refname)", pattern]))
 
 
 def parse_refs(listing: bytes) -> dict[str, str]:
@@ -68,7 +82,7 @@ def find_commits(git_directory: str, names: Sequence[str]) -> list[str | None]:
     asked = [f"{name}^{{commit}}" if "\n" not in name else "" for name in names]
     content = "".join(f"{name}\n" for name in asked).encode(errors="surrogateescape")
     check = ["cat-file", "--batch-check=%(objectname) %(objecttype)"]
-    lines = run_git([*at(git_directory), *check], content=content).stdout.split(b"\n")[:-1]
+    lines = _read(git_directory, check, content).split(b"\n")[:-1]
     return [line.split(b" ")[0].decode() if line.endswith(b" commit") else None for line in lines]
 
 
@@ -81,7 +95,7 @@ def read_changes(git_directory: str, old: str, new: str, since_fork: bool) -> tu
     if after is None:
         raise GitFault(f"git does not have the commit {new}")
     if before is not None and since_fork:
-        base = run_git([*at(git_directory), "merge-base", before, after], accepted=(0, 1)).stdout
+        base = _read(git_directory, ["merge-base", before, after], accepted=(0, 1))
         before = base.decode().strip() or None
     if before is None:
         listing = _list(git_directory, ["ls-tree", "-r", "-z", "--name-only", "--full-tree", after])
@@ -93,7 +107,7 @@ def read_changes(git_directory: str, old: str, new: str, since_fork: bool) -> tu
 
 def _list(git_directory: str, arguments: Sequence[str]) -> list[bytes]:
     try:
-        return run_git([*at(git_directory), *arguments], most=LIST_BYTES).stdout.split(b"\0")[:-1]
+        return _read(git_directory, arguments, most=LIST_BYTES).split(b"\0")[:-1]
     except TooMuchOutput as limit:
         remedy = "keep generated files out of the repository"
         problem = f"the commit has too many files: their list is longer than {LIST_BYTES >> 20} MiB"
@@ -191,31 +205,61 @@ def open_contents(git_directory: str, blobs: Sequence[str]) -> Iterator[Contents
 
 @contextmanager
 def _answers(git_directory: str, names: Sequence[str]) -> Iterator[IO[bytes]]:
-    """Objects by their names as one stream; where its reader stops early, so does git."""
-    with tempfile.TemporaryFile() as questions:  # a file, not a pipe: neither side can wait for the other
-        questions.write("".join(f"{name}\n" for name in names).encode(errors="surrogateescape"))
-        questions.seek(0)
-        process = subprocess.Popen(
-            command_line([*at(git_directory), "cat-file", "--batch", "--buffer"]),
-            stdin=questions,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment({}),
-            bufsize=1 << 20,
-        )
-        with process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            is_read = False
-            try:
-                yield process.stdout
-                is_read = not process.stdout.read(1)
-            finally:
-                if not is_read:
-                    process.kill()
-            said = process.stderr.read()
+    """Objects by their names as one stream; where its reader stops early, so does git.
+
+    GitFault where git cannot be run, or says nothing for READING_SECONDS.
+    """
+    with ExitStack() as opened:
+        try:  # files, not pipes: neither side can wait for the other
+            questions, words = (opened.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+            questions.write("".join(f"{name}\n" for name in names).encode(errors="surrogateescape"))
+            questions.seek(0)
+            process = subprocess.Popen(
+                command_line([*at(git_directory), "cat-file", "--batch", "--buffer"]),
+                stdin=questions,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                env=environment({}),
+                bufsize=0,
+            )
+        except OSError as problem:
+            raise GitFault(f"git could not be run: {problem}") from problem
+        assert process.stdout is not None
+        opened.enter_context(process)
+        is_read = False
+        try:
+            stream = io.BufferedReader(_Patient(process.stdout.fileno()), 1 << 20)
+            yield stream
+            is_read = not stream.read(1)
+            if is_read:
+                process.wait(program.READING_SECONDS)
+        except subprocess.TimeoutExpired as problem:
+            raise GitFault("git cat-file does not end") from problem
+        finally:
+            if process.returncode is None:
+                process.kill()
+        words.seek(0)
+        said = words.read()
     if is_read and process.returncode != 0:
         raise GitFault(f"git cat-file: {readable(said)}")
+
+
+class _Patient(io.RawIOBase):
+    """What comes from a pipe. GitFault where nothing comes for READING_SECONDS; its reader may take longer."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._bell = select.poll()
+        self._bell.register(descriptor, select.POLLIN)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Waits for some bytes; 0 at the end."""
+        if not self._bell.poll(program.READING_SECONDS * 1000):
+            raise GitFault(f"git cat-file said nothing for {program.READING_SECONDS:g} s")
+        return os.readv(self._descriptor, [buffer])
 
 
 class SmallContents:

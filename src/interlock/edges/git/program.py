@@ -16,6 +16,8 @@ from interlock.errors import GitFault
 
 SILENCE_SECONDS = 600.0
 """How long git may say nothing at all."""
+READING_SECONDS = 120.0
+"""The same where objects are only read, under the lock of a repository that others wait for."""
 TOTAL_SECONDS = 3600.0
 OUTPUT_BYTES = 128 << 20
 """What git may say."""

@@ -53,6 +53,12 @@ class Remotes:
         arguments = ["ls-remote", "--refs", "--heads", "--tags", "--", remote.url]
         return parse_refs(self._run(remote, git_directory, arguments, descriptor))
 
+    def matching(self, remote: Address, git_directory: str, pattern: str, descriptor: int) -> dict[str, str]:
+        """The remote's refs of a pattern with one star; git itself takes it for the end of a name."""
+        first, _, last = pattern.partition("*")
+        listing = self._run(remote, git_directory, ["ls-remote", "--refs", "--", remote.url, pattern], descriptor)
+        return {ref: sha for ref, sha in parse_refs(listing).items() if ref.startswith(first) and ref.endswith(last)}
+
     def fetch(
         self, remote: Address, git_directory: str, refspecs: Sequence[str], descriptor: int, *, prune: bool
     ) -> bool:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from interlock.errors import Refused
+from interlock.source.hooks import github
 from interlock.source.hooks.body import Fields, shown
 from interlock.source.hooks.github import with_pull_request, with_push, with_ref
 from interlock.source.notice import Notice
+from interlock.source.repository import PullRequest
 
 
 def read_event(headers: Mapping[str, str], payload: Fields, repository: str) -> Notice:
@@ -26,18 +28,17 @@ def read_event(headers: Mapping[str, str], payload: Fields, repository: str) -> 
     if event in ("create", "delete"):
         return with_ref(notice, payload, event)
     if event == "pull_request":
-        return _with_own_branch(with_pull_request(notice, payload), payload)
+        return with_pull_request(notice, read_pull_request(payload))
     return notice
 
 
-def _with_own_branch(notice: Notice, payload: Fields) -> Notice:
-    """Only a branch of the repository can have been pushed by a member alone."""
+def read_pull_request(payload: Fields) -> PullRequest:
+    """A pull request as it stands. Only a branch of the repository can have been pushed by a member alone."""
     head = payload.mapping("pull_request").mapping("head")
-    found = notice.pull_request
-    assert found is not None
+    found = github.read_pull_request(payload)
     if found.head_branch.startswith("refs/") or not head.shown("label"):
-        found = found.model_copy(update={"is_fork": True})
-    return notice.model_copy(update={"pull_request": found})
+        return found.model_copy(update={"is_fork": True})
+    return found
 
 
 def _header(headers: Mapping[str, str], name: str) -> str:

@@ -29,7 +29,7 @@ def read_event(headers: Mapping[str, str], payload: Fields, repository: str) -> 
     if event in ("create", "delete"):
         return with_ref(notice, payload, event)
     if event == "pull_request":
-        return with_pull_request(notice, payload)
+        return with_pull_request(notice, read_pull_request(payload))
     return notice
 
 
@@ -54,12 +54,20 @@ def with_ref(notice: Notice, payload: Fields, event: str) -> Notice:
     return notice.model_copy(update={"kind": made if event == "create" else "delete", "ref": ref})
 
 
-def with_pull_request(notice: Notice, payload: Fields) -> Notice:
-    """A pull request as it stands."""
+def with_pull_request(notice: Notice, pull_request: PullRequest) -> Notice:
+    """The notice of it."""
+    ref = f"refs/pull/{pull_request.number}/head"
+    return notice.model_copy(
+        update={"kind": "pull_request", "ref": ref, "sha": pull_request.head, "pull_request": pull_request}
+    )
+
+
+def read_pull_request(payload: Fields) -> PullRequest:
+    """A pull request as it stands: ``pull_request`` of a ``repository``."""
     told = payload.mapping("pull_request")
     head, base = told.mapping("head"), told.mapping("base")
     author = told.optional("user")
-    pull_request = PullRequest(
+    return PullRequest(
         number=told.number("number"),
         title=told.shown("title"),
         base=base.branch("ref"),
@@ -68,10 +76,6 @@ def with_pull_request(notice: Notice, payload: Fields) -> Notice:
         is_fork=not _is_of_one_repository(payload, head, base),
         author=author.shown("login") if author else "",
         is_open=told.text("state") == "open",
-    )
-    ref = f"refs/pull/{pull_request.number}/head"
-    return notice.model_copy(
-        update={"kind": "pull_request", "ref": ref, "sha": pull_request.head, "pull_request": pull_request}
     )
 
 

@@ -19,12 +19,20 @@ def read_event(headers: Mapping[str, str], payload: Fields, repository: str) -> 
     notice = Notice(repository=repository, source="gitlab", kind="other", delivery=shown(delivery))
     if event in ("push", "tag_push"):
         return with_push(notice, payload)
-    return _with_merge_request(notice, payload) if event == "merge_request" else notice
+    return _with_merge_request(notice, read_merge_request(payload)) if event == "merge_request" else notice
 
 
-def _with_merge_request(notice: Notice, payload: Fields) -> Notice:
+def _with_merge_request(notice: Notice, pull_request: PullRequest) -> Notice:
+    ref = f"refs/merge-requests/{pull_request.number}/head"
+    return notice.model_copy(
+        update={"kind": "pull_request", "ref": ref, "sha": pull_request.head, "pull_request": pull_request}
+    )
+
+
+def read_merge_request(payload: Fields) -> PullRequest:
+    """A merge request as it stands: ``object_attributes`` of a ``project``."""
     told = payload.mapping("object_attributes")
-    pull_request = PullRequest(
+    return PullRequest(
         number=told.number("iid"),
         title=told.shown("title"),
         base=told.branch("target_branch"),
@@ -33,10 +41,6 @@ def _with_merge_request(notice: Notice, payload: Fields) -> Notice:
         is_fork=not _is_of_one_project(payload, told),
         author=_author(payload, told),
         is_open=told.text("state") == "opened",
-    )
-    ref = f"refs/merge-requests/{pull_request.number}/head"
-    return notice.model_copy(
-        update={"kind": "pull_request", "ref": ref, "sha": pull_request.head, "pull_request": pull_request}
     )
 
 
