@@ -115,6 +115,29 @@ def test_rounds_go_on_after_faults_and_say_each_once() -> None:
     assert said == ["books: StoreFault: the disk is full", "books: a defect: KeyError: 'a defect'"]
 
 
+def test_a_round_that_hangs_is_seen_to_take_ever_longer_and_others_are_not() -> None:
+    over, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        goes_on.wait(60)
+        ended.set()
+
+    rounds = Rounds(over, lambda _: None)
+    rounds.begin("repository small", 3600, hang)
+    rounds.begin("books", 3600, lambda: None)
+    time.sleep(0.3)
+    seen = rounds.under_way()
+    assert seen["repository small"] >= 0.2
+    assert seen["books"] == 0
+    time.sleep(0.1)
+    assert rounds.under_way()["repository small"] > seen["repository small"]
+    goes_on.set()
+    over.set()
+    rounds.end(30)
+    assert ended.is_set()
+    assert rounds.under_way() == {"repository small": 0, "books": 0}
+
+
 def test_rounds_that_wait_are_woken_at_the_end() -> None:
     over = threading.Event()
     rounds = Rounds(over, lambda _: None)

@@ -486,7 +486,9 @@ def test_of_refs_without_a_forge_nothing_begins(shop: Workshop) -> None:
     assert shop.look() == []
 
 
-@pytest.mark.parametrize("trouble", [ForgeFault("it is down"), Refused("it does not take this", "GET /pulls", "mend it")])
+@pytest.mark.parametrize(
+    "trouble", [ForgeFault("it is down"), Refused("it does not take this", "GET /pulls", "mend it")]
+)
 def test_a_forge_that_lists_nothing_is_told_of_once_and_branches_go_on(shop: Workshop, trouble: InterlockError) -> None:
     told = Told(shop)
     shop.look()

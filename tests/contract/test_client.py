@@ -330,10 +330,17 @@ def test_a_request_that_is_lost_is_sent_again_with_the_same_key(client: Client, 
     assert script.asked[-2].headers["idempotency-key"] not in keys
 
 
+def test_a_roll_back_is_sent_again_under_the_same_key(client: Client, script: Scripted) -> None:
+    script.answers = [Told(0, is_cut=True), Told(body={"because": "back"})]
+    assert client.deliveries.roll_back("m/p", "slow") == "back"
+    first, second = (asked.headers["idempotency-key"] for asked in script.asked)
+    assert first == second
+
+
 def test_what_would_be_done_twice_is_not_sent_twice(client: Client, script: Scripted) -> None:
     script.answers = [Told(0, is_cut=True)]
     with pytest.raises(Unreachable, match="whether it was done is not known") as lost:
-        client.deliveries.roll_back("m/p", "slow")
+        client.deliveries.lift_quarantine("m/1", "slow")
     assert len(script.asked) == 1
     assert not lost.value.is_certain
     script.answers = [problem(503, detail="the disk is full")]

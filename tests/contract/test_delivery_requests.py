@@ -164,6 +164,35 @@ def test_a_rollout_under_way_is_rolled_back_with_a_deed(world: World) -> None:
     ]
 
 
+def test_a_roll_back_sent_again_says_what_was_done_and_does_no_more(world: World) -> None:
+    """Without a key the second one would end the first, or go back to what was left."""
+    first = world.requests.roll_back(ADA, WHERE, "odd numbers", "k")
+    under_way = world.requests.roll_back(ADA, WHERE, "odder numbers", "l")
+    assert "is rolled back" in under_way
+    deeds, events = world.deeds(), world.store.last_event()
+    assert world.requests.roll_back(ADA, WHERE, "odd numbers", "k") == first
+    assert world.requests.roll_back(ADA, WHERE, "odder numbers", "l") == under_way
+    assert (world.deeds(), world.store.last_event()) == (deeds, events)
+    with pytest.raises(Conflict, match="rolled small/production back"):
+        world.requests.roll_back(ADA, "small/staging", "odd numbers", "k")
+    other = Caller(name="bob", role=Role.OPERATOR)
+    assert world.requests.roll_back(other, WHERE, "mine", "k") != first  # a key is its caller's own
+
+
+def test_a_roll_back_sent_twice_at_once_is_done_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, others = world.store.save, list[str]()
+
+    def late(*writes: Any, **more: Any) -> Any:
+        if not others:
+            others.append("")
+            others[0] = world.requests.roll_back(ADA, WHERE, "odd numbers", "k")
+        return save(*writes, **more)
+
+    monkeypatch.setattr(world.store, "save", late)
+    assert world.requests.roll_back(ADA, WHERE, "odd numbers", "k") == others[0]
+    assert len(world.store.rows(Kind.ROLLOUT)) == len(world.deeds()) == 1
+
+
 def test_a_roll_back_that_loses_the_swap_is_tried_again_and_told_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ from interlock.edges.forge.wire import Wire, check_address
 from interlock.errors import ForgeFault, Refused
 from interlock.feedback.status import LONGEST_COMMENT, Comment, Status
 from interlock.ports import Forge
+from interlock.source.repository import PullRequest
 
 TESTS = Path(__file__).resolve().parents[1]
 OPENAPI = "23.0.2"
@@ -76,10 +77,16 @@ class World:
         self.calls: list[Call] = []
         self.statuses: dict[str, list[dict[str, Any]]] = {SHA: []}
         self.comments: dict[int, list[dict[str, Any]]] = {7: []}
+        self.pulls: list[dict[str, Any]] = []
         self.script: list[Callable[[BaseHTTPRequestHandler], Answer | None]] = []
         self.tokens = {TOKEN: US}
         self.app_key: rsa.RSAPublicKey | None = None
         self.now = time.time()
+
+    def proposed(self, number: int, source: str = "home", branch: str = "topic", is_open: bool = True) -> None:
+        """One more pull request, which changed last."""
+        made = {"number": number, "title": f"Topic {number}", "from": source, "branch": branch, "open": is_open}
+        self.pulls.insert(0, {**made, "sha": f"{number:040x}"})
 
     def written(self, author: int, body: str, by_app: bool = False) -> dict[str, Any]:
         number = 100 + sum(len(comments) for comments in self.comments.values())
@@ -239,6 +246,60 @@ def edit_github_comment(world: World, path: re.Match[str], _query: dict[str, str
     (made,) = [made for made in world.comments[7] if made["id"] == int(path[1])]
     made["body"] = body["body"]
     return Answer(200, github_comment(made))
+
+
+# --- pull requests, as each forge lists them ---
+
+
+def github_like(one: dict[str, Any], label: bool) -> dict[str, Any]:
+    """An entry of a list of pull requests of GitHub's or Gitea's."""
+    home = {"id": 5, "full_name": "octo/flights"}
+    other = None if one["from"] == "nowhere" else {"id": 6, "full_name": "eve/flights"}
+    head = {"ref": one["branch"], "sha": one["sha"], "repo": home if one["from"] == "home" else other}
+    return {
+        "number": one["number"],
+        "title": one["title"],
+        "state": "open" if one["open"] else "closed",
+        "user": {"login": "ada"},
+        "head": {**head, **({"label": one["branch"]} if label else {})},
+        "base": {"ref": "main", "sha": "e" * 40, "repo": home},
+    }
+
+
+@at("GET", "/repos/octo/flights/pulls")
+def list_github_pulls(world: World, _path: re.Match[str], query: dict[str, str], _body: Any, _user: int) -> Answer:
+    assert (query["state"], query["sort"], query["direction"]) == ("all", "updated", "desc")
+    return Answer(200, [github_like(one, label=False) for one in page_of(world.pulls, query)])
+
+
+@at("GET", "/api/v1/repos/octo/flights/pulls")
+def list_gitea_pulls(world: World, _path: re.Match[str], query: dict[str, str], _body: Any, _user: int) -> Answer:
+    assert (query["state"], query["sort"]) == ("all", "recentupdate")
+    shown = page_of(world.pulls, {"per_page": query["limit"], "page": query["page"]})
+    return Answer(200, [github_like(one, label=True) for one in shown])
+
+
+@at("GET", "/api/v4/projects/octo%2Fdeep%2Fflights/merge_requests")
+def list_merge_requests(world: World, _path: re.Match[str], query: dict[str, str], _body: Any, _user: int) -> Answer:
+    assert (query["state"], query["order_by"], query["sort"]) == ("all", "updated_at", "desc")
+    return Answer(
+        200,
+        [
+            {
+                "id": 900 + one["number"],
+                "iid": one["number"],
+                "title": one["title"],
+                "state": "opened" if one["open"] else "merged",
+                "author": {"id": 3, "username": "ada"},
+                "source_branch": one["branch"],
+                "target_branch": "main",
+                "source_project_id": {"home": 5, "fork": 6, "nowhere": None}[one["from"]],
+                "target_project_id": 5,
+                "sha": one["sha"],
+            }
+            for one in page_of(world.pulls, query)
+        ],
+    )
 
 
 def app_token(world: World, path: str, authorization: str) -> Answer:
@@ -457,6 +518,54 @@ def test_each_mark_has_a_comment_of_its_own(desk: Desk) -> None:
         "<!-- interlock -->\n### Interlock: passed",
         "<!-- interlock 0123 -->\n### Interlock: runs",
     ]
+
+
+# --- pull requests ---
+
+
+def test_pull_requests_are_listed_with_whose_they_are(forge: Forge, world: World) -> None:
+    world.proposed(1)
+    world.proposed(2, "fork")
+    world.proposed(3, "nowhere")
+    world.proposed(4, is_open=False)
+    listed = {pull.number: pull for pull in forge.pull_requests()}
+    assert list(listed) == [4, 3, 2, 1]
+    one = PullRequest(
+        number=1, title="Topic 1", base="main", head=f"{1:040x}", head_branch="topic", is_fork=False, author="ada"
+    )
+    assert listed[1] == one
+    assert [pull.number for pull in listed.values() if pull.is_fork] == [3, 2]
+    assert [pull.number for pull in listed.values() if not pull.is_open] == [4]
+
+
+def test_a_branch_that_no_webhook_could_name_hides_no_other(forge: Forge, world: World) -> None:
+    world.proposed(1)
+    world.proposed(2, "fork", branch="a\u202eb")
+    assert [pull.number for pull in forge.pull_requests()] == [1]
+
+
+def test_pages_are_asked_for_as_far_as_they_are_read_and_no_more_than_ten(forge: Forge, world: World) -> None:
+    for number in range(1, 121):
+        world.proposed(number)
+    listed = forge.pull_requests()
+    assert [next(listed).number for _ in range(50)] == list(range(120, 70, -1))
+    assert len(world.calls) == 1
+    assert [pull.number for pull in listed] == list(range(70, 0, -1))
+    assert len(world.calls) == 3
+    for number in range(121, 701):
+        world.proposed(number)
+    assert len(list(forge.pull_requests())) == 500
+
+
+def test_a_list_that_is_none_is_a_fault(forge: Forge, world: World) -> None:
+    world.script.append(lambda _: Answer(200, {"message": "hello"}))
+    with pytest.raises(ForgeFault, match="without the list"):
+        next(forge.pull_requests())
+
+
+def test_gitea_lets_anybody_push_for_review_and_that_is_from_outside(world: World, address: str) -> None:
+    world.proposed(1, branch="refs/pull/1/head")
+    assert next(FORGES["gitea"](address).pull_requests()).is_fork
 
 
 # --- what only a real forge can do ----------------------------------------------------------------------------------

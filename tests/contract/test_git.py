@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import stat
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from interlock.edges.git import CommandGit
+from interlock.edges.git import CommandGit, program
+from interlock.edges.git.objects import open_contents
 from interlock.errors import GitFault, NotFound, Refused
 from interlock.source.commit import Commit
 
@@ -347,3 +353,102 @@ def test_two_thousand_files_and_one_large_one(clone: Clone, git: CommandGit, tmp
     snapshot = git.snapshot(str(clone.folder))
     assert snapshot.tree == commit.tree
     assert git.tree(snapshot) == tree
+
+
+# --- a git that does not do its work ---
+
+SILENT = "exec sleep 60"
+HALF = 'echo "$0 blob 100"; exec sleep 60'
+UNENDING = "exec >&-; exec sleep 60"
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Puts a program before git that does something else for one of git's verbs."""
+    real = shutil.which("git")
+
+    def put(verb: str, deed: str) -> None:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        (folder / "git").write_text(f'#!/bin/sh\ncase "$*" in *{verb}*) {deed};; *) exec {real} "$@";; esac\n')
+        (folder / "git").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    return put
+
+
+@pytest.mark.parametrize("deed", [SILENT, HALF, UNENDING])
+@pytest.mark.parametrize("verb", ["--batch-check", "--buffer", "diff-tree", "ls-tree", "for-each-ref"])
+def test_a_git_that_hangs_is_given_up_and_ended(
+    clone: Clone,
+    git: CommandGit,
+    broken: Callable[[str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    deed: str,
+) -> None:
+    old, new = clone.push(), clone.push()
+    monkeypatch.setattr(program, "READING_SECONDS", 0.3)
+    broken(verb, deed)
+    began = time.monotonic()
+
+    def read_all() -> None:
+        git.refs(clone.bare)
+        git.changed_paths(clone.bare, old, new)
+        commit = git.commit("demo", clone.bare, "refs/heads/main")
+        git.read(commit, list(git.tree(commit)))
+
+    with pytest.raises(GitFault):
+        read_all()
+    assert time.monotonic() - began < 20
+
+
+def test_a_reader_who_takes_longer_than_git_may_is_not_cut_off(
+    clone: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "READING_SECONDS", 2.0)
+    content = os.urandom(4 << 20)
+    clone.write("large", content)
+    clone.push()
+    git = CommandGit(tmp_path / "state")
+    blob = git.tree(head(git, clone))["large"].blob
+
+    class Slow(io.BytesIO):
+        def write(self, piece: Any) -> int:
+            time.sleep(0 if self.tell() else 3)
+            return super().write(piece)
+
+    written = Slow()
+    with open_contents(clone.bare, [blob]) as contents:
+        contents.copy(blob, written)
+    assert written.getvalue() == content
+
+
+def test_a_git_that_says_more_than_a_pipe_holds_of_its_trouble_is_heard(
+    clone: Clone, git: CommandGit, broken: Callable[[str, str], None]
+) -> None:
+    clone.write("file", "content")
+    clone.push()
+    commit = head(git, clone)
+    git.tree(commit)
+    broken("--buffer", "yes trouble | head -c 1000000 >&2; exit 3")
+    with pytest.raises(GitFault):
+        git.read(commit, ["file"])
+
+
+def test_a_machine_without_git_is_a_fault_wherever_git_is_asked(
+    clone: Clone, git: CommandGit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone.write("file", "content")
+    clone.push()
+    commit = head(git, clone)
+    git.tree(commit)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for ask in (
+        lambda: git.refs(clone.bare),
+        lambda: git.commit("demo", clone.bare, "refs/heads/main"),
+        lambda: git.read(commit, ["file"]),
+        lambda: git.export(commit, str(tmp_path / "out")),
+    ):
+        with pytest.raises(GitFault, match="could not be run"):
+            ask()

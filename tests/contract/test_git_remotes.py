@@ -749,3 +749,25 @@ def test_a_commit_that_was_never_there_is_not_found(origin: Origin, git: Command
     git.follow(str(origin.bare), mirror)
     with pytest.raises(NotFound):
         git.commit("flights", mirror, "refs/heads/main")
+
+
+# --- lists of other refs ---
+
+
+@pytest.mark.parametrize("is_remote", [True, False])
+def test_refs_of_a_pattern_are_listed_and_nothing_is_fetched(
+    origin: Origin, git: CommandGit, mirror: str, is_remote: bool
+) -> None:
+    sha = origin.commit()
+    for ref in ("refs/pull/4/head", "refs/pull/12/head", "refs/pull/4/merge", "refs/heads/refs/pull/9/head"):
+        origin.push(f"HEAD:{ref}")
+    place = (f"file://{origin.bare}", mirror) if is_remote else (None, str(origin.bare))
+    assert git.listing(*place, "refs/pull/*/head") == {"refs/pull/4/head": sha, "refs/pull/12/head": sha}
+    assert git.listing(*place, "refs/merge-requests/*/head") == {}
+    if is_remote:
+        assert git.refs(mirror) == {}
+
+
+def test_a_remote_that_is_not_there_lists_nothing_and_says_so(git: CommandGit, mirror: str, tmp_path: Path) -> None:
+    with pytest.raises(GitFault, match="ls-remote"):
+        git.listing(f"file://{tmp_path / 'nowhere'}", mirror, "refs/pull/*/head")

@@ -139,6 +139,8 @@ def test_a_defect_is_told_to_the_log_and_not_to_the_caller(face: ServedFace) -> 
         (Health(loop_age=1.0), 200, 200),
         (Health(loop_age=None), 200, 503),
         (Health(loop_age=1e6), 200, 503),
+        (Health(loop_age=1.0, rounds={"repository small": 1e6}, slowest=899.0), 200, 200),
+        (Health(loop_age=1.0, slowest=901.0), 200, 503),
         (Health(loop_age=1.0, store_problem="disk full at /secret/place"), 503, 503),
     ],
 )
@@ -182,6 +184,14 @@ def test_the_numbers_follow_what_happened(face: ServedFace, token: str) -> None:
         numbers(face, token)['interlock_runs_total{phase="succeeded"}']
         == after['interlock_runs_total{phase="succeeded"}']
     )
+
+
+def test_the_age_of_each_round_is_a_number(face: ServedFace, token: str) -> None:
+    face.health = Health(loop_age=0.0, rounds={"repository small": 12.5, "books": 0.0})
+    shown = numbers(face, token)
+    face.health = Health(loop_age=0.0)
+    assert shown['interlock_round_seconds{round="repository small"}'] == 12.5
+    assert shown['interlock_round_seconds{round="books"}'] == 0
 
 
 def test_a_path_that_somebody_made_up_is_no_series_of_its_own(face: ServedFace, token: str) -> None:

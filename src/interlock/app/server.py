@@ -56,6 +56,8 @@ NOTICES_KEPT = 7 * 86400.0
 """Settled notices are kept so long, for people who ask whether a webhook came."""
 END_SECONDS = 2.0
 """How long rounds of work that are under way may take once the server ends; what is cut short is taken up again."""
+FOR_ALL = ("notices", "schedules", "books")
+"""Rounds that every repository waits for; one that hangs makes the server unready."""
 TOLD_KINDS = (
     Kind.REPOSITORY,
     Kind.PULL_REQUEST,
@@ -87,6 +89,7 @@ class Server:
         self._say = say
         self._bell, self._arrivals_bell = Bell(), Bell()
         self._over = threading.Event()
+        self._rounds = Rounds(self._over, say)
         self._loop_passed: float | None = None
         credentials = Credentials(settings.repositories, environment)
         forges = Forges(settings.repositories, credentials, time.time)
@@ -134,7 +137,7 @@ class Server:
         plane = self._open_data_plane()
         deliveries = Deliveries(self._parts.store, self._parts.attempts, self._parts.sealing, plane, time.time)
         loop = Loop(self._parts.store, self._parts.runs, deliveries, plane, SERVER, self._say)
-        rounds = Rounds(self._over, self._say)
+        rounds = self._rounds
         for name, repository in self._repositories.items():
             if repository.url is None:
                 self._say(f"repository {name}: {install_hook(Path(repository.git_directory), self._parts.folder.root)}")
@@ -229,7 +232,9 @@ class Server:
 
     def _health(self) -> Health:
         age = None if self._loop_passed is None else time.monotonic() - self._loop_passed
-        return Health(store_problem=self._store_problem, loop_age=age)
+        rounds = self._rounds.under_way()
+        slowest = max(rounds.get(name, 0.0) for name in FOR_ALL)
+        return Health(store_problem=self._store_problem, loop_age=age, rounds=rounds, slowest=slowest)
 
     def _collect(self) -> None:
         collected = self._collecting.one_pass()

@@ -17,11 +17,14 @@ from interlock.vocabulary import Json, Stored
 
 class Health(Stored):
     """How the server is, as it last saw itself. ``store_problem`` is why the last look at the store failed;
-    ``loop_age`` the seconds since the loop last passed, None before it did.
+    ``loop_age`` the seconds since the loop last passed, None before it did. ``rounds`` are the seconds for which each
+    round of work beside the loop is under way, 0 between two; ``slowest`` is the longest of those that all wait for.
     """
 
     store_problem: str | None = None
     loop_age: float | None = None
+    rounds: dict[str, float] = {}
+    slowest: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,9 @@ class Deliveries:
 
     def lift_quarantine(self, version: str, reason: str) -> str:
         """Lets a version that was rolled back be released again; what was done, in one sentence."""
-        return self._tell(f"/versions/{quote(version)}/lift-quarantine", reason)
+        # Sent again after a lost answer it would say that there is no quarantine.
+        asked, path = {"reason": reason}, f"{API}/versions/{quote(version)}/lift-quarantine"
+        return str(self._connection.post(path, asked, is_repeatable=False)["because"])
 
     def rollouts(self, phases: Sequence[str] = ()) -> Iterator[Row[RolloutState]]:
         """Rollouts."""
@@ -132,13 +134,10 @@ class Deliveries:
         """One environment, named ``model/environment``."""
         return Row[EnvironmentState].model_validate(self._connection.get(f"{API}/environments/{quote(key)}"))
 
-    def roll_back(self, environment: str, reason: str) -> str:
+    def roll_back(self, environment: str, reason: str, *, key: str | None = None) -> str:
         """Brings ``model/environment`` back; what was done, in one sentence."""
-        return self._tell(f"/environments/{quote(environment)}/rollback", reason)
-
-    def _tell(self, path: str, reason: str) -> str:
-        # Asked twice it would be done twice: a second rollback ends the first.
-        return str(self._connection.post(f"{API}{path}", {"reason": reason}, is_repeatable=False)["because"])
+        path = f"{API}/environments/{quote(environment)}/rollback"
+        return str(self._connection.post(path, {"reason": reason}, key=key)["because"])
 
 
 class Repositories:

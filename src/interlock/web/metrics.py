@@ -48,6 +48,9 @@ class Metrics:
         _add(lines, "interlock_notices_pending", "gauge", "Hook calls not looked into.", {"": len(pending)})
         _add(lines, "interlock_followers", "gauge", "Streams that are followed.", {"": followers})
         _add(lines, "interlock_store_faults_total", "counter", "Faults of the store.", {"": self.store_faults})
+        rounds = {name: round(seconds, 3) for name, seconds in self._services.health().rounds.items()}
+        told = "How long the round of work under way has taken; 0 between two."
+        _add(lines, "interlock_round_seconds", "gauge", told, _by("round", rounds))
         named = {
             f'{{method="{method}",route="{route}",status="{status}"}}': count
             for (method, route, status), count in sorted(self._requests.items())

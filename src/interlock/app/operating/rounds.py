@@ -20,13 +20,20 @@ class Rounds:
         self._over = over
         self._say = say
         self._works: list[tuple[threading.Thread, Bell]] = []
+        self._began: dict[str, float | None] = {}
 
     def begin(self, name: str, seconds: float, work: Callable[[], object], bell: Bell | None = None) -> None:
         """The first round begins now."""
         bell = bell or Bell()
+        self._began[name] = None
         thread = threading.Thread(target=self._go_round, args=(name, seconds, work, bell), name=name, daemon=True)
         self._works.append((thread, bell))
         thread.start()
+
+    def under_way(self) -> dict[str, float]:
+        """By name, for how many seconds the round under way has gone on; 0 between two rounds."""
+        now = time.monotonic()
+        return {name: 0.0 if began is None else now - began for name, began in list(self._began.items())}
 
     def end(self, patience: float) -> None:
         """Waits for the rounds that are under way, for so many seconds together; ``over`` was set before.
@@ -43,6 +50,7 @@ class Rounds:
         told = ""
         while not self._over.is_set():
             problem = ""
+            self._began[name] = time.monotonic()
             try:
                 work()
             except InterlockError as fault:
@@ -52,5 +60,6 @@ class Rounds:
             if problem and problem != told:
                 self._say(problem)
             told = problem
+            self._began[name] = None
             if not self._over.is_set():
                 bell.wait(seconds)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pydantic import TypeAdapter
+
 from interlock.access.audit import Deed
 from interlock.access.caller import Action, Caller
 from interlock.control.delivering.quarantine import blocked_because, lift, quarantine
@@ -17,8 +19,11 @@ from interlock.errors import AlreadyExists, Conflict, NotFound, Refused, StaleWr
 from interlock.pipeline.plan import EnvironmentPlan
 from interlock.ports import Store
 from interlock.registry.version import ModelVersion
-from interlock.vocabulary import Kind, canonical
+from interlock.vocabulary import Fact, Kind, canonical
 
+ROLLED_BACK = "rolled back"
+"""The space of what was answered to roll backs with an idempotency key: the environment, and what was told."""
+Remembered = TypeAdapter(tuple[str, str])
 TRIES = 5
 """How often a person's request is tried again when the loop saves the same rows at the same moment."""
 
@@ -69,12 +74,18 @@ class Requests:
             return known
         return release
 
-    def roll_back(self, caller: Caller, environment_key: str, reason: str) -> str:
-        """Brings an environment back: ends its rollout, or rolls out its previous revision. Says what it did."""
+    def roll_back(self, caller: Caller, environment_key: str, reason: str, key: str = "") -> str:
+        """Brings an environment back: ends its rollout, or rolls out its previous revision. Says what it did.
+
+        ``key`` is an idempotency key: the same one of the same caller says again what was done, and does no more;
+        Conflict for another environment.
+        """
         caller.require(Action.ROLL_BACK, environment=environment_key)
+        identity = canonical([caller.name, key]).decode() if key else None
         for _ in range(TRIES):
+            told = self._recall(identity, environment_key)
             try:
-                return self._roll_back(caller, environment_key, reason)
+                return told if told is not None else self._roll_back(caller, environment_key, reason, identity)
             except (StaleWrite, AlreadyExists):
                 continue
         raise StaleWrite(f"{environment_key} is moved by others all the time")
@@ -91,6 +102,17 @@ class Requests:
         deed = Deed(who=caller.name, action="lift quarantine", thing=f"version/{version_key}", detail=detail)
         self._store.save(write, audit=[deed])
 
+    def _recall(self, identity: str | None, environment_key: str) -> str | None:
+        """What was done when the roll back of this identity was asked for first."""
+        known = self._store.recall(ROLLED_BACK, identity, newest=1) if identity else []
+        if not known:
+            return None
+        environment, told = Remembered.validate_python(known[0])
+        if environment != environment_key:
+            where, remedy = environment_key, "choose another key for another request"
+            raise Conflict(f"this idempotency key rolled {environment} back", where, remedy)
+        return told
+
     def _find(self, identity: str | None, version: ModelVersion) -> Release | None:
         """The release that was begun under this identity."""
         row = None if identity is None else self._store.find(Kind.RELEASE, identity)
@@ -102,13 +124,13 @@ class Requests:
             raise Conflict(f"this idempotency key began a release of {release.title}", where, remedy)
         return release
 
-    def _roll_back(self, caller: Caller, environment_key: str, reason: str) -> str:
+    def _roll_back(self, caller: Caller, environment_key: str, reason: str, identity: str | None) -> str:
         environment, expected = load_state(self._store, Kind.ENVIRONMENT, environment_key, Environment)
         if environment is None:
             raise NotFound(f"there is no environment {environment_key}", remedy="interlock status lists them")
         self._require_repository(caller, environment)
         if environment.rollout is not None:
-            return self._wish_back(caller, environment, reason)
+            return self._wish_back(caller, environment, reason, identity)
         if environment.previous is None or environment.stable is None:
             raise Refused("there is no previous revision to go back to", environment_key, "release another version")
         blocked = blocked_because(self._store, environment.previous.model_digest)
@@ -123,13 +145,15 @@ class Requests:
         plan = EnvironmentPlan(name=environment.name, replicas=back.replicas)
         rollout = rollouts.begin(number, back, environment.stable, plan, release=None, now=self._now())
         because = f"back to {back.title}: {reason}"
+        told = f"rollout {number} brings {environment_key} back to {back.title}"
         self._store.save(
             write_state(Kind.ROLLOUT, rollout.key, rollout, expected=0, phase=rollout.phase, because=because),
             write_environment(enter(environment, rollout), expected, because),
             quarantine(self._store, environment.stable, f"rolled back by a person: {reason}"),
             audit=[_roll_back_deed(caller, environment, number, reason)],
+            facts=_remember(identity, environment_key, told),
         )
-        return f"rollout {number} brings {environment_key} back to {back.title}"
+        return told
 
     def _require_repository(self, caller: Caller, environment: Environment) -> None:
         revision = environment.stable or environment.candidate
@@ -138,18 +162,20 @@ class Requests:
         if version is not None:
             caller.require(Action.ROLL_BACK, repository=version.repository)
 
-    def _wish_back(self, caller: Caller, environment: Environment, reason: str) -> str:
+    def _wish_back(self, caller: Caller, environment: Environment, reason: str, identity: str | None) -> str:
         key = str(environment.rollout)
         rollout, expected = load_state(self._store, Kind.ROLLOUT, key, Rollout)
         if rollout is None or rollout.phase.is_final:
             raise Refused(f"rollout {key} has just ended", environment.key, "look again with interlock status")
         wish = f"rolled back by a person: {reason}"
+        told = f"rollout {key} of {rollout.candidate.title} is rolled back"
         wished = rollout.model_copy(update={"wish": wish})
         self._store.save(
             write_state(Kind.ROLLOUT, key, wished, expected=expected, phase=wished.phase, because=wish),
             audit=[_roll_back_deed(caller, environment, rollout.number, reason)],
+            facts=_remember(identity, environment.key, told),
         )
-        return f"rollout {key} of {rollout.candidate.title} is rolled back"
+        return told
 
 
 def _require_release(caller: Caller, version: ModelVersion) -> None:
@@ -157,6 +183,11 @@ def _require_release(caller: Caller, version: ModelVersion) -> None:
     caller.require(Action.RELEASE, repository=version.repository)
     for environment in version.deploy:
         caller.require(Action.RELEASE, repository=version.repository, environment=f"{version.model}/{environment.name}")
+
+
+def _remember(identity: str | None, environment_key: str, told: str) -> list[Fact]:
+    """What is kept of a roll back with an idempotency key, in the transaction that does it."""
+    return [] if identity is None else [Fact(ROLLED_BACK, identity, [environment_key, told])]
 
 
 def _roll_back_deed(caller: Caller, environment: Environment, rollout: int, reason: str) -> Deed:

@@ -113,11 +113,13 @@ def show_environment(model: Name, name: Name, request: Request, services: Servic
 
 
 @ROUTES.post("/environments/{model}/{name}/rollback")
-def roll_back(model: Name, name: Name, asked: Reason, request: Request, services: ServicesOf, caller: CallerOf) -> Told:
+def roll_back(
+    model: Name, name: Name, asked: Reason, request: Request, services: ServicesOf, caller: CallerOf, key: Key = ""
+) -> Told:
     """Brings an environment back: ends its rollout, or rolls out its previous revision."""
     row = load_row(services, caller, Kind.ENVIRONMENT, f"{model}/{name}")
     require_unchanged(request, row)
-    return Told(because=services.deliveries.roll_back(caller, row.key, asked.reason))
+    return Told(because=services.deliveries.roll_back(caller, row.key, asked.reason, key))
 
 
 def _listed(

@@ -15,6 +15,8 @@ from interlock.web.routes.asking import CallerOf
 ROUTES = APIRouter(include_in_schema=False)
 LOOP_SECONDS = 60.0
 """How long ago the loop may have passed for the server to be ready."""
+ROUND_SECONDS = 900.0
+"""How long a round that all repositories wait for may take: longer than git may say nothing, several times over."""
 
 
 @ROUTES.get("/healthz")
@@ -25,10 +27,10 @@ async def is_alive(request: Request) -> Response:
 
 @ROUTES.get("/readyz")
 async def is_ready(request: Request) -> Response:
-    """200 where, besides, the loop has passed lately."""
+    """200 where, besides, the loop has passed lately and no round that all repositories wait for hangs."""
     health = _health(request)
     has_passed = health.loop_age is not None and health.loop_age <= LOOP_SECONDS
-    return _told(health.store_problem is None and has_passed)
+    return _told(health.store_problem is None and has_passed and health.slowest <= ROUND_SECONDS)
 
 
 @ROUTES.get("/metrics", response_class=PlainTextResponse)
