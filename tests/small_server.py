@@ -313,11 +313,15 @@ def executed(run: Run) -> list[str]:
 
 
 class StandIn:
-    """GitHub as far as Interlock speaks to it: statuses of commits and comments on pull requests, kept in order."""
+    """GitHub as far as Interlock speaks to it: statuses of commits and comments on pull requests, kept in order.
+
+    ``pulls`` are the pull requests that it lists, by repository, those that changed last first.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.statuses: dict[tuple[str, str], list[dict[str, str]]] = {}
         self.comments: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        self.pulls: dict[str, list[Any]] = {}
         self.writes: list[tuple[str, str]] = []
         self.strangers: list[str] = []
         self._turn = threading.Lock()
@@ -349,6 +353,8 @@ class StandIn:
             if found := re.fullmatch(r"/repos/octo/([^/]+)/statuses/([0-9a-f]+)", path):
                 self.statuses.setdefault((found[1], found[2]), []).append(body)
                 return 201, body
+            if method == "GET" and (found := re.fullmatch(r"/repos/octo/([^/]+)/pulls", path)):
+                return 200, self.pulls.get(found[1], []) if query.get("page", ["1"]) == ["1"] else []
             if found := re.fullmatch(r"/repos/octo/([^/]+)/issues/([0-9]+)/comments", path):
                 comments = self.comments.setdefault((found[1], int(found[2])), [])
                 if method == "GET":
