@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 FAST ?=
 BIN := .venv/bin
 
-.PHONY: setup demo test lint architecture coverage storm soak benchmarks clean
+.PHONY: setup demo test lint architecture coverage storm fuzz soak benchmarks clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -37,6 +37,9 @@ coverage: setup  ## branch coverage of the domain
 
 storm: setup  ## fifty kill storms of twenty runs; one of them is in every test run
 	STORM_SEEDS=50 $(BIN)/pytest -q tests/chaos/test_kill_storm.py
+
+fuzz: setup  ## a thousand requests of every shape to each operation of the API, and every boundary; half an hour
+	INTERLOCK_EXAMPLES=1000 $(BIN)/pytest -q tests/contract/test_web_schema.py
 
 soak: setup  ## half an hour of pushes, webhooks, reads and followers: memory and descriptors stay flat
 	$(BIN)/python benchmarks/soak.py --minutes 30

@@ -1,12 +1,14 @@
 """The inbox over a real database whose disk is slow, full of others, or broken."""
 
-import sqlite3
+import json
 from collections.abc import Iterator
 from concurrent.futures import wait
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
+from tests.database import database_url
 
 from interlock.control import inbox as module
 from interlock.control.inbox import MOST_AT_ONCE, MOST_WAITING, Inbox
@@ -20,11 +22,11 @@ def notice(number: int) -> Notice:
 
 
 class Kept:
-    """An inbox, and what is in the database's file as another process sees it."""
+    """An inbox, and what is in the database as another process sees it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "interlock.db"
-        self.store = SqlStore(f"sqlite:///{self.path}")
+    def __init__(self, url: str) -> None:
+        self.store = SqlStore(url)
+        self.other = create_engine(url.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
         self.rings = 0
         self.inbox = Inbox(self.store, self.ring)
 
@@ -32,27 +34,36 @@ class Kept:
         self.rings += 1
 
     def rows(self) -> list[tuple[str, float]]:
-        with closing(sqlite3.connect(self.path)) as other:
-            return other.execute(
-                "SELECT json_extract(content, '$.delivery'), at FROM notices ORDER BY number"
-            ).fetchall()
+        with self.other.connect() as other:
+            found = other.execute(text("SELECT content, at FROM notices ORDER BY number")).all()
+        contents = [json.loads(content) if isinstance(content, str) else content for content, _ in found]
+        return [(content["delivery"], at) for content, (_, at) in zip(contents, found, strict=True)]
+
+    def do(self, statement: str) -> None:
+        """Something that an administrator does to the database."""
+        with self.other.connect() as other:
+            other.execute(text(statement))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Another process writes: every commit has to wait."""
-        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        is_file = self.other.dialect.name == "sqlite"
+        with self.other.connect() as other:
+            other.execute(text("BEGIN IMMEDIATE" if is_file else "BEGIN"))
+            if not is_file:
+                other.execute(text("LOCK TABLE notices IN EXCLUSIVE MODE"))
             yield
-            other.execute("ROLLBACK")
+            other.execute(text("ROLLBACK"))
 
     def end(self) -> None:
         self.inbox.close()
         self.store.close()
+        self.other.dispose()
 
 
-@pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Kept]:
-    begun = Kept(tmp_path)
+@pytest.fixture(params=["sqlite", "postgres"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
+    begun = Kept(database_url(request, tmp_path))
     yield begun
     begun.end()
 
@@ -83,14 +94,11 @@ def test_one_commit_takes_no_more_than_its_share(kept: Kept) -> None:
 
 
 def test_a_fault_reaches_everybody_who_waited_and_the_next_is_kept(kept: Kept) -> None:
-    with closing(sqlite3.connect(kept.path)) as other:
-        other.execute("ALTER TABLE notices RENAME TO away")
-        other.commit()
-        accepted = [kept.inbox.accept(notice(number)) for number in range(20)]
-        assert {type(one.exception(30)) for one in accepted} == {StoreFault}
-        assert kept.rings == 0
-        other.execute("ALTER TABLE away RENAME TO notices")
-        other.commit()
+    kept.do("ALTER TABLE notices RENAME TO away")
+    accepted = [kept.inbox.accept(notice(number)) for number in range(20)]
+    assert {type(one.exception(30)) for one in accepted} == {StoreFault}
+    assert kept.rings == 0
+    kept.do("ALTER TABLE away RENAME TO notices")
     kept.inbox.accept(notice(21)).result(30)
     assert [delivery for delivery, _ in kept.rows()] == ["21"]
 

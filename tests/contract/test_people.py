@@ -1,4 +1,4 @@
-"""Tokens, who they let in, and what the audit log says of it; on the store in memory and on SQLite."""
+"""Tokens, who they let in, and what the audit log says of it; on every store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.database import database_url
 
 from interlock.access.audit import GENESIS, Deed, chain
 from interlock.access.caller import Caller, Role
@@ -34,13 +35,13 @@ class World:
         return "|".join([*rows, *(one.model_dump_json() for one in (*self.store.events(), *self.store.audit()))])
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     clock = [1000.0]
     if request.param == "memory":
         yield World(MemoryStore(lambda: clock[0]), clock)
         return
-    store = SqlStore(f"sqlite:///{tmp_path}/interlock.db", lambda: clock[0])
+    store = SqlStore(database_url(request, tmp_path), lambda: clock[0])
     yield World(store, clock)
     store.close()
 

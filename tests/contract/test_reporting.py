@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.database import database_url
 
 from interlock.control.reporting import Reporting
 from interlock.control.rows import load_state, write_state
@@ -129,11 +130,11 @@ class World:
         self.save(Kind.ROLLOUT, rollout.key, rollout, phase)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     clock = Clock()
     store: MemoryStore | SqlStore
-    store = MemoryStore(clock) if request.param == "memory" else SqlStore(f"sqlite:///{tmp_path / 'i.db'}", now=clock)
+    store = MemoryStore(clock) if request.param == "memory" else SqlStore(database_url(request, tmp_path), now=clock)
     made = World(store, clock)
     yield made
     made.end()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.database import database_url
 
 from interlock.access.caller import Caller, Role
 from interlock.control.people import local_caller
@@ -36,13 +37,13 @@ class World:
         self.store, self.secrets = store, secrets
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     if request.param == "memory":
         kept = MemoryStore(lambda: 1000.0)
         yield World(kept, Secrets(kept, MemoryVault(), lambda: 1000.0))
         return
-    store = SqlStore(f"sqlite:///{tmp_path}/interlock.db", lambda: 1000.0)
+    store = SqlStore(database_url(request, tmp_path), lambda: 1000.0)
     yield World(store, Secrets(store, LocalVault(tmp_path / "keys"), lambda: 1000.0))
     store.close()
 
