@@ -1,4 +1,4 @@
-"""Given a real server with all its rounds, when everything is read, then nothing is written but that a token was used."""
+"""Given a real server with all its rounds, when everything is read, then only that a token was used is written."""
 
 import tempfile
 import time
@@ -45,10 +45,8 @@ def test_reading_writes_nothing_but_that_a_token_was_used(server: SmallServer) -
     before = content_of(url)
 
     def read_everything() -> None:
-        asked = [
-            route.path for (method, _), route in ROUTES.items() if method == "GET" and "kind=run" not in route.path
-        ]
-        for path in [*asked, "/healthz", "/readyz"]:
+        asked = [route.path for (method, _), route in ROUTES.items() if method == "GET"]
+        for path in [*(path for path in asked if "key=2" not in path), "/healthz", "/readyz"]:  # run 2 has no end here
             for shown in (token, "ilk_nobody"):
                 assert server.get(path, shown).status in (200, 401, 403, 404)
 
