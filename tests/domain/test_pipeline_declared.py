@@ -85,6 +85,7 @@ LIBRARY = '  File "/usr/lib/python3/csv.py", line 9, in read\n    open(path)\n'
             Undeclared("data/x.csv", "src/train.py", 3),
         ),
         ("cat: data/x.csv: No such file or directory", Undeclared("data/x.csv")),
+        ("FileNotFoundError: data/x.csv", Undeclared("data/x.csv")),
         ("sh: 1: ./run.sh: not found", Undeclared("run.sh")),
         (f"python: can't open file '{FOLDER}/src/helper.py': [Errno 2] No such file", Undeclared("src/helper.py")),
         (

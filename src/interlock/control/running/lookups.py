@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import NamedTuple
 
 from interlock.control.comparing.sources import Sources, is_told_by
+from interlock.control.comparing.view import View
 from interlock.errors import Refused
 from interlock.pipeline.inputs.declared import visible_files
 from interlock.pipeline.inputs.differences import Known, differences
-from interlock.pipeline.inputs.names import Folders, listed_in
+from interlock.pipeline.inputs.names import Folders
 from interlock.pipeline.inputs.packages import Packages, packages_in
 from interlock.pipeline.inputs.sources import Source, importable
 from interlock.pipeline.keys import (
-    fingerprint_reads,
     in_short,
     is_python_command,
     is_unchanged,
@@ -26,7 +25,7 @@ from interlock.pipeline.keys import (
     marks_of,
 )
 from interlock.pipeline.plan import DataPlan, StagePlan
-from interlock.pipeline.trace import RULES, KeyInputs, Lookup, Prints, Trace
+from interlock.pipeline.trace import RULES, KeyInputs, Lookup, Trace
 from interlock.ports import Blobs, Environments, Git, Store
 from interlock.run.run import Run
 from interlock.run.stage import Baseline, StageOutcome
@@ -35,18 +34,6 @@ from interlock.vocabulary import Digest, Fact, Json, Phase
 
 TREES_KEPT = 8
 """Trees of recent commits, and identities of environments, that are kept in memory."""
-
-
-class _View(NamedTuple):
-    """The files of a project that one stage sees. ``is_own``: it is a stage of ours, which looks for nothing it does
-    not list.
-    """
-
-    tree: Tree
-    folders: Folders
-    read: Callable[[Iterable[str]], dict[str, Source]]
-    is_python: bool
-    is_own: bool
 
 
 class Lookups:
@@ -83,7 +70,7 @@ class Lookups:
             traces = sorted(traces, key=lambda trace: not trace.is_deterministic)
         history = [] if traces else self._recall(run, "history", _history_key(run, stage))
         view = self._view(run, stage)
-        found = look_up(inputs, traces, history, lambda trace: _current(view, trace), self._known(run, view))
+        found = look_up(inputs, traces, history, view.current, self._known(run, view))
         if found.hit is None:
             return found
         if is_checked and not found.hit.is_deterministic:
@@ -128,7 +115,7 @@ class Lookups:
         for trace in self._recall(run, "trace", key):
             if trace.attempt == attempt:
                 alike = inputs.model_copy(update={"artifacts": trace.inputs.artifacts})
-                return tuple(differences(alike, trace, _current(view, trace), self._known(run, view)))
+                return tuple(differences(alike, trace, view.current(trace), self._known(run, view)))
         return None
 
     def _look_up_frozen(self, run: Run, stage: StagePlan, inputs: KeyInputs) -> Lookup:
@@ -136,14 +123,14 @@ class Lookups:
         view = self._view(run, stage)
         for trace in self._recall(run, "history", _history_key(run, stage)):
             if set(trace.products) == set(stage.products) and self._is_kept(trace):
-                found = tuple(differences(inputs, trace, _current(view, trace), self._known(run, view)))
+                found = tuple(differences(inputs, trace, view.current(trace), self._known(run, view)))
                 although = f", although {in_short(found)}" if found else ""
                 because = f"frozen: reused from run {trace.run}{although}"
                 return Lookup(key=key_of(inputs), hit=trace, because=because, differences=found)
         remedy = "remove `frozen: true` for one run, so that it has a result"
         raise Refused("the stage is frozen, and there is no result of it to use", f"stages.{stage.name}", remedy)
 
-    def _trace(self, run: Run, stage: StagePlan, outcome: StageOutcome, made: float, view: _View) -> Trace:
+    def _trace(self, run: Run, stage: StagePlan, outcome: StageOutcome, made: float, view: View) -> Trace:
         inputs = self.inputs_of(run, stage, run.baseline)
         placed = tuple(path.rstrip("/") for path in inputs.artifacts)
         reads = {path for path in outcome.reads if path in view.tree and not _is_within(path, placed)}
@@ -161,7 +148,7 @@ class Lookups:
             reads |= importable([path for path in reads if path.endswith(".py")], view.tree.keys(), view.read)
         if stage.params is not None:
             reads.discard("params.yaml")
-        prints = _fingerprint(view, sorted(reads), sorted(listings))
+        prints = view.fingerprint(sorted(reads), sorted(listings))
         return Trace(
             inputs=inputs,
             reads=prints.reads,
@@ -220,7 +207,7 @@ class Lookups:
         digests = [*trace.products.values(), *((trace.report,) if trace.report else ())]
         return all(self._blobs.has(digest) for digest in digests)
 
-    def _view(self, run: Run, stage: StagePlan) -> _View:
+    def _view(self, run: Run, stage: StagePlan) -> View:
         """The project as the stage sees it."""
         commit, project = run.commit, run.plan.project
         whole = self.project_paths(commit, project)
@@ -240,9 +227,9 @@ class Lookups:
             return self._sources.read(tree, contents, paths)
 
         is_python = stage.builtin is None and is_python_command(stage.command or "", tree.keys())
-        return _View(tree, folders, read, is_python, is_own=stage.builtin is not None)
+        return View(tree, folders, read, is_python, is_own=stage.builtin is not None)
 
-    def _known(self, run: Run, view: _View) -> Known:
+    def _known(self, run: Run, view: View) -> Known:
         def definitions(path: str, fingerprint: str) -> Mapping[str, str] | None:
             source = view.read([path]).get(path)
             if source is not None and is_told_by(fingerprint, source, mark_of(view.tree.get(path))):
@@ -280,7 +267,7 @@ class Lookups:
         """The newest of these executions, in another run, whose inputs were all the same."""
         view = self._view(run, stage)
         for trace in self._recall(run, space, key_of(inputs)):
-            if trace.run != run.key and is_unchanged(trace, _current(view, trace)):
+            if trace.run != run.key and is_unchanged(trace, view.current(trace)):
                 return trace
         return None
 
@@ -288,27 +275,6 @@ class Lookups:
         """What is remembered for everybody, and before it what the run's own scope remembers."""
         keys = [_scoped(run.scope, key), key] if run.scope else [key]
         return [Trace.model_validate(fact) for key in keys for fact in self._store.recall(space, key)]
-
-
-def _fingerprint(view: _View, reads: Sequence[str], listed: Sequence[str]) -> Prints:
-    return Prints(
-        fingerprint_reads(reads, view.tree, view.read, view.is_python), _fingerprint_names(view, reads, listed)
-    )
-
-
-def _fingerprint_names(view: _View, reads: Iterable[str], listed: Sequence[str]) -> dict[str, str]:
-    return view.folders.listings(listed) | ({} if view.is_own else view.folders.lookups(listed, reads))
-
-
-def _current(view: _View, trace: Trace) -> Prints:
-    """The fingerprints of what the trace read, as the view has it. Unchanged contents are not read again."""
-    marks = {path: mark_of(view.tree.get(path)) for path in trace.reads}
-    listed = listed_in(trace.listings)
-    if all(marks[path] == trace.sources.get(path, told) for path, told in trace.reads.items() if path.endswith(".py")):
-        return Prints(
-            marks | {path: trace.reads[path] for path in trace.sources}, _fingerprint_names(view, marks, listed)
-        )
-    return _fingerprint(view, sorted(trace.reads), listed)
 
 
 def artifacts_for(run: Run, stage: StagePlan) -> dict[str, Digest]:

@@ -15,8 +15,8 @@ from interlock.source.commit import Tree
 _SHELL_MARKS = re.compile(r"[|&;<>()$`{}]+")
 _FRAME = re.compile(r'^\s*File "(?P<path>[^"]+)", line (?P<line>\d+)')
 _COMPLAINT = re.compile(
-    r"no such file|not found|not exist|no files found|cannot|can't|can not|could not|couldn't|fail|unable|missing|"
-    r"not available|no module named|unopenable|not readable",
+    r"error|exception|no such file|not ?found|not exist|no files found|cannot|can't|can not|could not|couldn't|fail|"
+    r"unable|missing|not available|no module named|not readable",
     re.IGNORECASE,
 )
 _MODULE = re.compile(r"No module named '?(?P<module>[\w.]+)'?")

@@ -12,7 +12,7 @@ from interlock.pipeline.params import flatten
 from interlock.pipeline.trace import ABSENT, KeyInputs, Prints, Trace
 from interlock.vocabulary import Json, canonical
 
-_PLAIN_FIELDS = ("network", "inputs", "platform", "environment", "program", "products")
+_PLAIN_FIELDS = ("network", "platform", "environment", "program", "products")
 
 
 class Known(NamedTuple):
@@ -31,12 +31,11 @@ NOTHING = Known()
 def differences(inputs: KeyInputs, trace: Trace, current: Prints, known: Known = NOTHING) -> Iterator[str]:
     """Everything that differs, each in a few words. Whether anything does is not asked here: see ``keys.look_up``."""
     before = trace.inputs
-    yield from dict.fromkeys(
-        (
-            *_changed_files(trace.reads, current.reads, known),
-            *_changed_names(trace.listings, current.listings),
-        )
-    )
+    if before.inputs != inputs.inputs:  # it saw other files by rule, so that those it did not see tell nothing
+        yield f"inputs: {before.inputs} -> {inputs.inputs}"
+    else:
+        told = (*_changed_files(trace.reads, current.reads, known), *_changed_names(trace.listings, current.listings))
+        yield from dict.fromkeys(told)
     yield from _changed_artifacts(before, inputs, known.makers)
     yield from _changed_values("parameter ", flatten(before.params or {}), flatten(inputs.params or {}))
     if (before.params is None) is not (inputs.params is None):
