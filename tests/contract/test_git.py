@@ -225,6 +225,14 @@ def test_what_is_exported_is_a_private_copy(clone: Clone, git: CommandGit, tmp_p
     assert (tmp_path / "two" / "file").read_text() == "as committed"
 
 
+def test_only_some_files_of_a_project_are_exported(clone: Clone, git: CommandGit, tmp_path: Path) -> None:
+    for name in ("p/a", "p/b/c", "p/b/d", "q"):
+        clone.write(name, name)
+    clone.push()
+    git.export(head(git, clone), str(tmp_path / "out"), "p", only={"b/c", "none"})
+    assert content_of(tmp_path / "out") == {"b/c": b"p/b/c"}
+
+
 def test_one_project_of_several_is_exported(clone: Clone, git: CommandGit, tmp_path: Path) -> None:
     clone.write("models/churn/src/train.py", "churn")
     clone.write("models/churn2/train.py", "other")

@@ -14,6 +14,7 @@ from interlock.access.tokens import Token
 from interlock.cli import show
 from interlock.cli.output import ExitCode, Line
 from interlock.client.models import RunSummary
+from interlock.control.production import Against
 from interlock.control.rows import load_state, read_state, save_or_lose, write_environment, write_state
 from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release, ReleasePhase
@@ -212,6 +213,40 @@ def test_a_plan_tells_what_is_reused_what_runs_and_what_nobody_knows_yet() -> No
     assert [stage["differences"] for stage in told["stages"]] == [[], ["src/train.py"], []]
     assert told["stages"][2]["because"] is None
     assert Plan.model_validate(told["plan"]) == plan
+
+
+@pytest.mark.parametrize(
+    ("wills", "against", "text"),
+    [
+        ("", None, "none of 0 stages would run"),
+        ("hhh", None, "none of 3 stages would run"),
+        ("hrr", None, "2 of 3 stages would run"),
+        ("hr?", None, "up to 2 of 3 stages would run"),
+        (
+            "hr?",
+            Against("flights v3", "41", ("src/features.py: function scale changed",)),
+            "against flights v3 (run 41): src/features.py: function scale changed; up to 2 of 3 stages would run",
+        ),
+        (
+            "hh",
+            Against("flights v3", "41", ()),
+            "against flights v3 (run 41): nothing that its stages use has changed; none of 2 stages would run",
+        ),
+        (
+            "r",
+            Against("m v1", "1", tuple("abcde")),
+            "against m v1 (run 1): a; b; c; and 2 more; 1 of 1 stages would run",
+        ),
+    ],
+)
+def test_a_plan_ends_with_how_much_would_run_and_how_it_stands_against_production(
+    wills: str, against: Against | None, text: str
+) -> None:
+    lookups = {"h": Lookup(key="k", hit=TRACE, because="x"), "r": Lookup(key="k", hit=None, because="y"), "?": None}
+    stages = [(StagePlan(name=f"s{n}", kind="stage"), lookups[will]) for n, will in enumerate(wills)]
+    assert show.plan_summary(stages, against) == Line(text)
+    told = show.plan_json(Plan(), stages)["stages"]
+    assert [one["reused"] for one in told] == ["7/train/1" if will == "h" else None for will in wills]
 
 
 def test_a_plan_of_nothing_says_so() -> None:

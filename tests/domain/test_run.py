@@ -315,6 +315,15 @@ def test_what_is_asked_for_anew_is_executed_although_it_is_remembered() -> None:
     assert advance(asked, RunSeen()).state == asked
 
 
+def test_a_frozen_stage_is_not_executed_anew_whoever_asks() -> None:
+    run = at({"train": Phase.QUEUED, "profile": Phase.QUEUED, "served": Phase.QUEUED})
+    stages = tuple(stage.model_copy(update={"frozen": stage.name == "train"}) for stage in run.plan.stages)
+    plan = run.plan.model_copy(update={"stages": stages})
+    asked = run.model_copy(update={"fresh": ("train",), "occasion": Occasion(kind="rerun", by="ada"), "plan": plan})
+    after = advance(asked, RunSeen(lookups={"train": hit("train"), "profile": hit("profile")})).state
+    assert after.stages["train"].reused
+
+
 def test_an_outcome_that_contradicts_another_is_told_as_flaky() -> None:
     run = at({"train": Phase.RUNNING, "served": Phase.QUEUED})
     seen = RunSeen(outcomes={"train": outcome()}, flaky={"train": "flaky: the same inputs failed in run 3"})

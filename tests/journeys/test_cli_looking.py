@@ -270,6 +270,31 @@ def test_a_stage_that_is_not_there_is_refused_with_those_that_are(state, capsys)
     assert "it has unit, train, evaluate" in capsys.readouterr().err
 
 
+def test_a_stage_alone_is_that_of_the_newest_run_of_this_folders_repository(state, capsys, tmp_path, monkeypatch):
+    elsewhere = COMMIT.model_copy(update={"repository": "shop"})
+    keep_run(state, a_run())
+    keep_run(state, a_run(number=13, commit=elsewhere))
+    keep_run(state, a_run(number=14, stages={}))
+    assert "run 13 of shop" in tell(capsys, "explain", "train", "--state", str(state))
+    here = tmp_path / "flights"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    told = tell(capsys, "explain", "train", "--state", str(state))
+    assert "run 12 of flights" in told
+    assert "src/train.py: 1a2b is now 3c4d" in told
+    assert main(["explain", "fit", "--state", str(state)]) == 2
+    assert "none of the last 100 runs has a stage 'fit'" in capsys.readouterr().err
+
+
+def test_a_reused_stage_names_the_run_that_executed_it(state, capsys):
+    keep_run(state, a_run())
+    assert "executed in" not in tell(capsys, "explain", "run/12/unit", "--state", str(state))
+    keep_run(state, a_run(number=7))
+    told = tell(capsys, "explain", "run/12/unit", "--state", str(state))
+    assert "reused from run 7" in told
+    assert "executed in run 7 of flights (push): refs/heads/main" in told
+
+
 def test_a_gate_is_explained_by_every_number(state, capsys):
     keep_run(state, a_run(judgement=JUDGED))
     told = tell(capsys, "explain", "gate", "run/12", "--state", str(state))
