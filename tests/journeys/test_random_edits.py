@@ -9,11 +9,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,13 +22,14 @@ from interlock.vocabulary import Phase, canonical
 
 MODULES, DATA, OPTIONAL = ("m0", "m1", "m2", "m3"), ("a", "b"), ("x", "y")
 STAGE = """\
+import glob
 import os
 {imports}
 {lazy}
 told = [{values}]
 told += [open(path).read() for path in {reads}]
 told += [os.path.exists(path) for path in {asks}]
-told += sorted(os.listdir("{lists}")) if "{lists}" else []
+{lists}
 told.append([line for line in open("params.yaml") if "p{number}" in line])
 open("{out}", "w").write(repr(told))
 """
@@ -55,7 +54,7 @@ class Stage:
             values=", ".join(f"{name}.value()" for name in self.uses["imports"]),
             reads=reads,
             asks=[f"optional/{name}.txt" for name in self.uses["asks"]],
-            lists=self.uses["lists"],
+            lists=f'told += sorted(glob.glob("{lists}/*.txt"))' if (lists := self.uses["lists"]) else "",
             number=self.number,
             out=self.out,
         )
@@ -176,18 +175,6 @@ EDITS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 7), st.integer
 EXAMPLES = int(os.environ.get("RANDOM_REPOSITORIES", "12"))
 
 
-@pytest.fixture(scope="module")
-def local(
-    tmp_path_factory: pytest.TempPathFactory, built_environments: Path
-) -> Iterator[tuple[Local, LocalBlobs, Path]]:
-    """One state folder for all examples: whatever ran before may be reused, if it is the same."""
-    folder = tmp_path_factory.mktemp("random")
-    (folder / "state").mkdir()
-    (folder / "state" / "environments").symlink_to(built_environments)
-    with Local(folder / "state") as opened:
-        yield opened, LocalBlobs(folder / "state" / "artifacts"), folder / "random"
-
-
 def made_by(run: Run, blobs: LocalBlobs) -> dict[str, str]:
     assert run.phase is Phase.SUCCEEDED, run.because
     return {
@@ -205,19 +192,28 @@ def made_by(run: Run, blobs: LocalBlobs) -> dict[str, str]:
 )
 @given(made=REPOSITORIES, edits=EDITS)
 def test_what_is_reused_is_what_a_clean_run_makes_and_nothing_runs_without_a_reason(
-    local: tuple[Local, LocalBlobs, Path], made: dict[str, Any], edits: list[tuple[str, int, int]]
+    built_environments: Path, made: dict[str, Any], edits: list[tuple[str, int, int]]
 ) -> None:
-    interlock, blobs, folder = local
-    repository = Repository(made)
-    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        state, folder = Path(name) / "state", Path(name) / "random"
+        state.mkdir()
+        folder.mkdir()
+        (state / "environments").symlink_to(built_environments)
+        with Local(state) as local:
+            follow(local, LocalBlobs(state / "artifacts"), folder, Repository(made), edits)
+
+
+def follow(
+    local: Local, blobs: LocalBlobs, folder: Path, repository: Repository, edits: list[tuple[str, int, int]]
+) -> None:
     repository.write(folder)
-    first = made_by(interlock.run(folder, (), lambda _: None), blobs)
+    first = made_by(local.run(folder, (), lambda _: None), blobs)
     assert first == repository.clean_run()
     before = {stage.name: repository.used(stage, first) for stage in repository.stages}
     for edit in edits:
         repository.edit(edit)
         repository.write(folder)
-        run = interlock.run(folder, (), lambda _: None)
+        run = local.run(folder, (), lambda _: None)
         outputs = made_by(run, blobs)
         assert outputs == repository.clean_run(), f"stale after {edit}"
         after = {stage.name: repository.used(stage, outputs) for stage in repository.stages}

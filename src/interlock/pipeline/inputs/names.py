@@ -50,7 +50,12 @@ class Folders:
                     break
                 known.add(name)
         self._listed: dict[str, str] = {}
-        self._lookups: dict[str, str] = {}
+        self._apart = frozenset(
+            folder
+            for folder in self._names
+            if any(_NOT_LOOKED_FOR.fullmatch(part) for part in folder.lower().split("/"))
+        )
+        self._lookups: dict[tuple[frozenset[str], frozenset[str]], dict[str, str]] = {}
 
     def listings(self, listed: Iterable[str]) -> dict[str, str]:
         """The fingerprint of the names in each listed folder, by path (``""`` and ``.`` are the project's own folder).
@@ -66,17 +71,13 @@ class Folders:
         Names that programs of a stage do not look for are left out: those above, and what is for tests, notebooks,
         hosting and editors; a folder of such a name altogether, unless something in it was read or listed.
         """
-        seen = {_place(folder) for folder in listed}
-        near = seen | {above for path in reads for above in _above(path)}
-        chosen = {
-            folder: self._lookup(folder)
-            for folder in self._names
-            if folder not in seen
-            and (folder in near or not any(map(_NOT_LOOKED_FOR.fullmatch, folder.lower().split("/"))))
-        }
-        if len(chosen) <= _MOST_FOLDERS:
-            return chosen
-        return {ELSEWHERE: f"{_NOT_LISTED}:{_digest(sorted(f'{folder} {told}' for folder, told in chosen.items()))}"}
+        seen = frozenset(_place(folder) for folder in listed)
+        near = (
+            frozenset(above for path in reads for above in _above(path)) & self._apart if self._apart else self._apart
+        )
+        if (seen, near) not in self._lookups:
+            self._lookups[seen, near] = self._not_listed((self._names.keys() - self._apart | near) - seen)
+        return self._lookups[seen, near]
 
     def _listing(self, folder: str) -> str:
         if folder not in self._names:
@@ -87,10 +88,13 @@ class Folders:
             self._listed[folder] = _print(_LISTED, names if is_whole else _without(_NO_INPUTS, names))
         return self._listed[folder]
 
-    def _lookup(self, folder: str) -> str:
-        if folder not in self._lookups:
-            self._lookups[folder] = _print(_NOT_LISTED, _without(_NOT_LOOKED_FOR, self._names[folder]))
-        return self._lookups[folder]
+    def _not_listed(self, folders: Collection[str]) -> dict[str, str]:
+        prints = {
+            folder: _print(_NOT_LISTED, _without(_NOT_LOOKED_FOR, self._names[folder])) for folder in sorted(folders)
+        }
+        if len(prints) <= _MOST_FOLDERS:
+            return prints
+        return {ELSEWHERE: f"{_NOT_LISTED}:{_digest([f'{folder} {told}' for folder, told in prints.items()])}"}
 
 
 def listed_in(listings: Mapping[str, str]) -> list[str]:
