@@ -39,7 +39,7 @@ def write_state(
     ref: str | None = None,
 ) -> Write:
     """The save of a value, to be done in one transaction with others."""
-    return Write(
+    return Write.model_construct(  # of what was just checked and made JSON by pydantic
         kind=kind,
         key=key,
         expected=expected,

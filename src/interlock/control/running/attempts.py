@@ -34,21 +34,25 @@ class Attempts:
         self._ring = ring
         self._guard = threading.Lock()
         self._unsaved: dict[str, Callable[[], None]] = {}
+        self._ended: dict[str, StageOutcome] = {}
         self._is_ending = False
 
     def outcome(self, attempt: str) -> StageOutcome | None:
         """How it ended; None while it runs or where nobody has claimed it. A fault where its end cannot be saved."""
         self._save_end(attempt)
+        is_running = attempt in self._executor.running()  # asked first: an attempt's end is saved before it stops
+        ended = self._ended.pop(attempt, None)
+        if ended is not None or is_running:
+            return ended
         row = self._store.load(Kind.ATTEMPT, attempt)
         return None if row is None else read_state(row, Attempt).outcome
 
     def is_lost(self, attempt: str) -> bool:
         """Whether it was claimed and will never finish: by a control plane that is gone, or with no start after it."""
-        is_running = attempt in self._executor.running()  # asked first: an attempt's end is saved before it stops
-        row = self._store.load(Kind.ATTEMPT, attempt)
-        if row is None or row.phase == FINISHED or attempt in self._unsaved:
+        if attempt in self._executor.running():  # asked first: an attempt's end is saved before it stops
             return False
-        return not is_running or read_state(row, Attempt).owner != self._owner
+        row = self._store.load(Kind.ATTEMPT, attempt)
+        return row is not None and row.phase != FINISHED and attempt not in self._unsaved
 
     def start(self, request: StageRequest, facts_of: Callable[[StageOutcome], Sequence[Fact]]) -> None:
         """Claims and starts the attempt, unless it was claimed before.
@@ -103,6 +107,7 @@ class Attempts:
                 facts = facts_of(kept)
         with suppress(StaleWrite):  # a save that told of a fault may have reached the disk all the same
             self._store.save(write, facts=facts)
+            self._ended[attempt] = kept
 
     def _keep_report(self, outcome: StageOutcome) -> StageOutcome:
         """The outcome with its report as an artifact: reports can be long, and rows hold only their address."""

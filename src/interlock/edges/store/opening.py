@@ -29,7 +29,7 @@ class Engines:
     writer: Engine
 
 
-def open_engines(url: str, is_durable: bool) -> Engines:
+def open_engines(url: str, is_durable: bool = True) -> Engines:
     """Engines on an up-to-date database.
 
     Refused for a URL of another kind of database, and for a database of a newer release.

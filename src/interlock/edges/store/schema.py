@@ -21,7 +21,7 @@ from sqlalchemy import Row as Found
 
 from interlock.access.audit import AuditEntry, Deed
 from interlock.edges.store.encoding import decode_object
-from interlock.vocabulary import Event, Kind, Row
+from interlock.vocabulary import Event, Json, Kind, Row
 
 METADATA = MetaData()
 
@@ -108,14 +108,17 @@ NOTICES = Table(
 )
 
 
-def row_of(found: Found[Any]) -> Row:
-    """A row of ROWS in the words of the domain. It was checked when it was written: lists must be quick."""
+def row_of(found: Found[Any], state: dict[str, Json] | None = None) -> Row:
+    """A row of ROWS in the words of the domain. It was checked when it was written: lists must be quick.
+
+    ``state`` is given where it is known, and was not read.
+    """
     return Row.model_construct(
         kind=Kind(found.kind),
         key=found.key,
         version=found.version,
         phase=found.phase,
-        state=decode_object(found.state),
+        state=decode_object(found.state) if state is None else state,
         identity=found.identity,
         place=found.place,
         repository=found.repository,

@@ -14,6 +14,7 @@ from interlock.edges.store.schema import AUDIT, EVENTS, FACTS, NUMBERS, ROWS, en
 from interlock.errors import AlreadyExists, StaleWrite
 from interlock.vocabulary import Event, Fact, Json, Kind, Row, Write
 
+BESIDE_STATE = [column for column in ROWS.columns if column is not ROWS.c.state]
 LAST = "\U0010ffff"
 """Behind every character that a key holds."""
 
@@ -156,15 +157,16 @@ def _save(connection: Connection, write: Write, state: str, observed: str, at: f
 
 def _insert(connection: Connection, write: Write, values: dict[str, object]) -> Row:
     named = {"kind": write.kind, "key": write.key, "created": values["updated"]}
-    return row_of(connection.execute(insert(ROWS).values(**named, **values).returning(ROWS)).one())
+    found = connection.execute(insert(ROWS).values(**named, **values).returning(*BESIDE_STATE)).one()
+    return row_of(found, write.state)
 
 
 def _update(connection: Connection, write: Write, values: dict[str, object]) -> Row:
     expected = (ROWS.c.kind == write.kind, ROWS.c.key == write.key, ROWS.c.version == write.expected)
-    found = connection.execute(update(ROWS).where(*expected).values(**values).returning(ROWS)).one_or_none()
+    found = connection.execute(update(ROWS).where(*expected).values(**values).returning(*BESIDE_STATE)).one_or_none()
     if found is None:
         raise StaleWrite(f"{_name(write)} is not at version {write.expected} any more")
-    return row_of(found)
+    return row_of(found, write.state)
 
 
 def _append(connection: Connection, deeds: Sequence[Deed], at: float) -> None:
