@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from interlock.access.caller import Caller, Role
 from interlock.control.arriving.seen import Repository
@@ -14,9 +15,10 @@ from interlock.control.running.attempts import Attempts
 from interlock.control.running.intake import Intake
 from interlock.control.running.lookups import Lookups
 from interlock.control.running.requests import RunRequests
-from interlock.control.running.room import Room
 from interlock.control.running.runs import SERVER, Runs
 from interlock.control.running.sealing import Sealing
+from interlock.control.scheduling.costs import Costs
+from interlock.control.scheduling.room import Room
 from interlock.edges.blobs import LocalBlobs
 from interlock.edges.executor import FakeExecutor
 from interlock.edges.git import CommandGit
@@ -27,6 +29,7 @@ from interlock.edges.store import MemoryStore, SqlStore
 from interlock.pipeline.plan import PythonPlan
 from interlock.ports import Forge
 from interlock.run.run import Run
+from interlock.run.scheduling.costs import Capacity
 from interlock.run.stage import StageOutcome
 from interlock.source.notice import Notice
 from interlock.source.repository import PullRequest, Watched
@@ -58,14 +61,16 @@ class NamedEnvironments:
 class Workshop:
     """A bare repository with a clone to push from, and a control plane. ``now`` is moved by hand."""
 
-    def __init__(self, folder: Path, pipeline: str = PIPELINE, *, cores: float = 8.0, url: bool = False) -> None:
+    def __init__(
+        self, folder: Path, pipeline: str = PIPELINE, *, cores: float = 8.0, url: bool = False, **more: Any
+    ) -> None:
         self.folder = folder
         self.now = 1_700_000_000.0
         self.origin, self.clone = folder / "small.git", folder / "clone"
         self.store: MemoryStore | SqlStore = MemoryStore(lambda: self.now)
         self.git = CommandGit(folder / "snapshots", protocols=("file",))
         self.blobs = LocalBlobs(folder / "artifacts")
-        self.cores, self.most_runs = cores, dict[str, int]()
+        self.capacity, self.most_runs = Capacity(cores, **more), dict[str, int]()
         self.faults: list[str] = []
         self.forges: dict[str, Forge] = {}
         self.lives = 0
@@ -86,12 +91,13 @@ class Workshop:
         self.lookups = Lookups(self.store, self.git, self.blobs, environments, platform="p", program="q")
         self.attempts = Attempts(self.store, self.executor, self.blobs, f"life {self.lives}", lambda: None)
         sealing = Sealing(self.store, self.blobs, LocalSigning(self.folder / "keys"), self.lookups, "test")
-        room = Room(self.cores, self.most_runs, lambda: self.now)
+        room = Room(self.capacity, self.most_runs, lambda: self.now, Costs(self.store).of)
         self.runs = Runs(self.store, self.blobs, self.attempts, self.lookups, sealing, lambda: self.now, room)
         plane = Plane(self.store, FakeReplicas(), FakeProxy({}))
         deliveries = Deliveries(self.store, self.attempts, sealing, plane, lambda: self.now)
         self.loop = Loop(self.store, self.runs, deliveries, plane, SERVER, self.faults.append)
-        self.intake = Intake(self.store, self.git, self.blobs, environments, self.lookups, self.forges)
+        forges, gpus = self.forges, len(self.capacity.gpus)
+        self.intake = Intake(self.store, self.git, self.blobs, environments, self.lookups, forges, gpus)
         self.requests = RunRequests(self.store, self.intake, {"small": self.watched}, lambda: self.now)
 
     def set_up(self, **settings: object) -> None:

@@ -82,6 +82,9 @@ class Store(Notices, Protocol):
     def last_event(self) -> int:
         """The number of the newest event; 0 where there is none."""
 
+    def recall_each(self, space: str, keys: Sequence[str], newest: int) -> dict[str, list[Json]]:
+        """By key the ``newest`` facts of each, newest first; keys without any are left out."""
+
     def recall(self, space: str, key: str, newest: int = 20) -> list[Json]:
         """The facts of a key, newest first."""
 
@@ -285,7 +288,7 @@ class Isolation(Stored):
     ``env`` is its whole environment. Without ``network`` it has none, not even loopback of this machine (Unix sockets
     in visible folders still work). ``interpreters`` are Python executables whose environments and standard libraries
     must be
-    visible at their own paths.
+    visible at their own paths; ``devices`` are device files that it may use, at their own paths.
     """
 
     argv: tuple[str, ...]
@@ -294,6 +297,7 @@ class Isolation(Stored):
     read_only: tuple[tuple[str, str], ...] = ()
     writable: tuple[tuple[str, str], ...] = ()
     interpreters: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
     network: bool = False
 
 

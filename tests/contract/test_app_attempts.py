@@ -165,10 +165,26 @@ def test_the_attempt_of_a_dead_owner_is_lost_and_its_late_end_changes_no_other(s
     dead.start("1/train/1")
     assert alive.attempts.is_lost("1/train/1")
     alive.start("1/train/2")
+    assert alive.attempts.refuse_end("1/train/1")
+    assert alive.attempts.refuse_end("1/train/1")
     dead.executor.finish("1/train/1", WELL)  # it was only stopped, and comes back
+    assert alive.attempts.outcome("1/train/1") is None
+    assert alive.attempts.is_lost("1/train/1")
+    assert store.recall("trace", "train") == []  # and what it made is never reused
     assert alive.attempts.outcome("1/train/2") is None
     alive.executor.finish("1/train/2", BADLY)
     assert alive.attempts.outcome("1/train/2") == BADLY
+
+
+def test_an_attempt_that_ended_at_the_last_moment_is_not_lost(store: MemoryStore) -> None:
+    slow, hasty = Life(store, "life 1"), Life(store, "life 2")
+    slow.start("1/train/1")
+    assert hasty.attempts.is_lost("1/train/1")
+    slow.executor.finish("1/train/1", WELL)
+    assert not hasty.attempts.refuse_end("1/train/1")
+    assert not hasty.attempts.is_lost("1/train/1")
+    assert hasty.attempts.outcome("1/train/1") == WELL
+    assert not hasty.attempts.refuse_end("1/train/7")
 
 
 def test_only_what_this_life_runs_can_be_stopped(store: MemoryStore) -> None:

@@ -151,10 +151,7 @@ def test_a_broken_file_is_answered_with_problem_place_and_remedy(
 
 # What this version does not act on, as it would be written, and the key that is named.
 NOT_YET = [
-    ("timeout: 1h", "retries: 2", "retries"),
     ("cpu: 2,", "memory: 4GiB,", "memory"),
-    ("gpu: 0", "gpu: 1", "gpu"),
-    ("gpu: 0", "gpu: false", "gpu"),
     ("approvals: 0", "approvals: 1", "approvals"),
     ("replicas: 3", "windows: [weekdays]", "windows"),
     ("replicas: 3", "autoscaling: {min_replicas: 2}", "autoscaling"),
@@ -261,8 +258,15 @@ SMALL = [
     ("stages: [a]", "stages must be a mapping, not a list"),
     ("stages: {a: {cmd: x, stage_of: 1}}", "the key stage_of is unknown"),
     ("stages: {a: {cmd: x, command: 1}}", "the key command is unknown"),
-    ("stages: {" + ", ".join(f"s{n}: {{cmd: x}}" for n in range(201)) + "}", "stages holds more than 200 entries"),
+    ("stages: {" + ", ".join(f"s{n}: {{cmd: x}}" for n in range(1001)) + "}", "stages holds more than 1000 entries"),
     ("on: {push: {branches: []}}", "branches is empty"),
+    ("stages: {a: {cmd: x, retries: 0, resources: {gpu: 2}}}", None),
+    ("stages: {a: {cmd: x, retries: -1}}", "retries must be at least 0"),
+    ("stages: {a: {cmd: x, retries: 11}}", "retries must be at most 10"),
+    ("stages: {a: {cmd: x, retries: true}}", "retries must be a whole number"),
+    ("stages: {a: {cmd: x, resources: {gpu: -1}}}", "gpu must be at least 0"),
+    ("stages: {a: {cmd: x, resources: {gpu: false}}}", "gpu must be a whole number"),
+    ("stages: {a: {cmd: x, resources: {gpu: 0.5}}}", "gpu must be a whole number"),
 ]
 
 STAGES = "data: {d: {path: d.csv}}\nstages: {train: {cmd: x, outs: [m], metrics: [m.json]}}\nmodel: m\n"

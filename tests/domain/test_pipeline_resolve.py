@@ -134,7 +134,7 @@ def test_the_whole_file() -> None:
     assert (served.kind, served.builtin, served.needs) == ("measure", "served", ("train", "evaluate"))
     assert served.deps == ("model", "golden.json")
     measurements = plan.stage("measurements")
-    assert set(measurements.needs) == {"features", "train", "evaluate"}
+    assert measurements.needs == ("evaluate",)  # not what makes no numbers: gates are judged while that still runs
     assert measurements.deps == ("metrics.json", "predictions.csv", "data/holdout.csv")
 
 
@@ -289,6 +289,30 @@ def test_overridden_parameters_reach_the_stages() -> None:
     assert plan.stage("features").params == {**PARAMS, "train": {"depth": 4}}
     assert planned(WHOLE).stage("features").params is None
     assert plan_digest(plan) != plan_digest(planned(WHOLE))
+
+
+GPUS = "version: 1\nchecks: []\nstages:\n  train: {cmd: x, resources: {gpu: 2}, retries: 0}\n"
+
+
+def test_what_a_stage_asks_of_the_machine_is_in_the_plan() -> None:
+    (train,) = planned(GPUS, gpus=2).stages
+    assert (train.resources.gpu, train.retries) == (2, 0)
+    assert planned("version: 1\nchecks: []\nstages: {a: {cmd: x}}\n").stage("a").retries == 2
+
+
+@pytest.mark.parametrize(("there", "told"), [(0, "none"), (1, "1")])
+def test_a_machine_with_fewer_graphics_processors_refuses_the_plan(there: int, told: str) -> None:
+    (found,) = refused(GPUS, gpus=there)
+    assert found.startswith(f"interlock.yaml:4:36 train asks for 2 GPUs, and this machine has {told} (")
+
+
+def test_a_thousand_stages_in_any_order_are_put_in_order() -> None:
+    for names in (range(1000), reversed(range(1000))):
+        lines = "".join(
+            f"  s{n}: {{cmd: x, outs: [o/{n}], deps: [{f'o/{n - 1}' if n else 'params.yaml'}]}}\n" for n in names
+        )
+        plan = planned(f"version: 1\nchecks: []\nstages:\n{lines}")
+        assert [stage.name for stage in plan.stages] == [f"s{n}" for n in range(1000)]
 
 
 def test_an_unknown_override_is_refused() -> None:

@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.pipeline.plan import ConcurrencyPlan, GatePlan, ModelPlan, Plan, StagePlan
 from interlock.pipeline.trace import KeyInputs, Lookup, Trace
-from interlock.run.run import ATTEMPTS, LOSSES, Run, RunSeen, Sealed, advance, begin, desired, ready_stages
+from interlock.run.advance import advance as advance_at
+from interlock.run.attempting import LOSSES
+from interlock.run.run import Run, RunSeen, Sealed, begin, desired, ready_stages
 from interlock.run.stage import Baseline, Problem, StageOutcome
 from interlock.source.commit import Commit, Occasion
 from interlock.source.repository import PullRequest
-from interlock.vocabulary import Digest, Phase, Verdict
+from interlock.vocabulary import Decision, Digest, Phase, Verdict
 
 COMMIT = Commit(repository="flights", git_directory="/g", ref="refs/heads/main", sha="a" * 40, tree="b" * 40)
 CHECK = StagePlan(name="unit", kind="check", command="pytest")
@@ -23,7 +25,12 @@ PLAN = Plan(
     model=ModelPlan(name="flights", path="model/", format="skops"),
     gates=(GatePlan(metric="latency_p99_ms", max=20.0),),
 )
+NOW = 1_700_000_000.0
 SEALED = Sealed(signature=Digest("blake3:s"), provenance=Digest("blake3:p"))
+
+
+def advance(run: Run, seen: RunSeen, now: float = NOW) -> Decision[Run]:
+    return advance_at(run, seen, now)
 
 
 def new_run(plan: Plan = PLAN) -> Run:
@@ -100,19 +107,23 @@ def test_a_queued_stage_without_a_look_up_waits() -> None:
     assert advance(run, RunSeen()).state == run
 
 
+RETRIES = TRAIN.retries
+
+
 @pytest.mark.parametrize(
-    ("phase", "attempt", "expected"),
+    ("phase", "faults", "expected"),
     [
-        (Phase.SUCCEEDED, 1, Phase.SUCCEEDED),
-        (Phase.FAILED, 1, Phase.FAILED),
-        (Phase.ERRORED, 1, Phase.QUEUED),
-        (Phase.ERRORED, ATTEMPTS, Phase.ERRORED),
-        (Phase.CANCELLED, 1, Phase.CANCELLED),
+        (Phase.SUCCEEDED, 0, Phase.SUCCEEDED),
+        (Phase.FAILED, 0, Phase.FAILED),
+        (Phase.ERRORED, 0, Phase.QUEUED),
+        (Phase.ERRORED, RETRIES - 1, Phase.QUEUED),
+        (Phase.ERRORED, RETRIES, Phase.ERRORED),
+        (Phase.CANCELLED, 0, Phase.CANCELLED),
     ],
 )
-def test_an_outcome_is_taken_and_only_faults_are_tried_again(phase: Phase, attempt: int, expected: Phase) -> None:
+def test_an_outcome_is_taken_and_only_faults_are_tried_again(phase: Phase, faults: int, expected: Phase) -> None:
     run = at({"train": Phase.RUNNING, "served": Phase.QUEUED})
-    stages = {**run.stages, "train": run.stages["train"].model_copy(update={"attempt": attempt})}
+    stages = {**run.stages, "train": run.stages["train"].model_copy(update={"faults": faults, "attempt": 9})}
     run = run.model_copy(update={"stages": stages})
     assert advance(run, RunSeen(outcomes={"train": outcome(phase)})).state.stages["train"].phase is expected
 
@@ -169,6 +180,11 @@ def test_nothing_ran_is_said_when_every_stage_was_reused() -> None:
 def test_a_twin_waits_for_a_measurement_that_is_already_running() -> None:
     run = at({"served": Phase.RUNNING})
     assert advance(run, RunSeen(twin="flights v3")).state == run
+
+
+def test_what_was_measured_while_a_stage_still_ran_is_not_delivered_again_either() -> None:
+    decision = advance(at({}), RunSeen.model_validate({"twin": "flights v3", "reports": served(5.0)}))
+    assert (decision.state.phase, decision.state.version) == (Phase.SUCCEEDED, "flights v3")
 
 
 def test_what_is_in_production_is_frozen_when_measuring_begins() -> None:
@@ -347,10 +363,11 @@ PHASES = st.sampled_from([Phase.SUCCEEDED, Phase.FAILED, Phase.ERRORED])
 @given(st.data())
 def test_whatever_happens_a_run_ends_and_no_stage_starts_before_its_needs(data: st.DataObject) -> None:
     """Random outcomes, hits and losses: the run reaches a final phase, and order holds at every step."""
-    run = new_run()
+    run, now = new_run(), NOW
     for _ in range(300):
         if run.phase.is_final:
             break
+        now += data.draw(st.sampled_from([0.0, 1.0, 90.0, -3600.0]))
         running = [name for name, stage in run.stages.items() if stage.phase is Phase.RUNNING]
         ended = {name: data.draw(PHASES) for name in running}
         lost = tuple(name for name in running if data.draw(st.integers(0, 9)) == 0)
@@ -371,6 +388,7 @@ def test_whatever_happens_a_run_ends_and_no_stage_starts_before_its_needs(data: 
                 sealed=SEALED,
                 **served_reports(),
             ),
+            now,
         ).state
         for stage in run.plan.stages:
             started = run.stages[stage.name].phase is Phase.QUEUED and after.stages[stage.name].phase in (

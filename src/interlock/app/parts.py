@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,9 +18,10 @@ from interlock.app.folder import StateFolder
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.intake import Intake
 from interlock.control.running.lookups import Lookups
-from interlock.control.running.room import Room
 from interlock.control.running.runs import Runs
 from interlock.control.running.sealing import Sealing
+from interlock.control.scheduling.costs import Costs
+from interlock.control.scheduling.room import Room
 from interlock.control.secrets import Secrets
 from interlock.edges.blobs import LocalBlobs
 from interlock.edges.environments import UvEnvironments
@@ -30,6 +31,8 @@ from interlock.edges.sandbox import BubblewrapSandbox
 from interlock.edges.store import SqlStore
 from interlock.edges.vault import LocalVault
 from interlock.ports import Forge, Signing
+from interlock.run.scheduling.costs import Capacity
+from interlock.system.machine import Gpu, find_cores, find_gpus, find_memory, shared_devices
 from interlock.system.processes import identity_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -48,6 +51,23 @@ class Remotes:
     protocols: tuple[str, ...]
     authorization: Callable[[str], str | None]
     forges: Mapping[str, Forge]
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The graphics processors of this machine, and so its whole capacity."""
+
+    gpus: tuple[Gpu, ...]
+
+    @property
+    def capacity(self) -> Capacity:
+        """What stages can be given together."""
+        return Capacity(find_cores(), find_memory(), tuple(gpu.name for gpu in self.gpus))
+
+    def of(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The device files that a program on these processors needs."""
+        own = tuple(gpu.device for gpu in self.gpus if gpu.name in names)
+        return (*own, *shared_devices()) if own else ()
 
 
 NO_REMOTES = Remotes((), lambda _url: None, MappingProxyType({}))
@@ -70,6 +90,7 @@ class Parts:
     intake: Intake
     attempts: Attempts
     sealing: Sealing
+    room: Room
     runs: Runs
 
     @classmethod
@@ -96,9 +117,11 @@ class Parts:
         environments = UvEnvironments(folder.environments, SERVER_REQUIREMENTS)
         sandbox = BubblewrapSandbox()
         secrets = Secrets(store, LocalVault(folder.keys), time.time)
+        devices = Devices(find_gpus())
         executor = LocalExecutor(
-            git, blobs, environments, sandbox, folder.execution, PACKAGE / "probes", secrets.values
+            git, blobs, environments, sandbox, folder.execution, PACKAGE / "probes", secrets.values, devices.of
         )
+        room = Room(devices.capacity, most_runs, time.monotonic, Costs(store).of)
         lookups = Lookups(store, git, blobs, environments, platform=_platform(), program=_program())
         attempts = Attempts(store, executor, blobs, owner_of(os.getpid()), ring)
         sealing = Sealing(store, blobs, signing, lookups, builder=f"interlock/{sandbox.level}")
@@ -113,18 +136,11 @@ class Parts:
             logs=LogFiles(folder.execution),
             secrets=secrets,
             lookups=lookups,
-            intake=Intake(store, git, blobs, environments, lookups, remotes.forges),
+            intake=Intake(store, git, blobs, environments, lookups, remotes.forges, len(devices.gpus)),
             attempts=attempts,
             sealing=sealing,
-            runs=Runs(
-                store,
-                blobs,
-                attempts,
-                lookups,
-                sealing,
-                time.time,
-                Room(float(os.cpu_count() or 1), most_runs, time.monotonic),
-            ),
+            room=room,
+            runs=Runs(store, blobs, attempts, lookups, sealing, time.time, room),
         )
 
     def close(self) -> None:

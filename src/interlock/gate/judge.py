@@ -47,6 +47,18 @@ def judge(gates: Sequence[GatePlan], reports: Mapping[str, Json], production: Pr
     return Judgement(results=tuple(_judge_one(gate, measurements, production) for gate in gates))
 
 
+def judge_limits(gates: Sequence[GatePlan], report: Json) -> Judgement:
+    """The verdicts of the gates that nothing but the report ``measurements`` decides, as ``judge`` would give them."""
+    measurements = read_measurements({"measurements": report})
+    results = [_judge_limits(gate, _find(gate.metric, measurements)) for gate in gates if is_limit_on_metric(gate)]
+    return Judgement(results=tuple(results))
+
+
+def is_limit_on_metric(gate: GatePlan) -> bool:
+    """Whether it is a limit on a number of metrics files or predictions: nothing else has a say in it."""
+    return gate.against is None and gate.metric not in SERVED_METRICS
+
+
 def _judge_one(gate: GatePlan, measurements: Measurements, production: ProductionKnowledge) -> GateResult:
     if gate.against is None:
         return _judge_limits(gate, _find(gate.metric, measurements))

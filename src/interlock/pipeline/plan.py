@@ -33,8 +33,8 @@ class StagePlan(Stored):
     ``needs`` names the stages that must have succeeded; ``params`` is the resolved mapping of the dotted names the
     stage declared (None when it declared none, so that it sees the whole parameter file). ``secrets`` names those that
     it is given as environment variables. ``determinism``: it is executed twice, and both must make the same. With
-    ``inputs`` strict it is shown only what it declares; ``frozen`` is never run again. All paths are relative to the
-    folder of the pipeline file.
+    ``inputs`` strict it is shown only what it declares; ``frozen`` is never run again; ``retries`` bounds how often it
+    is tried again after a fault. All paths are relative to the folder of the pipeline file.
     """
 
     name: str
@@ -55,6 +55,7 @@ class StagePlan(Stored):
     determinism: Literal["check"] | None = None
     inputs: Literal["auto", "strict"] = "auto"
     frozen: bool = False
+    retries: int = 2
 
     @property
     def products(self) -> tuple[str, ...]:

@@ -36,9 +36,9 @@ from interlock.pipeline.plan import (
     StepPlan,
     StrategyPlan,
 )
-from interlock.pipeline.rules.graph import in_order, is_within, makers_of, needs_of, products_behind, products_of
+from interlock.pipeline.rules.graph import Makers, folders_around, in_order, is_within, makers_of, needs_of, products_of
 from interlock.pipeline.rules.reading import PipelineFile, read_pipeline
-from interlock.pipeline.rules.work import UNIT_CHECK, gate_of, model_of
+from interlock.pipeline.rules.work import UNIT_CHECK, gate_of, lack_of_gpus, model_of
 from interlock.pipeline.spec import (
     BUILTIN_CHECKS,
     CanarySpec,
@@ -66,17 +66,20 @@ def resolve(
     params: Mapping[str, Json],
     overrides: Mapping[str, Json],
     repository: str,
+    gpus: int = 0,
 ) -> Plan:
     """The plan of one commit. SeveralRefused where the file and the commit do not fit.
 
     ``project`` is the folder of the pipeline file in the repository, ``paths`` are all files of the commit below it and
     relative to it, ``params`` is the content of its ``params.yaml`` ({} if there is none), ``overrides`` the values to
-    use instead by dotted name.
+    use instead by dotted name. ``gpus`` is how many graphics processors there are.
     """
     spec = file.spec
     there = frozenset(paths)
     used = override(params, overrides)
-    refuse_all(file.document.refusals([*_missing_paths(spec, there), *_missing_params(spec, used)]))
+    refuse_all(
+        file.document.refusals([*_missing_paths(spec, there), *_missing_params(spec, used), *_missing_gpus(spec, gpus)])
+    )
     data = tuple(_dataset(name, spec) for name in spec.data)
     model = _model(spec, project.rpartition("/")[2] or repository)
     python = python_of(spec, there)
@@ -150,10 +153,11 @@ def _missing_paths(spec: FileSpec, there: Collection[str]) -> Iterator[Problem]:
     for name, stage in spec.stages.items():
         named += [(("stages", name, "deps", index), dep, True) for index, dep in enumerate(stage.deps or ())]
     named.append((("model", "golden"), model.golden if model else None, True))
+    folders = {parent for path in there for parent in folders_around(path)}
     for place, path, may_be_made in named:
-        if path is None or path in there or (may_be_made and products_behind(path, makers)):
+        if path is None or path in there or (may_be_made and makers.behind(path)):
             continue
-        if place[0] == "stages" and any(is_within(other, path) for other in there):
+        if place[0] == "stages" and path in folders:
             continue
         close = difflib.get_close_matches(path, [*there, *makers] if may_be_made else list(there), n=1, cutoff=0.8)
         made = " and no stage makes it" if may_be_made else ""
@@ -170,6 +174,13 @@ def _missing_params(spec: FileSpec, used: Mapping[str, Json]) -> Iterator[Proble
                 yield Problem(
                     ("stages", name, "params", index), f"params.yaml has no {param}", nearest_param(param, used)
                 )
+
+
+def _missing_gpus(spec: FileSpec, there: int) -> Iterator[Problem]:
+    for name, stage in spec.stages.items():
+        lack = lack_of_gpus(name, stage.resources.gpu, there)
+        if lack is not None:
+            yield Problem(("stages", name, "resources", "gpu"), lack[0], lack[2])
 
 
 def python_of(spec: FileSpec, there: Collection[str]) -> PythonPlan:
@@ -245,21 +256,22 @@ def _stages(
             params=dict(used) if params is None and is_overridden else params,
             env=stage.env,
             network=stage.network,
-            resources=Resources(cpu=stage.resources.cpu),
+            resources=Resources(cpu=stage.resources.cpu, gpu=stage.resources.gpu),
             timeout=stage.timeout,
             secrets=tuple(stage.secrets),
             determinism=stage.determinism,
             inputs="strict" if stage.inputs == "strict" else "auto",
             frozen=stage.frozen,
+            retries=stage.retries,
         )
 
 
-def _deps(stage: StageSpec, needs: Sequence[str], spec: FileSpec, makers: Mapping[str, str]) -> tuple[str, ...]:
+def _deps(stage: StageSpec, needs: Sequence[str], spec: FileSpec, makers: Makers) -> tuple[str, ...]:
     if stage.deps is None:
         return tuple(product for need in needs for product in products_of(spec.stages[need]))
     found: dict[str, None] = {}
     for dep in stage.deps:
-        products = products_behind(dep, makers)
+        products = makers.behind(dep)
         is_part = any(is_within(dep, product) for product in products)
         found |= dict.fromkeys([*products] if is_part else [dep, *products])
     return tuple(found)
@@ -269,7 +281,7 @@ def _measures(spec: FileSpec, model: ModelPlan | None) -> Iterator[StagePlan]:
     makers = makers_of(spec.stages)
     if model is not None:
         deps = tuple(path for path in (model.path, model.golden) if path)
-        needs = dict.fromkeys(makers[product] for path in deps for product in products_behind(path, makers))
+        needs = dict.fromkeys(makers[product] for path in deps for product in makers.behind(path))
         yield StagePlan(name="served", kind="measure", builtin="served", needs=tuple(needs), deps=deps)
     stages = spec.stages.values()
     metrics = [path for stage in stages for path in stage.metrics]
@@ -281,7 +293,7 @@ def _measures(spec: FileSpec, model: ModelPlan | None) -> Iterator[StagePlan]:
             name="measurements",
             kind="measure",
             builtin="measurements",
-            needs=tuple(spec.stages),
+            needs=tuple(name for name, stage in spec.stages.items() if stage.metrics or stage.predictions),
             deps=deps,
             metrics=tuple(metrics),
             predictions=predictions[0] if predictions else None,

@@ -36,7 +36,9 @@ TABLES = (".csv", ".csv.gz", ".parquet")
 MODEL_FORMATS = ("skops", "joblib")
 LATER_FORMATS = ("onnx", "pickle", "xgboost", "lightgbm", "catboost", "torch", "tensorflow", "keras", "safetensors")
 MOST = 200
-"""The most datasets, stages, gates, environments or checks that one file may hold."""
+"""The most datasets, gates, environments or checks that one file may hold."""
+MOST_STAGES = 1000
+"""The most stages."""
 LATER_LIVE_METRICS = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy", "auc")
 
 
@@ -153,8 +155,8 @@ class ResourcesSpec(Section):
     """Cores."""
     memory: Annotated[None, NotYet("remove it: a stage may use the machine's memory")] = None
     """A limit of memory."""
-    gpu: Annotated[int, NotYet("write 0, or remove it: stages run on CPUs", harmless=(0,))] = 0
-    """Graphics processors."""
+    gpu: Annotated[int, Field(ge=0, le=64)] = 0
+    """NVIDIA graphics processors, which it has to itself. A stage that asks for none sees none."""
 
 
 class StageSpec(Section):
@@ -189,8 +191,9 @@ class StageSpec(Section):
     """How undeclared reads are treated. `auto`: whatever the stage reads is observed and counts, declared or not.
     `strict`: it is shown only what `deps` lists, its parameters, and the files that its command names; for anything
     else it fails, with the line to add."""
-    retries: Annotated[None, NotYet("remove it: only faults of the machinery are retried")] = None
-    """How often a failed command is tried again."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """How often it is tried again after a fault that is not its own (of the machine, the disk, Interlock), each time
+    after a longer pause. A command that fails is never tried again."""
     frozen: bool = False
     """Whether it never runs again: its newest result is used, whatever changed since, and every plan and run says so.
     Refused while it has no result."""
@@ -343,7 +346,7 @@ class FileSpec(Section):
     `imports`, `dependencies`, or a command. Without this key: those three, and `pytest -q tests` if there are tests."""
     data: Annotated[dict[StageName, DataSpec], Field(max_length=MOST)] = {}
     """Datasets by name, validated before any training."""
-    stages: Annotated[dict[StageName, StageSpec], Field(max_length=MOST)] = {}
+    stages: Annotated[dict[StageName, StageSpec], Field(max_length=MOST_STAGES)] = {}
     """The work, by name. Stages that do not need one another run in parallel."""
     model: (
         Annotated[Annotated[Path, Tag("<text>")] | Annotated[ModelSpec, Tag("<mapping>")], Discriminator(shape_of)]

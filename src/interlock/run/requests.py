@@ -6,7 +6,8 @@ import difflib
 
 from interlock.errors import Conflict, NotFound
 from interlock.pipeline.plan import Plan
-from interlock.run.run import Run, begin, stop
+from interlock.run.advance import stop
+from interlock.run.run import Run, begin
 from interlock.run.stage import Problem
 from interlock.source.commit import Commit, Occasion
 from interlock.vocabulary import Decision, Digest, Phase

@@ -28,7 +28,7 @@ class StageRequest(Stored):
 
     ``project`` is the folder of the pipeline file within the commit; all other paths are relative to it. ``secrets_of``
     names whose secrets the stage is given (``repository`` or ``repository/environment``), those that ``stage.secrets``
-    lists; None where it is not trusted with any.
+    lists; None where it is not trusted with any. ``gpus`` are the graphics processors that it may use, by name.
     """
 
     attempt: str
@@ -42,6 +42,7 @@ class StageRequest(Stored):
     baseline: Baseline | None = None
     endpoint: str | None = None
     secrets_of: str | None = None
+    gpus: tuple[str, ...] = ()
 
 
 class Problem(Stored):

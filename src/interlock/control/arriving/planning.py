@@ -31,9 +31,10 @@ class Planned(Stored):
 
 
 class Planning:
-    """Plans the pipeline files of commits."""
+    """Plans the pipeline files of commits, for a machine with so many graphics processors."""
 
-    def __init__(self, blobs: Blobs, environments: Environments, lookups: Lookups) -> None:
+    def __init__(self, blobs: Blobs, environments: Environments, lookups: Lookups, gpus: int) -> None:
+        self._gpus = gpus
         self._blobs = blobs
         self._environments = environments
         self._lookups = lookups
@@ -61,6 +62,7 @@ class Planning:
             params=params,
             overrides=overrides,
             repository=posixpath.basename(project) or commit.repository,
+            gpus=self._gpus,
         )
         files = self._environments.lock_files(
             plan.python, lambda paths: self._lookups.read_project(commit, project, paths)

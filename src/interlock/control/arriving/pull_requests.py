@@ -12,7 +12,8 @@ from interlock.control.rows import load_state, read_state, write_state
 from interlock.errors import NotFound, Refused
 from interlock.pipeline.pull_requests import judged_by, trim
 from interlock.ports import Git, Store
-from interlock.run.run import Run, stop
+from interlock.run.advance import stop
+from interlock.run.run import Run
 from interlock.source.commit import Commit, Occasion, branch_of
 from interlock.source.notice import Notice
 from interlock.source.repository import PullRequest, Watched

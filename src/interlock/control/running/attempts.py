@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from interlock.control.rows import read_state, write_state
+from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.errors import AlreadyExists, InterlockError, StaleWrite
 from interlock.ports import Blobs, Executor, Store
 from interlock.run.stage import StageOutcome, StageRequest
@@ -14,6 +14,7 @@ from interlock.vocabulary import Fact, Kind, Phase, Stored, canonical
 
 RUNNING = "running"
 FINISHED = "finished"
+LOST = "lost"
 
 
 class Attempt(Stored):
@@ -53,6 +54,19 @@ class Attempts:
             return False
         row = self._store.load(Kind.ATTEMPT, attempt)
         return row is not None and row.phase != FINISHED and attempt not in self._unsaved
+
+    def refuse_end(self, attempt: str) -> bool:
+        """From now on its end, should it come after all, is refused with all that it made; False where it has come.
+
+        Who was only stopped for a while, and goes on, finds its row changed, and saves nothing.
+        """
+        row = self._store.load(Kind.ATTEMPT, attempt)
+        if row is None or row.phase == LOST:
+            return row is not None
+        lost = read_state(row, Attempt)
+        because = "lost with its executor: its end is refused"
+        write = write_state(Kind.ATTEMPT, attempt, lost, expected=row.version, phase=LOST, because=because)
+        return row.phase != FINISHED and save_or_lose(self._store, write)
 
     def start(self, request: StageRequest, facts_of: Callable[[StageOutcome], Sequence[Fact]]) -> None:
         """Claims and starts the attempt, unless it was claimed before.
@@ -105,7 +119,8 @@ class Attempts:
         if kept.phase in (Phase.SUCCEEDED, Phase.FAILED):
             with suppress(InterlockError):  # what is not remembered costs another run of the stage, no more
                 facts = facts_of(kept)
-        with suppress(StaleWrite):  # a save that told of a fault may have reached the disk all the same
+        # a save that told of a fault may have reached the disk all the same; or the attempt was given up as lost
+        with suppress(StaleWrite):
             self._store.save(write, facts=facts)
             self._ended[attempt] = kept
 

@@ -40,11 +40,12 @@ class Intake:
         environments: Environments,
         lookups: Lookups,
         forges: Mapping[str, Forge] = NO_FORGES,
+        gpus: int = 0,
     ) -> None:
         """``forges`` are those that can be asked for their pull requests, by repository."""
         self._store = store
         self._git = git
-        self._planning = Planning(blobs, environments, lookups)
+        self._planning = Planning(blobs, environments, lookups, gpus)
         self._beginning = Beginning(store, git, self._planning)
         self._branches = Branches(git, self._beginning)
         self._pull_requests = PullRequests(store, git, self._beginning, Listing(git, forges))

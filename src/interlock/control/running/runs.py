@@ -8,18 +8,21 @@ from collections.abc import Callable, Sequence
 from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.lookups import Lookups, artifacts_for
-from interlock.control.running.room import Room
 from interlock.control.running.sealing import Sealing
 from interlock.control.running.seeing import SERVER, Seeing
+from interlock.control.scheduling.costs import Costs
+from interlock.control.scheduling.room import Room
 from interlock.delivery.release import Release
 from interlock.delivery.release import begin as begin_release
 from interlock.errors import Fault, NotFound, Refused, StoreFault
 from interlock.pipeline.plan import StagePlan
 from interlock.ports import Blobs, Store
 from interlock.registry.version import ModelVersion
-from interlock.run.run import Run, RunSeen, advance, desired, stop
-from interlock.run.stage import StageRequest
-from interlock.vocabulary import Decision, Json, Kind, Phase, Row, Write
+from interlock.run.advance import advance, stop
+from interlock.run.run import Run, RunSeen, desired
+from interlock.run.scheduling.costs import Capacity
+from interlock.run.stage import StageOutcome, StageRequest
+from interlock.vocabulary import Decision, Fact, Json, Kind, Phase, Row, Write
 
 __all__ = ["FAULTS", "SERVER", "Runs"]
 
@@ -47,7 +50,8 @@ class Runs:
         self._lookups = lookups
         self._sealing = sealing
         self._now = now
-        self._room = room or Room(math.inf, {}, now)
+        self._room = room or Room(Capacity(math.inf), {}, now)
+        self._costs = Costs(store)
         self._seeing = Seeing(store, blobs, attempts, lookups, sealing, self._room, now)
         self._read: dict[str, tuple[int, Run]] = {}
         self._faults: dict[str, tuple[int, float]] = {}
@@ -107,7 +111,7 @@ class Runs:
         now, is_still = run, False
         while not is_still:
             try:
-                made.append(self._decide(now, version + len(made)))
+                made.append(self._decide(now))
             except Fault:
                 if not made:
                     raise
@@ -116,13 +120,13 @@ class Runs:
             is_still = now == before
         return self._conclude(run, version, made)
 
-    def _decide(self, run: Run, version: int) -> tuple[Decision[Run], RunSeen]:
+    def _decide(self, run: Run) -> tuple[Decision[Run], RunSeen]:
         self._room.note(run)
         if run.phase.is_final:
             return Decision(state=run, because=run.because), RunSeen()
         try:
-            seen = self._seeing.see(run, version)
-            return advance(run, seen), seen
+            seen = self._seeing.see(run)
+            return advance(run, seen, self._now()), seen
         except Refused as refused:
             # found out only now, for example that no interpreter fits: the user's to mend, so the run ends with it
             return stop(run, Phase.FAILED, str(refused), "the run was refused"), RunSeen()
@@ -247,7 +251,12 @@ class Runs:
 
     def _start(self, run: Run, stage: StagePlan) -> None:
         request = request_for(run, stage)
-        self._attempts.start(request, lambda outcome: self._lookups.facts_of(run, stage, outcome, self._now()))
+        self._attempts.start(request, lambda outcome: self._facts_of(run, stage, outcome))
+
+    def _facts_of(self, run: Run, stage: StagePlan, outcome: StageOutcome) -> list[Fact]:
+        """What is remembered of an attempt: what it made of what, and what it cost."""
+        found = self._lookups.facts_of(run, stage, outcome, self._now())
+        return [*found, *self._costs.facts_of(run, stage.name, outcome)]
 
 
 def request_for(run: Run, stage: StagePlan) -> StageRequest:
@@ -263,4 +272,5 @@ def request_for(run: Run, stage: StagePlan) -> StageRequest:
         model=run.plan.model,
         baseline=run.baseline,
         secrets_of=run.commit.repository if run.is_trusted and stage.secrets else None,
+        gpus=run.stages[stage.name].gpus,
     )

@@ -9,14 +9,15 @@ from contextlib import suppress
 from interlock.control.rows import load_state, read_state
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.lookups import Lookups
-from interlock.control.running.room import Room
 from interlock.control.running.sealing import Sealing
+from interlock.control.scheduling.room import Places, Room
 from interlock.delivery.environment import Environment
 from interlock.errors import InterlockError
 from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.ports import Blobs, Store
 from interlock.registry.version import ModelVersion
+from interlock.run.advance import is_worth_judging_early
 from interlock.run.run import Run, RunSeen, desired, ready_stages
 from interlock.run.stage import Baseline, StageOutcome
 from interlock.vocabulary import Json, Kind, Phase
@@ -29,7 +30,7 @@ REASON_SECONDS = 30.0
 
 
 class Seeing:
-    """Observes runs. Look-ups of stages that wait are kept as long as their run's row stays as it is."""
+    """Observes runs. Look-ups of stages that wait are kept: what those need is done, so that nothing of it changes."""
 
     def __init__(
         self,
@@ -48,10 +49,10 @@ class Seeing:
         self._sealing = sealing
         self._room = room
         self._now = now
-        self._kept: dict[str, tuple[int, Baseline | None, dict[str, Lookup]]] = {}
+        self._kept: dict[str, tuple[Baseline | None, dict[str, Lookup]]] = {}
         self._told: dict[tuple[str, str], float] = {}
 
-    def see(self, run: Run, version: int) -> RunSeen:
+    def see(self, run: Run) -> RunSeen:
         """What ``advance`` asks for; no more than a wish, or its group, lets matter."""
         ahead, superseded_by = self._room.ahead_of(run), self._room.superseded_by(run)
         if run.wish is not None or superseded_by is not None or (ahead is not None and not run.has_begun):
@@ -63,13 +64,15 @@ class Seeing:
         }
         baseline, production = self._production(run)
         twin = self.twin(run)
-        ready = [stage for stage in ready_stages(run) if not (stage.kind == "measure" and twin is not None)]
-        lookups, waits = self._look_up(run, version, ready, baseline if run.production is None else run.baseline)
+        ready = [stage for stage in ready_stages(run, self._now()) if stage.kind != "measure" or twin is None]
+        lookups, places = self._look_up(run, ready, baseline if run.production is None else run.baseline)
         return RunSeen(
             outcomes=outcomes,
-            lost=tuple(name for name in running if self._attempts.is_lost(run.attempt_key(name))),
+            lost=tuple(name for name in running if self._is_lost(run.attempt_key(name))),
             lookups=lookups,
-            waits=waits,
+            waits=places.waits,
+            gpus=places.gpus,
+            estimate=self._room.foresee(run, lookups) if run.estimate is None else None,
             flaky=self._flaky(run, outcomes),
             reports=self._reports(run),
             baseline=baseline,
@@ -78,6 +81,10 @@ class Seeing:
             needs_seal=self.needs_seal(run),
             sealed=self._sealing.find(run) if run.is_judged_good else None,
         )
+
+    def _is_lost(self, attempt: str) -> bool:
+        """Whether the attempt will never finish: one that did at this very moment has an outcome the next time."""
+        return self._attempts.is_lost(attempt) and self._attempts.refuse_end(attempt)
 
     def twin(self, run: Run) -> ModelVersion | None:
         """The registered version that this run's model would serve just like, once the model is made."""
@@ -103,23 +110,23 @@ class Seeing:
             del self._told[told]
 
     def _look_up(
-        self, run: Run, version: int, ready: Sequence[StagePlan], baseline: Baseline | None
-    ) -> tuple[dict[str, Lookup], dict[str, str]]:
-        """The look-ups of the stages that could start, and why some of those that must be executed have to wait.
+        self, run: Run, ready: Sequence[StagePlan], baseline: Baseline | None
+    ) -> tuple[dict[str, Lookup], Places]:
+        """The look-ups of the stages that could start, and their places: some that must be executed have to wait.
 
         A stage that waited is looked up anew when its turn has come: its like may have been executed meanwhile.
         """
-        before = self._kept.get(run.key, (0, None, {}))
-        kept = before[2] if before[:2] == (version, baseline) else {}
+        before = self._kept.get(run.key, (None, {}))
+        kept = before[1] if before[0] == baseline else {}
         lookups = {stage.name: kept.get(stage.name) or self._lookups.look_up(run, stage, baseline) for stage in ready}
-        waits = self._room.ask(run, [stage for stage in ready if _is_executed(run, lookups[stage.name], stage)])
+        waits, gpus = self._room.ask(run, [stage for stage in ready if _is_executed(run, lookups[stage.name], stage)])
         for stage in ready:
             if stage.name in kept and stage.name not in waits:
                 lookups[stage.name] = self._lookups.look_up(run, stage, baseline)
             if not _is_executed(run, lookups[stage.name], stage):
                 self._room.leave(run, stage.name)
-        self._kept[run.key] = (version, baseline, {name: lookups[name] for name in waits})
-        return lookups, {name: self._reason(run, name, because) for name, because in waits.items()}
+        self._kept[run.key] = (baseline, {name: lookups[name] for name in waits})
+        return lookups, Places({name: self._reason(run, name, because) for name, because in waits.items()}, gpus)
 
     def _reason(self, run: Run, stage: str, because: str) -> str:
         now, told = self._now(), self._told.get((run.key, stage))
@@ -159,7 +166,8 @@ class Seeing:
         return baseline, version.title
 
     def _reports(self, run: Run) -> dict[str, Json]:
-        if run.judgement is not None or any(s.phase is not Phase.SUCCEEDED for s in run.stages.values()):
+        is_done = run.judgement is None and all(s.phase is Phase.SUCCEEDED for s in run.stages.values())
+        if not is_done and not is_worth_judging_early(run):
             return {}
         return {
             stage.builtin: json.loads(self._blobs.read(report))

@@ -17,7 +17,7 @@ from interlock.pipeline.inputs.declared import remedy_for
 from interlock.ports import Blobs, Environments, Git, Sandbox
 from interlock.run.sameness import compared
 from interlock.run.stage import Problem, StageOutcome, StageRequest
-from interlock.system.machine import conditions_of
+from interlock.system.conditions import conditions_of
 from interlock.vocabulary import Json, Phase
 
 from .blame import blame, name_of_exit
@@ -56,7 +56,8 @@ class Found(BaseModel):
 class Parts(NamedTuple):
     """What an attempt is run with.
 
-    ``package`` is the folder that holds ``interlock/probes``; ``secrets`` answers values by name (see LocalExecutor).
+    ``package`` is the folder that holds ``interlock/probes``; ``secrets`` answers values by name, ``devices`` the
+    device files of graphics processors (see LocalExecutor).
     """
 
     git: Git
@@ -66,6 +67,7 @@ class Parts(NamedTuple):
     package: Path
     sees_reads: bool
     secrets: Callable[[str, Sequence[str]], Mapping[str, str]]
+    devices: Callable[[Sequence[str]], Sequence[str]]
 
 
 def run_attempt(parts: Parts, request: StageRequest, folder: Path, log_path: Path, brake: Brake) -> StageOutcome:
@@ -151,7 +153,14 @@ class _Attempt:
         workspace = Workspace(
             Path(self._outside.project), self._parts.git, self._parts.blobs, self._request, self._parts.sees_reads
         )
-        isolation = isolate(self._request, program, self._outside, self._inside, has_secrets=bool(self._secrets))
+        isolation = isolate(
+            self._request,
+            program,
+            self._outside,
+            self._inside,
+            has_secrets=bool(self._secrets),
+            devices=self._parts.devices(self._request.gpus),
+        )
         command = self._parts.sandbox.command(isolation)
         limits = Limits(self._request.stage.timeout, self._request.stage.resources.memory)
         self._obey_brake()

@@ -38,12 +38,18 @@ def no_secrets(secrets_of: str, _names: Sequence[str]) -> Mapping[str, str]:
     raise Refused(f"nobody here keeps the secrets of {secrets_of}", "secrets", remedy)
 
 
+def no_devices(_gpus: Sequence[str]) -> Sequence[str]:
+    """Where there is no graphics processor, none has a device."""
+    return ()
+
+
 class LocalExecutor:
     """Runs each attempt in a thread, a workspace and a sandbox of its own, at once.
 
     ``folder`` holds the logs, which are kept, and the workspaces, which are not: what another executor left there when
     it died is removed. ``probes_folder`` is the source of the built-in stages, with the model server's beside it;
-    ``secrets(secrets_of, names)`` answers the values of a request's secrets by name, Refused where one is missing.
+    ``secrets(secrets_of, names)`` answers the values of a request's secrets by name, Refused where one is missing;
+    ``devices(names)`` the device files that a program on these graphics processors needs.
     """
 
     def __init__(
@@ -55,13 +61,14 @@ class LocalExecutor:
         folder: str | Path,
         probes_folder: str | Path,
         secrets: Callable[[str, Sequence[str]], Mapping[str, str]] = no_secrets,
+        devices: Callable[[Sequence[str]], Sequence[str]] = no_devices,
     ) -> None:
         place = Path(folder).absolute()
         self._logs = LogFiles(place)
         self._own, self._lock = _claim_workspaces(place / "workspaces")
         package = Path(probes_folder).absolute().parent.parent
         sees_reads = are_reads_recorded(self._own)
-        self._parts = Parts(git, blobs, environments, sandbox, package, sees_reads, secrets)
+        self._parts = Parts(git, blobs, environments, sandbox, package, sees_reads, secrets, devices)
         self._guard = threading.Lock()
         self._accepted: dict[str, _Accepted] = {}
         self._is_closed = False

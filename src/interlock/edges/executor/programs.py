@@ -200,7 +200,13 @@ def exports(secrets: Mapping[str, str]) -> bytes:
 
 
 def isolate(
-    request: StageRequest, program: Program, outside: Paths, inside: Paths, *, has_secrets: bool = False
+    request: StageRequest,
+    program: Program,
+    outside: Paths,
+    inside: Paths,
+    *,
+    has_secrets: bool = False,
+    devices: Sequence[str] = (),
 ) -> Isolation:
     """What the sandbox is asked for. ``has_secrets``: the program reads ``exports`` from its input first."""
     package = Path(outside.package) / "interlock"
@@ -218,6 +224,7 @@ def isolate(
         read_only=tuple(read_only),
         writable=((outside.project, inside.project), (outside.exchange, inside.exchange)),
         interpreters=program.interpreters,
+        devices=tuple(devices),
         network=request.stage.network or request.endpoint is not None,
     )
 
@@ -235,6 +242,8 @@ def variables(request: StageRequest, program: Program, inside: Paths) -> dict[st
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         **dict.fromkeys(THREADS, threads),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": ",".join(request.gpus),
     }
     if request.endpoint is not None:
         found["INTERLOCK_ENDPOINT"] = request.endpoint

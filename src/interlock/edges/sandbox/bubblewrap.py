@@ -71,6 +71,8 @@ class BubblewrapSandbox:
             line += ["--ro-bind", outside, inside]
         for outside, inside in isolation.writable:
             line += ["--bind", outside, inside]
+        for device in isolation.devices:
+            line += ["--dev-bind", device, device]
         line += ["--remount-ro", "/", "--chdir", isolation.folder]
         for name, value in isolation.env.items():
             line += ["--setenv", name, value]

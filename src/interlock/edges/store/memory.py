@@ -155,6 +155,11 @@ class MemoryStore(MemoryNotices):
         with self._turn:
             return [decode(text) for text in self._facts[space, key][::-1][:newest]]
 
+    def recall_each(self, space: str, keys: Sequence[str], newest: int) -> dict[str, list[Json]]:
+        """By key the newest facts of each, newest first."""
+        found = {key: self.recall(space, key, newest) for key in keys}
+        return {key: facts for key, facts in found.items() if facts}
+
 
 def _copy(row: Row | None) -> Row | None:
     return row.model_copy(deep=True) if row else None

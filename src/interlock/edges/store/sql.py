@@ -15,6 +15,8 @@ from interlock.errors import AlreadyExists, StaleWrite
 from interlock.vocabulary import Event, Fact, Json, Kind, Row, Write
 
 BESIDE_STATE = [column for column in ROWS.columns if column is not ROWS.c.state]
+KEYS_AT_ONCE = 500
+"""Keys that are asked for in one statement."""
 LAST = "\U0010ffff"
 """Behind every character that a key holds."""
 
@@ -123,6 +125,19 @@ class SqlStore(SqlNotices):
         query = select(FACTS.c.fact).where(FACTS.c.space == space, FACTS.c.key == key)
         with self._reading() as connection:
             return [decode(text) for text in connection.scalars(query.order_by(FACTS.c.number.desc()).limit(newest))]
+
+    def recall_each(self, space: str, keys: Sequence[str], newest: int) -> dict[str, list[Json]]:
+        """By key the newest facts of each, newest first."""
+        place = func.row_number().over(partition_by=FACTS.c.key, order_by=FACTS.c.number.desc()).label("place")
+        found: dict[str, list[Json]] = {}
+        with self._reading() as connection:
+            for first in range(0, len(keys), KEYS_AT_ONCE):
+                wanted = FACTS.c.key.in_(keys[first : first + KEYS_AT_ONCE])
+                ranked = select(FACTS.c.key, FACTS.c.fact, place).where(FACTS.c.space == space, wanted).subquery()
+                query = select(ranked.c.key, ranked.c.fact).where(ranked.c.place <= newest).order_by(ranked.c.place)
+                for key, text in connection.execute(query):
+                    found.setdefault(key, []).append(decode(text))
+        return found
 
 
 def _places(

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from interlock.pipeline.document import Document, Path, Problem, read_document, refuse_all
 from interlock.pipeline.rules import delivery, triggers, work
-from interlock.pipeline.rules.graph import makers_of, products_behind
+from interlock.pipeline.rules.graph import makers_of
 from interlock.pipeline.rules.refusals import problems_of
 from interlock.pipeline.spec import FileSpec
 from interlock.vocabulary import Json
@@ -52,7 +52,7 @@ class PipelineFile:
         named = [dep for stage in self.spec.stages.values() for dep in stage.deps or ()]
         named += [path for dataset in datasets for path in (dataset.path, dataset.schema_path) if path]
         named += [path for path in (self.spec.python.lock, model.golden if model else None) if path]
-        return {path for path in named if not products_behind(path, makers)}
+        return {path for path in named if not makers.behind(path)}
 
 
 def read_pipeline(text: bytes, where: str = "interlock.yaml") -> PipelineFile:

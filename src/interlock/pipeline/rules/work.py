@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from interlock.pipeline.document import Problem
 from interlock.pipeline.plan import GatePlan
-from interlock.pipeline.rules.graph import find_cycle, is_within, makers_of, needs_of, products_behind, products_of
+from interlock.pipeline.rules.graph import Makers, find_cycle, is_within, makers_of, needs_of, products_of
 from interlock.pipeline.spec import BUILTIN_STAGES, CheckSpec, FileSpec, GateSpec, ModelSpec
 
 LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
@@ -39,6 +39,15 @@ def gate_of(gate: GateSpec) -> GatePlan:
     )
 
 
+def lack_of_gpus(stage: str, wanted: int, there: int) -> tuple[str, str, str] | None:
+    """Problem, place and remedy of a stage that asks for more graphics processors than there are, if it does."""
+    if wanted <= there:
+        return None
+    asked = f"{wanted} GPU{'s' if wanted > 1 else ''}"
+    problem = f"{stage} asks for {asked}, and this machine has {there or 'none'}"
+    return problem, f"stages.{stage}.resources.gpu", "lower gpu, or run it on a machine that has as many"
+
+
 def check_names(spec: FileSpec) -> Iterator[Problem]:
     """Checks have names of their own."""
     checks = spec.checks or []
@@ -64,18 +73,18 @@ def check_stage_names(spec: FileSpec) -> Iterator[Problem]:
 
 def check_products(spec: FileSpec) -> Iterator[Problem]:
     """Each product is made once, by one stage, and only one stage makes predictions."""
-    made: dict[str, str] = {}
+    made = Makers()
     predicting: str | None = None
     for name, stage in spec.stages.items():
         for product in products_of(stage):
-            for other in products_behind(product, made):
+            for other in made.behind(product):
                 whose = (
                     f"{made[other]} makes it too" if other == product else f"it overlaps with {other} of {made[other]}"
                 )
                 yield Problem(
                     _place_of(spec, name, product), f"{product} of {name}: {whose}", "give each stage its own outs"
                 )
-            made[product] = name
+            made.add(product, name)
         if stage.predictions and predicting:
             problem = f"{predicting} makes predictions already"
             yield Problem(("stages", name, "predictions"), problem, "let one stage make the predictions of the holdout")
@@ -108,7 +117,7 @@ def check_made_data(spec: FileSpec) -> Iterator[Problem]:
     """Datasets are there before any stage runs."""
     makers = makers_of(spec.stages)
     for name, dataset in spec.data.items():
-        for product in products_behind(dataset.path, makers):
+        for product in makers.behind(dataset.path):
             problem = f"{dataset.path} is made by the stage {makers[product]}, but data is validated before any stage"
             yield Problem(
                 ("data", name, "path"), problem, "name a file of the commit; check products in the stage itself"
