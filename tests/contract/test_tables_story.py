@@ -11,7 +11,9 @@ from interlock.cli.show import format_time
 from interlock.cli.story import (
     SHOWN,
     Thing,
+    cost_lines,
     event_lines,
+    expected_lines,
     flatten,
     format_value,
     gate_story,
@@ -27,6 +29,7 @@ from interlock.errors import NotFound, Refused
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.pipeline.plan import EnvironmentPlan, GatePlan, Plan
 from interlock.run.run import Run, StageRun
+from interlock.run.scheduling.estimate import Estimate
 from interlock.run.stage import Problem
 from interlock.source.commit import Commit, Occasion
 from interlock.vocabulary import Digest, Event, Json, Kind, Phase, Row, Verdict
@@ -151,6 +154,40 @@ def test_the_story_of_a_run_that_has_nothing_yet() -> None:
         "decisions",
         "  no decision is stored",
     ]
+
+
+def test_beside_what_a_run_was_expected_to_take_is_what_it_took() -> None:
+    expected = Estimate(seconds=250.0, cpu_seconds=360.0, stages={"train": 240.0, "report": None, "plots": 9.0}, runs=5)
+    run = a_run(
+        estimate=expected,
+        stages={
+            "train": StageRun(phase=Phase.SUCCEEDED, attempt=1, seconds=231.4, cpu_seconds=351.2),
+            "report": StageRun(phase=Phase.SUCCEEDED, attempt=1, seconds=2.0),
+            "plots": StageRun(phase=Phase.RUNNING, attempt=1),
+        },
+    )
+    assert [line.text for line in cost_lines(run, 242.0)] == [
+        "cost",
+        "  expected at least 4 min, 6 CPU-min (from 5 earlier runs; never measured: report)",
+        "  took     4 min 2 s, 351.2 CPU-s",
+        "    train          expected 4 min 0 s, took 3 min 51 s",
+        "    report         expected unknown, took 2.0 s",
+        "    plots          expected 9.0 s, took not yet",
+    ]
+    assert cost_lines(a_run(), 1.0) == []
+
+
+def test_of_many_stages_those_that_take_long_are_told() -> None:
+    many = {f"s{number}": float(number) for number in range(1000)}
+    lines = expected_lines(Estimate(seconds=9.0, cpu_seconds=None, stages=many, runs=1))
+    assert [len(line.text) < 300 for line in lines] == [True, True]
+    assert lines[1].text.endswith("s988 16 min and 987 more")
+    assert lines[1].text.startswith("         s999 17 min")
+    run = a_run(
+        estimate=Estimate(seconds=9.0, cpu_seconds=None, stages=many, runs=1), stages=dict.fromkeys(many, StageRun())
+    )
+    assert cost_lines(run, 1.0)[-1].text == "    and 988 more stages (--json shows all)"
+    assert expected_lines(None) == expected_lines(Estimate(seconds=None, cpu_seconds=None)) == []
 
 
 def test_the_story_of_a_run_goes_from_stages_over_gates_to_decisions() -> None:

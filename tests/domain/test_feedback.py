@@ -12,6 +12,7 @@ from interlock.gate.judgement import GateResult, Judgement
 from interlock.pipeline.plan import GatePlan, Plan, StagePlan
 from interlock.run.requests import refuse
 from interlock.run.run import Run, StageRun, begin
+from interlock.run.scheduling.estimate import Estimate
 from interlock.run.stage import Problem
 from interlock.source.commit import Commit, Occasion
 from interlock.vocabulary import Digest, Json, Phase, Verdict
@@ -138,6 +139,24 @@ PLANS: list[tuple[str, Run, str, str]] = [
         a_run(stages={"features": REUSED, "train": REUSED, "evaluate": CHANGED, "profile": REUSED}),
         "success",
         "1 of 4 stages run: features.py changed",
+    ),
+    (
+        "with what it will take",
+        a_run(
+            stages={"features": CHANGED, "profile": REUSED},
+            estimate=Estimate(seconds=240.0, cpu_seconds=None, stages={"features": 240.0, "train": None}, runs=1),
+        ),
+        "success",
+        "3 of 4 stages run, at least 4 min: features.py changed",
+    ),
+    (
+        "with nothing known of what it will take",
+        a_run(
+            stages={"features": CHANGED, "profile": REUSED},
+            estimate=Estimate(seconds=None, cpu_seconds=None, stages={"features": None}),
+        ),
+        "success",
+        "3 of 4 stages run: features.py changed",
     ),
     ("nothing", a_run(stages=ALL_REUSED), "success", "0 of 4 stages run: all are reused"),
     (

@@ -135,6 +135,9 @@ def test_a_plan_after_a_run_says_reused_and_after_an_edit_just_what_the_edit_rea
     assert executed(run) == set(told(tree.plan()))
     assert set(told(tree.plan()).values()) == {"reused"}
 
+    assert tree.plan().estimate is not None
+    assert str(tree.plan().estimate) == "nothing is executed"
+
     tree.write(README_dot_md="# Tiny\n", params_dot_yaml="train: {depth: 3}\nother: 2\n")
     tree.write(helper_dot_py="def double(x):\n    return 2 * x  # two times\n")
     assert set(told(tree.plan()).values()) == {"reused"}
@@ -146,6 +149,17 @@ def test_a_plan_after_a_run_says_reused_and_after_an_edit_just_what_the_edit_rea
         "evaluate": None,
         "measurements": None,
     }
+
+    expected = tree.plan("train.depth=4").estimate
+    assert expected is not None
+    measured = {name: run.stages[name].seconds for name in ("train", "evaluate", "measurements")}
+    assert expected.stages == measured
+    assert expected.seconds == pytest.approx(sum(measured.values()))
+    assert expected.runs == 1
+    assert run.estimate is not None
+    assert run.estimate.seconds is None  # the first time nothing was known
+    again = tree.run("train.depth=4")
+    assert again.estimate == expected
 
     tree.write(data__rows_dot_csv="1\n2\n3\n")
     assert told(tree.plan())["features"] == "data/rows.csv changed"

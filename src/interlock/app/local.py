@@ -25,6 +25,7 @@ from interlock.pipeline.rules.reading import PipelineFile
 from interlock.pipeline.trace import Lookup
 from interlock.run.reproduction.comparison import Reproduction
 from interlock.run.run import Run, ready_stages
+from interlock.run.scheduling.estimate import Estimate
 from interlock.source.commit import Commit
 from interlock.system.processes import is_alive
 from interlock.system.signatures import Moment
@@ -35,7 +36,7 @@ LOCAL = "local:"
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """What would happen. A stage without a look-up depends on one that has to run first.
+    """What would happen, and what it would take. A stage without a look-up depends on one that has to run first.
 
     ``against`` is what is in production, where that is known on this state folder.
     """
@@ -43,7 +44,8 @@ class PlannedRun:
     plan: Plan
     commit: Commit
     stages: tuple[tuple[StagePlan, Lookup | None], ...]
-    against: Against | None = None
+    estimate: Estimate | None
+    against: Against | None
 
 
 class Unsigned:
@@ -97,7 +99,9 @@ class Local:
             run = run.model_copy(update={"stages": {**run.stages, **reused}})
         in_order = tuple((stage, stages[stage.name]) for stage in planned.plan.stages)
         against = compare_with_production(self._parts.store, self._parts.lookups, run)
-        return PlannedRun(plan=planned.plan, commit=commit, stages=in_order, against=against)
+        known = {name: lookup for name, lookup in stages.items() if lookup is not None}
+        estimate = self._parts.room.foresee(run, known)
+        return PlannedRun(plan=planned.plan, commit=commit, stages=in_order, estimate=estimate, against=against)
 
     def run(self, folder: Path, overrides: Sequence[str], watch: Callable[[Run], None]) -> Run:
         """Runs the working tree from checks to gates; ``watch`` hears of it whenever it moved. As it ended."""

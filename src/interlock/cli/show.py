@@ -196,15 +196,21 @@ def gate_line(result: GateResult) -> Line:
 def gate_lines(judgement: Judgement | None, gates: Sequence[GatePlan] = ()) -> list[Line]:
     """Every gate's verdict; before they were judged, what they will ask."""
     if judgement is None:
-        return [Line(f"  {'not judged':<10} {gate.title}", "dim") for gate in gates]
-    return [gate_line(result) for result in judgement.results]
+        return [_not_judged(gate) for gate in gates]
+    judged = {result.gate for result in judgement.results}
+    left = [gate for gate in gates if gate.title not in judged]  # those of a run that ended before they were asked
+    return [*(gate_line(result) for result in judgement.results), *map(_not_judged, left)]
+
+
+def _not_judged(gate: GatePlan) -> Line:
+    return Line(f"  {'not judged':<10} {gate.title}", "dim")
 
 
 def run_end(run: Run) -> list[Line]:
     """How a run ended: gates, reason, version."""
     lines: list[Line] = []
     if run.judgement is not None and run.judgement.results:
-        lines += [Line("gates", "title"), *gate_lines(run.judgement)]
+        lines += [Line("gates", "title"), *gate_lines(run.judgement, run.plan.gates)]
     lines += [Line(f"  {problem}", "bad") for problem in run.problems]
     lines.append(Line(f"run {run.number} {run.phase}: {run.because}", PHASE_STYLES.get(run.phase, "")))
     if run.version:

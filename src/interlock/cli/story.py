@@ -20,6 +20,7 @@ from interlock.cli.show import (
 )
 from interlock.errors import NotFound, Refused
 from interlock.run.run import Run
+from interlock.run.scheduling.estimate import Estimate, roughly
 from interlock.vocabulary import Event, Json, Kind, Row
 
 SHOWN = 12
@@ -84,9 +85,38 @@ def run_story(run: Run, events: Sequence[Event]) -> list[Line]:
     """A run: its stages with their reasons, its gates, and every decision."""
     lines = [run_title(run), Line("stages", "title")]
     lines += [stage_line(name, stage) for name, stage in run.stages.items()] or [Line("  none", "dim")]
+    lines += cost_lines(run, events[-1].at - events[0].at if events else 0.0)
     if run.plan.gates:
         lines += [Line("gates", "title"), *gate_lines(run.judgement, run.plan.gates)]
     return [*lines, Line("decisions", "title"), *event_lines(events)]
+
+
+def expected_lines(estimate: Estimate | None) -> list[Line]:
+    """What a run is expected to take, and the stages that take the most of it."""
+    if estimate is None or not estimate.stages:
+        return []
+    known = sorted(((seconds or 0.0, name) for name, seconds in estimate.stages.items() if seconds), reverse=True)
+    longest = ", ".join(f"{name} {roughly(seconds)}" for seconds, name in known[:SHOWN])
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return [Line(f"expected {estimate}"), *([Line(f"         {longest}{more}", "dim")] if known else [])]
+
+
+def cost_lines(run: Run, took: float) -> list[Line]:
+    """Beside what a run was expected to take what it took: ``took`` seconds of wall time since it began."""
+    estimate = run.estimate
+    if estimate is None:
+        return []
+    cpu = [stage.cpu_seconds for stage in run.stages.values() if stage.attempt and stage.cpu_seconds is not None]
+    used = f", {sum(cpu):.1f} CPU-s" if cpu else ""
+    lines = [Line("cost", "title"), Line(f"  expected {estimate}"), Line(f"  {'took':<8} {format_seconds(took)}{used}")]
+    for name, seconds in list(estimate.stages.items())[:SHOWN]:
+        stage = run.stages[name]
+        expected = "unknown" if seconds is None else format_seconds(seconds)
+        measured = format_seconds(stage.seconds) if stage.attempt and stage.phase.is_final else "not yet"
+        lines.append(Line(f"    {name:<14} expected {expected}, took {measured}", "dim"))
+    if len(estimate.stages) > SHOWN:
+        lines.append(Line(f"    and {len(estimate.stages) - SHOWN} more stages (--json shows all)", "dim"))
+    return lines
 
 
 def stage_story(run: Run, name: str, events: Sequence[Event], first: Run | None = None) -> list[Line]:

@@ -34,14 +34,26 @@ class StageState(Answer):
     seconds: float = 0.0
 
 
+class Estimate(Answer):
+    """What a run was expected to take, in seconds; None where it is unknown, of ``stages`` by name."""
+
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    stages: dict[str, float | None] = {}
+
+
 class RunState(Answer):
-    """A run: its commit, its stages by name, and the model version it made or found unchanged."""
+    """A run: its commit, its stages by name, and the model version it made or found unchanged.
+
+    ``estimate`` is there once it is known what of it runs.
+    """
 
     number: int
     commit: Commit
     phase: str
     because: str = ""
     stages: dict[str, StageState] = {}
+    estimate: Estimate | None = None
     version: str | None = None
 
     @property

@@ -84,24 +84,28 @@ def tell_plan(run: Run) -> Told | None:
     stages = {stage.name: stage for stage in run.plan.stages if stage.kind == "stage"}
     if not stages:
         return Told(told=f"no stage is to run, {len(run.stages)} checks only")
-    fates = [_fate(run, stages, name) for name in stages]
-    counted = f"{fates.count('runs')} of {len(stages)} stages"
-    if "unknown" in fates:
+    executed = _executed(run, stages)
+    if executed is None:
         return None
-    first = next((name for name, fate in zip(stages, fates, strict=True) if fate == "runs"), None)
-    if first is not None:
+    counted = f"{len(executed)} of {len(stages)} stages"
+    if executed:
+        first = executed[0]
         differences = run.stages[first].differences
-        return Told(told=f"{counted} run", reason=differences[0] if differences else f"{first} never ran before")
+        took = f", {run.estimate.duration}" if run.estimate and run.estimate.duration else ""
+        return Told(told=f"{counted} run{took}", reason=differences[0] if differences else f"{first} never ran before")
     measures = [run.stages[stage.name] for stage in run.plan.stages if stage.kind == "measure"]
     serves = any(stage_run.attempt and not stage_run.reused for stage_run in measures)
     return Told(told=f"touches serving only: {counted}" if serves else f"{counted} run: all are reused")
 
 
-def _fate(run: Run, stages: Mapping[str, StagePlan], name: str) -> str:
-    """``reused`` or ``runs`` where it is decided or follows from a stage it needs, else ``unknown``."""
-    stage_run = run.stages[name]
-    if stage_run.reused:
-        return "reused"
-    if stage_run.attempt or any(_fate(run, stages, need) == "runs" for need in stages[name].needs if need in stages):
-        return "runs"
-    return "unknown"
+def _executed(run: Run, stages: Mapping[str, StagePlan]) -> list[str] | None:
+    """Those that run, in the order of the plan; None while that is neither decided nor follows from what they need."""
+    executed: dict[str, None] = {}
+    for name, stage in stages.items():
+        stage_run = run.stages[name]
+        if stage_run.reused:
+            continue
+        if not stage_run.attempt and not any(need in executed for need in stage.needs):
+            return None
+        executed[name] = None
+    return list(executed)

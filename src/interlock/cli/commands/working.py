@@ -59,11 +59,11 @@ def validate(session: Session, file: Path, is_locking: bool) -> int:
 @with_session
 def plan(session: Session, folder: Path, revision: str | None, overrides: tuple[str, ...]) -> int:
     """Show what a run of FOLDER would do: each stage runs, is reused, or depends on one that runs, and why."""
-    from interlock.cli import show
+    from interlock.cli import show, story
 
     with session.output.progress("planning"), session.open_local() as local:
         planned = local.plan(folder, revision, overrides)
-    session.output.say(*show.plan_lines(planned.plan, planned.stages))
+    session.output.say(*show.plan_lines(planned.plan, planned.stages), *story.expected_lines(planned.estimate))
     session.output.say(show.plan_summary(planned.stages, planned.against))
     session.output.answer(
         {
@@ -71,6 +71,7 @@ def plan(session: Session, folder: Path, revision: str | None, overrides: tuple[
             **show.plan_json(planned.plan, planned.stages),
             "summary": show.plan_summary(planned.stages, planned.against).text,
             "production": planned.against._asdict() if planned.against else None,
+            "estimate": planned.estimate and planned.estimate.model_dump(mode="json"),
         }
     )
     return ExitCode.SUCCESS
