@@ -154,7 +154,7 @@ def test_each_stage_has_graphics_processors_of_its_own(tmp_path: Path) -> None:
     end(shop, "1/pair/1")
     shop.loop.one_pass()
     assert shop.executor.started[-1].attempt == "2/pair/1"
-    assert shop.executor.started[-1].gpus == given["pair"]
+    assert len(set(shop.executor.started[-1].gpus)) == 2
 
 
 def test_what_was_given_before_a_restart_is_not_given_twice(tmp_path: Path) -> None:

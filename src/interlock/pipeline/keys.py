@@ -13,7 +13,8 @@ decided for the whole set.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 
 from blake3 import blake3
 
@@ -125,9 +126,27 @@ def in_short(differences: Sequence[str]) -> str:
     return "; ".join(differences[:_DIFFERENCES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
-def makers_in(plan: Plan) -> dict[str, str]:
-    """The stage that makes each product of a plan."""
-    return {product: stage.name for stage in plan.stages for product in stage.products}
+def makers_in(plan: Plan) -> Mapping[str, str]:
+    """The stage that makes each product of a plan. The plan is gone through only if somebody asks: hits do not."""
+    return _Makers(plan)
+
+
+class _Makers(Mapping[str, str]):
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def __getitem__(self, product: str) -> str:
+        return self._all[product]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @cached_property
+    def _all(self) -> dict[str, str]:
+        return {product: stage.name for stage in self._plan.stages for product in stage.products}
 
 
 def is_file(entry: FileEntry | None) -> bool:

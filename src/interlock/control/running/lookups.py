@@ -280,8 +280,8 @@ class Lookups:
 def artifacts_for(run: Run, stage: StagePlan) -> dict[str, Digest]:
     """The products of earlier stages that this stage depends on, by the path where they were made."""
     artifacts: dict[str, Digest] = {}
-    for earlier in run.stages.values():
-        for path, digest in earlier.products.items():
+    for need in stage.needs:  # whoever makes what a stage depends on is among them
+        for path, digest in run.stages[need].products.items():
             made = path.rstrip("/")
             if any(_is_within(dep.rstrip("/"), (made,)) or _is_within(made, (dep.rstrip("/"),)) for dep in stage.deps):
                 artifacts[path] = digest

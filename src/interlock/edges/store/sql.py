@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, CompoundSelect, Connection, Select, false, func, insert, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Select,
+    bindparam,
+    false,
+    func,
+    insert,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from interlock.access.audit import GENESIS, AuditEntry, Deed, chain
@@ -17,6 +29,13 @@ from interlock.vocabulary import Event, Fact, Json, Kind, Row, Write
 BESIDE_STATE = [column for column in ROWS.columns if column is not ROWS.c.state]
 KEYS_AT_ONCE = 500
 """Keys that are asked for in one statement."""
+RECALL = (
+    select(FACTS.c.fact)
+    .where(FACTS.c.space == bindparam("space"), FACTS.c.key == bindparam("key"))
+    .order_by(FACTS.c.number.desc())
+    .limit(bindparam("newest"))
+)
+"""Asked for every stage of every plan, so it is put together once."""
 LAST = "\U0010ffff"
 """Behind every character that a key holds."""
 
@@ -122,9 +141,9 @@ class SqlStore(SqlNotices):
 
     def recall(self, space: str, key: str, newest: int = 20) -> list[Json]:
         """The facts of a key, newest first."""
-        query = select(FACTS.c.fact).where(FACTS.c.space == space, FACTS.c.key == key)
         with self._reading() as connection:
-            return [decode(text) for text in connection.scalars(query.order_by(FACTS.c.number.desc()).limit(newest))]
+            found = connection.scalars(RECALL, {"space": space, "key": key, "newest": newest})
+            return [decode(text) for text in found]
 
     def recall_each(self, space: str, keys: Sequence[str], newest: int) -> dict[str, list[Json]]:
         """By key the newest facts of each, newest first."""

@@ -1,0 +1,163 @@
+"""What a plan costs: of 10, 100 and 1,000 stages, and of a commit that only changes a page of the documentation.
+
+Every stage was executed once before, so each plan finds all of them again in the store, the way it is on a working day.
+A plan is measured in a new process, from the opened state folder to the answer: processor time of Interlock itself, and
+beside it that of the git commands it starts. The whole command ``interlock plan`` is measured too, beside
+``python -c pass``.
+
+    python benchmarks/plan.py [--rounds N] [--stages 10,100,1000]
+
+Targets: 1,000 stages within a second of processor time; the commit of documentation within 50 ms beyond git.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+STAGES_LIMIT, DOCUMENTATION_LIMIT = 1.0, 0.050
+FILES = 200
+"""Files of the repository beside those of the stages."""
+IDENTITY = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+PROJECT = """
+[project]
+name = "many"
+version = "1"
+requires-python = ">=3.11"
+dependencies = []
+"""
+INSIDE = """
+import json, resource, sys, time
+from pathlib import Path
+from interlock.app.local import Local
+from interlock.pipeline.trace import Lookup
+
+def used():
+    own, git = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime, git.ru_utime + git.ru_stime
+
+with Local(Path(sys.argv[1])) as local:
+    before, began = used(), time.monotonic()
+    planned = local.plan(Path(sys.argv[2]), "HEAD", [])
+    wall, after = time.monotonic() - began, used()
+reused = sum(1 for _, lookup in planned.stages if lookup is not None and lookup.hit is not None)
+print(json.dumps([after[0] - before[0], after[1] - before[1], wall, reused, len(planned.stages)]))
+"""
+
+
+def run(*words: str | Path, folder: Path) -> str:
+    """A program that must succeed; what it printed."""
+    done = subprocess.run([str(word) for word in words], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(map(str, words))}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def commit(folder: Path, message: str) -> None:
+    """Everything as it is now."""
+    run("git", "add", "-A", folder=folder)
+    run("git", *IDENTITY, "commit", "-qm", message, folder=folder)
+
+
+def pipeline(count: int) -> str:
+    """A tree of stages, each of which reads a script of its own and what the stage above it made."""
+    lines = ["version: 1", "checks: []", "stages:"]
+    for number in range(count):
+        above = f", o/{(number - 1) // 2}" if number else ""
+        command = f"mkdir -p o && cat steps/{number}.txt > o/{number}"
+        lines.append(f"  s{number}: {{cmd: {command}, deps: [steps/{number}.txt{above}], outs: [o/{number}]}}")
+    return "\n".join(lines) + "\n"
+
+
+def executed(place: Path, count: int) -> tuple[Path, float]:
+    """A repository whose stages have all been executed once, and the seconds that took."""
+    folder = place / f"repository-{count}"
+    (folder / "steps").mkdir(parents=True)
+    (folder / "docs").mkdir()
+    for number in range(count):
+        (folder / "steps" / f"{number}.txt").write_text(f"{number}\n")
+    for number in range(FILES):
+        (folder / "docs" / f"{number}.md").write_text(f"# Page {number}\n")
+    (folder / "pyproject.toml").write_text(PROJECT)
+    (folder / "interlock.yaml").write_text(pipeline(count))
+    (folder / ".gitignore").write_text(".interlock/\n")
+    run("git", "init", "-q", "-b", "main", folder=folder)
+    run(BIN / "uv", "lock", "-q", folder=folder)
+    commit(folder, "first")
+    began = time.monotonic()
+    run(BIN / "interlock", "run", "--state", place / "state", folder=folder)
+    return folder, time.monotonic() - began
+
+
+def planned(place: Path, folder: Path) -> list[float]:
+    """One plan in a new process: seconds of its own processor time, of git's, of wall time; stages reused, and all."""
+    found: list[float] = json.loads(run(sys.executable, "-c", INSIDE, place / "state", folder, folder=folder))
+    return found
+
+
+def command_cpu(words: list[str], folder: Path) -> float:
+    """Seconds of processor time of a whole command, with all that it starts."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(words, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def main() -> int:
+    """Prints the table; 1 where a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--stages", type=lambda text: [int(one) for one in text.split(",")], default=[10, 100, 1000])
+    asked = parser.parse_args()
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {asked.rounds} rounds, medians\n")
+    is_met = True
+    with tempfile.TemporaryDirectory(prefix="interlock-plan-") as made:
+        place = Path(made)
+        folders = {count: executed(place, count) for count in asked.stages}
+        documented = folders[min(folders)][0]
+        (documented / "docs" / "0.md").write_text("# Another page\n")
+        commit(documented, "documentation only")
+        plans: dict[int, list[list[float]]] = {count: [] for count in folders}
+        whole: dict[int, list[float]] = {count: [] for count in folders}
+        base: list[float] = []
+        for _ in range(asked.rounds):
+            base.append(command_cpu([sys.executable, "-c", "pass"], place))
+            for count, (folder, _) in folders.items():
+                plans[count].append(planned(place, folder))
+                command = [str(BIN / "interlock"), "plan", "--revision", "HEAD", "--state", str(place / "state")]
+                whole[count].append(command_cpu(command, folder))
+    bare = statistics.median(base)
+    print(
+        f"{'stages':<8} {'plan CPU s':>11} {'git CPU s':>10} {'wall s':>8} {'command CPU s':>14} {'x python':>9} {'run s':>7}"
+    )
+    for count, (_, seconds) in folders.items():
+        own, git, wall = (statistics.median(one[part] for one in plans[count]) for part in range(3))
+        all_of_it = statistics.median(whole[count])
+        print(
+            f"{count:<8} {own:>11.3f} {git:>10.3f} {wall:>8.3f} {all_of_it:>14.3f} {all_of_it / bare:>8.1f}x {seconds:>7.1f}"
+        )
+        if any(one[3] != one[4] for one in plans[count]):
+            print(f"  not every stage was reused: {plans[count]}")
+            is_met = False
+    largest, smallest = max(folders), min(folders)
+    own = statistics.median(one[0] for one in plans[largest])
+    documentation = statistics.median(one[0] for one in plans[smallest])
+    print(f"\n{largest} stages: {own:.3f} s of processor time; the target is {STAGES_LIMIT:g} s for 1,000.")
+    print(
+        f"A commit of documentation in a repository of {smallest} stages: {1000 * documentation:.1f} ms beyond git; the target "
+        f"is {1000 * DOCUMENTATION_LIMIT:g} ms. `python -c pass`: {1000 * bare:.1f} ms."
+    )
+    return 0 if is_met and own <= STAGES_LIMIT and documentation <= DOCUMENTATION_LIMIT else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
