@@ -20,12 +20,12 @@ from interlock.edges.blobs import LocalBlobs
 from interlock.edges.environments import UvEnvironments
 from interlock.edges.executor import LocalExecutor
 from interlock.edges.executor.log import CappedLog
-from interlock.edges.executor.processes import Brake, Limits, run_watched
+from interlock.edges.executor.processes import Brake, Launch, Limits, run_watched
 from interlock.edges.git import CommandGit
 from interlock.edges.sandbox import BubblewrapSandbox, NoSandbox
 from interlock.errors import ExecutorFault, NotFound, VaultFault
 from interlock.pipeline.plan import PythonPlan, StagePlan
-from interlock.ports import Sandbox
+from interlock.ports import Bounds, Sandbox
 from interlock.run.stage import StageOutcome, StageRequest
 from interlock.vocabulary import Phase
 
@@ -244,8 +244,9 @@ def test_many_large_secrets_come_through_and_too_many_are_told(world: World, iso
     request = world.request(script, secrets=tuple(large))
     outcome = isolated.run(request)
     assert outcome.phase is Phase.SUCCEEDED, outcome
+    cell = NoSandbox().cell(Bounds(), network=False)
     with pytest.raises(ExecutorFault, match="too much for one stage"), CappedLog(world.folder / "a.log") as log:
-        run_watched(["true"], log, Limits(60), Brake(), is_namespace=False, given=b"x" * (2 << 20))
+        run_watched(Launch(["true"], is_namespace=False, given=b"x" * (2 << 20)), log, Limits(60), Brake(), cell)
 
 
 # --- K2, A18: who has none looks for them everywhere ---

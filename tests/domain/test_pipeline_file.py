@@ -95,6 +95,14 @@ BROKEN = [
     ("min: 0.70", "min: .nan", "|.nan", ".nan is no number to work with", "write a finite number"),
     ("min: 0.70", "min: high", "|high", "min must be a number, not high", "write a plain number"),
     ("params: [train]", "params: train", "params: |train", "params must be a list, not train", "write [a, b]"),
+    ("cpu: 2,", "memory: 4GB,", "memory: |4GB", "4GB is no size", "did you mean 4GiB?"),
+    ("cpu: 2,", "memory: 1.5g,", "memory: |1.5g", "1.5g is no size", "did you mean 1.5GiB?"),
+    ("cpu: 2,", "memory: 512 mb,", "memory: |512 mb", "512 mb is no size", "did you mean 512MiB?"),
+    ("cpu: 2,", "disk: 512,", "disk: |512", "512 is no size", "write a number and its unit: 512MiB or 4GiB"),
+    ("cpu: 2,", "memory: lots,", "memory: |lots", "lots is no size", "write a number and its unit"),
+    ("cpu: 2,", "memory: 1MiB,", "memory: |1MiB", "the size 1MiB is out of reach", "at least 16MiB"),
+    ("cpu: 2,", "processes: 3,", "processes: |3", "processes must be at least 16, not 3", "at least 16"),
+    ("cpu: 2,", "mem: 4GiB,", "|mem", "the key mem is unknown", "did you mean memory?"),
     ("timeout: 1h", "timeout: 60", "timeout: |60", "60 is no duration", "a number and its unit: 30s, 5m, 2h or 1d"),
     ("[data/features]}", "[../x]}", "[|../x]}", "the path ../x leaves the project", "below the folder of this file"),
     ("path: model/", "path: /srv/m", "|/srv/m", "the path /srv/m leaves the repository", "write it relative"),
@@ -151,7 +159,6 @@ def test_a_broken_file_is_answered_with_problem_place_and_remedy(
 
 # What this version does not act on, as it would be written, and the key that is named.
 NOT_YET = [
-    ("cpu: 2,", "memory: 4GiB,", "memory"),
     ("approvals: 0", "approvals: 1", "approvals"),
     ("replicas: 3", "windows: [weekdays]", "windows"),
     ("replicas: 3", "autoscaling: {min_replicas: 2}", "autoscaling"),
@@ -249,6 +256,9 @@ SMALL = [
     ("python: {lock: poetry.lock}", "poetry.lock is of a kind that is not supported yet"),
     ("stages: {a: {cmd: x, timeout: 400d}}", "the duration 400d is out of reach"),
     ("stages: {a: {cmd: x, timeout: [1]}}", "a list is no duration"),
+    ("stages: {a: {cmd: x, resources: {memory: [1]}}}", "a list is no size"),
+    ("stages: {a: {cmd: x, resources: {memory: 9999TiB}}}", "the size 9999TiB is out of reach"),
+    ("stages: {a: {cmd: x, resources: {memory: 0.5GiB, disk: 2TiB, processes: 64}}}", None),
     ("stages: {a: {cmd: x, network: yes}}", "network must be true or false, not yes"),
     ('stages: {a: {cmd: x, env: {DEBUG: true, N: 3.10, E: ""}}}', "DEBUG must be a text, not true"),
     ("stages: {a: {cmd: x, env: {A-B: x}}}", "A-B is no name"),

@@ -147,6 +147,7 @@ class Parts:
         """Ends what runs and closes the store."""
         self.attempts.let_go()
         self.executor.close()
+        self.sandbox.close()
         self.store.close()
 
 

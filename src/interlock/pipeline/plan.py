@@ -20,11 +20,13 @@ metrics and predictions brought into the canonical form that gates judge."""
 
 
 class Resources(Stored):
-    """What one stage may use. ``memory`` in bytes; None is no limit."""
+    """What one stage may use. ``memory`` and ``disk`` in bytes; None is no limit of the plan's own."""
 
     cpu: float = 1.0
     memory: int | None = None
     gpu: int = 0
+    processes: int = 4096
+    disk: int | None = None
 
 
 class StagePlan(Stored):

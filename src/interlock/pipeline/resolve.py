@@ -256,7 +256,7 @@ def _stages(
             params=dict(used) if params is None and is_overridden else params,
             env=stage.env,
             network=stage.network,
-            resources=Resources(cpu=stage.resources.cpu, gpu=stage.resources.gpu),
+            resources=Resources(**stage.resources.model_dump()),
             timeout=stage.timeout,
             secrets=tuple(stage.secrets),
             determinism=stage.determinism,

@@ -20,6 +20,7 @@ from interlock.pipeline.rules.values import (
     NotYet,
     ParamName,
     Path,
+    Size,
     StageName,
     Text,
     Variable,
@@ -153,8 +154,12 @@ class ResourcesSpec(Section):
 
     cpu: Annotated[float, Field(gt=0.0, le=1024.0)] = 1.0
     """Cores."""
-    memory: Annotated[None, NotYet("remove it: a stage may use the machine's memory")] = None
-    """A limit of memory."""
+    memory: Size | None = None
+    """Memory that all its processes may use together. Without this key: the machine's."""
+    processes: Annotated[int, Field(ge=16, le=4194304)] = 4096
+    """Processes and threads that it may have at once."""
+    disk: Size | None = None
+    """What it may add to its folder on the disk. Without this key: half of what is free when it starts."""
     gpu: Annotated[int, Field(ge=0, le=64)] = 0
     """NVIDIA graphics processors, which it has to itself. A stage that asks for none sees none."""
 

@@ -6,7 +6,7 @@ from blake3 import blake3
 
 from interlock.pipeline.trace import Lookup
 from interlock.run.run import LONGEST_PAUSE, StageRun
-from interlock.run.stage import StageOutcome
+from interlock.run.stage import KEPT, StageOutcome
 from interlock.vocabulary import Phase
 
 LOSSES = 10
@@ -33,13 +33,7 @@ def after_attempt(
             "because": because,
             "faults": faults,
             "not_before": not_before,
-            "products": outcome.products,
-            "report": outcome.report,
-            "problems": outcome.problems,
-            "seconds": outcome.seconds,
-            "cpu_seconds": outcome.cpu_seconds,
-            "peak_memory": outcome.peak_memory,
-            "sandbox": outcome.sandbox,
+            **{name: getattr(outcome, name) for name in KEPT},
         }
     )
 

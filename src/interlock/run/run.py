@@ -40,6 +40,8 @@ class StageRun(Stored):
     seconds: float = 0.0
     cpu_seconds: float | None = None
     peak_memory: int | None = None
+    bytes_read: int | None = None
+    bytes_written: int | None = None
     sandbox: str = ""
 
     def is_paused(self, now: float) -> bool:

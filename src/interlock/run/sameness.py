@@ -79,6 +79,8 @@ def compared(first: StageOutcome, second: StageOutcome, kept: Kept) -> StageOutc
         "seconds": first.seconds + second.seconds,
         "cpu_seconds": (first.cpu_seconds or 0.0) + (second.cpu_seconds or 0.0),
         "peak_memory": max(first.peak_memory or 0, second.peak_memory or 0) or None,
+        "bytes_read": (first.bytes_read or 0) + (second.bytes_read or 0),
+        "bytes_written": (first.bytes_written or 0) + (second.bytes_written or 0),
     }
     if second.phase is not Phase.SUCCEEDED:
         because = f"executed again, to see whether it is deterministic: {second.because}"

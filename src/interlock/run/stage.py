@@ -64,7 +64,8 @@ class StageOutcome(Stored):
     ``reads`` are the files of the project that were read (whoever read them), ``listings`` the folders whose names were
     seen; ``products`` the artifacts made, by declared path; ``report`` what a built-in stage measured. ``seconds`` is
     wall
-    time, ``cpu_seconds`` user and system time of all its processes, ``peak_memory`` bytes (None where unknown).
+    time, ``cpu_seconds`` user and system time of all its processes, ``peak_memory`` the most bytes of memory they
+    had together, ``bytes_read`` and ``bytes_written`` what their calls moved, cached or not (None where unknown).
     ``sandbox`` is the level of isolation it really had. ``conditions`` are those of a user's stage;
     ``is_deterministic``: whether it made the same when it was executed twice, None where it was not.
     """
@@ -75,6 +76,8 @@ class StageOutcome(Stored):
     seconds: float = 0.0
     cpu_seconds: float | None = None
     peak_memory: int | None = None
+    bytes_read: int | None = None
+    bytes_written: int | None = None
     reads: tuple[str, ...] = ()
     listings: tuple[str, ...] = ()
     changed_inputs: tuple[str, ...] = ()
@@ -84,3 +87,17 @@ class StageOutcome(Stored):
     sandbox: str = ""
     conditions: Conditions | None = None
     is_deterministic: bool | None = None
+
+
+KEPT = (
+    "products",
+    "report",
+    "problems",
+    "seconds",
+    "cpu_seconds",
+    "peak_memory",
+    "bytes_read",
+    "bytes_written",
+    "sandbox",
+)
+"""What of an attempt's outcome is kept in its stage run."""

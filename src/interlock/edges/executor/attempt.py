@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from interlock.access.masking import Masker
 from interlock.errors import ExecutorFault, Fault, Refused, SeveralRefused
 from interlock.pipeline.inputs.declared import remedy_for
-from interlock.ports import Blobs, Environments, Git, Sandbox
+from interlock.ports import Blobs, Bounds, Cell, Environments, Git, Sandbox
 from interlock.run.sameness import compared
 from interlock.run.stage import Problem, StageOutcome, StageRequest
 from interlock.system.conditions import conditions_of
@@ -22,7 +22,7 @@ from interlock.vocabulary import Json, Phase
 
 from .blame import blame, name_of_exit
 from .log import CappedLog
-from .processes import Brake, Ended, Limits, run_watched
+from .processes import OWN_PROCESSES, Brake, Ended, Launch, Limits, gate_of, run_watched
 from .programs import (
     REPORT,
     STARTED,
@@ -34,10 +34,9 @@ from .programs import (
     isolate,
     paths_inside,
     threads_of,
+    what_was_used,
 )
 from .workspace import Workspace, read_left_behind, shown, store_products, walk
-
-CLOCK = re.compile(r"(\d+)m([\d.]+)s")
 
 
 class Braked(Exception):
@@ -139,13 +138,23 @@ class _Attempt:
         self._outside = Paths(
             str(folder / "project"), str(folder / "exchange"), str(folder / "baseline"), str(parts.package)
         )
-        self._is_isolated = parts.sandbox.level != "none"
+        self._is_isolated = parts.sandbox.is_namespace
+        self._folder = folder
         self._inside = paths_inside(self._outside, request.project, self._is_isolated)
         self._programs = Programs(parts.git, parts.blobs, parts.environments)
 
     def run(self) -> StageOutcome:
         if self._request.stage.builtin == "dependencies":
             return self._check_dependencies()
+        resources = self._request.stage.resources
+        # The kernel may take a while to make room in a control group, so this comes first. Only the user's own stages
+        # can say how many cores they need.
+        cores = resources.cpu if self._request.stage.kind == "stage" else None
+        bounds = Bounds(resources.memory, resources.processes, cores)
+        with closing(self._parts.sandbox.cell(bounds, network=self._has_network)) as cell:
+            return self._run_in(cell)
+
+    def _run_in(self, cell: Cell) -> StageOutcome:
         for path in (self._outside.project, self._outside.exchange):
             Path(path).mkdir(parents=True)
         program = self._programs.make(self._request, self._inside, self._outside, self._say)
@@ -153,6 +162,9 @@ class _Attempt:
         workspace = Workspace(
             Path(self._outside.project), self._parts.git, self._parts.blobs, self._request, self._parts.sees_reads
         )
+        bounds = self._request.stage.resources
+        # For an ordinary user the namespace counts its own processes; without one it would be all of this user's.
+        is_alone = self._is_isolated and not cell.keeps_bounds
         isolation = isolate(
             self._request,
             program,
@@ -160,16 +172,27 @@ class _Attempt:
             self._inside,
             has_secrets=bool(self._secrets),
             devices=self._parts.devices(self._request.gpus),
+            processes=bounds.processes + OWN_PROCESSES if is_alone else None,
         )
-        command = self._parts.sandbox.command(isolation)
-        limits = Limits(self._request.stage.timeout, self._request.stage.resources.memory)
-        self._obey_brake()
-        ended = run_watched(command, self._log, limits, self._brake, self._is_isolated, exports(self._secrets))
+        limits = Limits(self._request.stage.timeout, bounds.memory, bounds.processes, bounds.disk, str(self._folder))
+        with gate_of(cell) as gate:
+            isolation = isolation.model_copy(update={"gate": gate[0] if gate else None})
+            command = self._parts.sandbox.command(isolation)
+            launch = Launch(command, self._is_isolated, exports(self._secrets), gate)
+            self._obey_brake()
+            ended = run_watched(launch, self._log, limits, self._brake, cell)
+        if ended.waited >= max(1.0, ended.seconds / 10):
+            more = f"waited {ended.waited:.0f} s for processor time: its share is {bounds.cpu:g} cores (resources.cpu)"
+            self._log.say(f"the stage {more}")
         outcome = self._conclude(ended, workspace)
         if self._request.stage.builtin is not None:
             return outcome
         conditions = conditions_of(environment_of(program), threads_of(self._request.stage))
         return outcome.model_copy(update={"conditions": conditions})
+
+    @property
+    def _has_network(self) -> bool:
+        return self._request.stage.network or self._request.endpoint is not None
 
     def _check_dependencies(self) -> StageOutcome:
         reads = self._programs.check(self._request, self._say)
@@ -182,14 +205,16 @@ class _Attempt:
         if read_left_behind(exchange / STARTED) is None:
             raise ExecutorFault(f"the sandbox did not start: {self._log.read_tail().strip() or ended.exit_code}")
         observed = workspace.observe()
-        times = read_left_behind(exchange / TIMES)
+        used = what_was_used(read_left_behind(exchange / TIMES) or b"")
         outcome = StageOutcome(
             phase=Phase.SUCCEEDED,
             because=f"finished in {ended.seconds:.1f} s",
             exit_code=ended.exit_code,
             seconds=ended.seconds,
-            cpu_seconds=max(ended.cpu_seconds, _cpu_seconds(times)),
+            cpu_seconds=max(ended.cpu_seconds, used.cpu_seconds),
             peak_memory=ended.peak_memory,
+            bytes_read=max(ended.read, used.read),
+            bytes_written=max(ended.written, used.written),
             reads=observed.reads,
             listings=observed.listings,
             changed_inputs=observed.changed_inputs,
@@ -287,11 +312,3 @@ def problems_of(refused: Refused) -> tuple[Problem, ...]:
     path, _, line = refused.where.partition(":")
     message = refused.problem + (f" ({refused.remedy})" if refused.remedy else "")
     return (Problem(message=message, path=path or None, line=int(line) if line.isdigit() else None),)
-
-
-def _cpu_seconds(times: bytes | None) -> float:
-    """User and system time of the stage from the second line that a shell's ``times`` prints."""
-    lines = (times or b"").decode("ascii", "replace").splitlines()
-    if len(lines) < 2:
-        return 0.0
-    return sum(int(minutes) * 60 + float(seconds) for minutes, seconds in CLOCK.findall(lines[1]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import resource
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +20,12 @@ from interlock.run.stage import Baseline, StageRequest
 from interlock.vocabulary import Digest, Json
 
 STARTED, TIMES, SETTINGS, REPORT = "started", "times", "settings.json", "report.json"
-"""Files of the exchange folder: proof that the sandbox came up, processor times, and a probe's two files."""
+"""Files of the exchange folder: proof that the sandbox came up, what was used, and a probe's two files."""
+
+OPEN_FILES = 65536
+"""How many files a process of a stage may have open, where this machine lets anybody have so many."""
+
+CLOCK = re.compile(r"(\d+)m([\d.]+)s")
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -34,10 +41,10 @@ times_file="$1/times"; shift
 trap : TERM
 "$@"
 code=$?
-times > "$times_file"
+{ times; while read -r line; do echo "$line"; done < /proc/$$/io; } > "$times_file"
 exit $code"""
 """Stays the parent of the stage: says that it began, offers it first to the kernel when memory ends, and notes its
-processor times. TERM is for the stage to handle."""
+processor times and what it read and wrote, children included. TERM is for the stage to handle."""
 
 
 READER = """eval "$(/bin/cat)"
@@ -194,6 +201,38 @@ class Programs:
         self._blobs.materialise(digest, target)
 
 
+class WasUsed(NamedTuple):
+    """Processor seconds of a stage that ended by itself, and the bytes that its calls read and wrote."""
+
+    cpu_seconds: float
+    read: int
+    written: int
+
+
+def what_was_used(noted: bytes) -> WasUsed:
+    """What the runner noted: both lines of a shell's ``times``, the second the stage's, and proc_pid_io(5)."""
+    lines = noted.decode("ascii", "replace").splitlines()
+    clock = CLOCK.findall(lines[1]) if len(lines) > 1 else []
+    moved = dict(line.split(": ", 1) for line in lines[2:] if line.rpartition(": ")[2].isdigit())
+    seconds = sum(int(minutes) * 60 + float(rest) for minutes, rest in clock)
+    return WasUsed(seconds, int(moved.get("rchar", 0)), int(moved.get("wchar", 0)))
+
+
+def most_open_files() -> int:
+    """OPEN_FILES, or less where the hard limit is lower."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+
+
+def ulimits(processes: int | None) -> str:
+    """Lines for the shell before the runner. ``processes``: a bound that the kernel keeps for an ordinary user; shells
+    have two letters for it.
+    """
+    lines = [f"ulimit -n {most_open_files()}"]
+    lines += [f"ulimit -u {processes} 2>/dev/null || ulimit -p {processes}"] if processes is not None else []
+    return "".join(f"{line}\n" for line in lines)
+
+
 def exports(secrets: Mapping[str, str]) -> bytes:
     """The lines that make secrets variables of the shell that reads them, and of what it starts."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in secrets.items()).encode()
@@ -207,8 +246,12 @@ def isolate(
     *,
     has_secrets: bool = False,
     devices: Sequence[str] = (),
+    processes: int | None = None,
 ) -> Isolation:
-    """What the sandbox is asked for. ``has_secrets``: the program reads ``exports`` from its input first."""
+    """What the sandbox is asked for. ``has_secrets``: the program reads ``exports`` from its input first.
+
+    ``processes``: a bound that nobody else keeps.
+    """
     package = Path(outside.package) / "interlock"
     read_only = []
     if program.settings is not None:
@@ -217,8 +260,9 @@ def isolate(
         read_only = [(str(package / name), f"{inside.package}/interlock/{name}") for name in shown]
         if Path(outside.baseline).is_dir():
             read_only.append((outside.baseline, inside.baseline))
+    script = ulimits(processes) + READER * has_secrets + RUNNER
     return Isolation(
-        argv=("/bin/sh", "-c", READER * has_secrets + RUNNER, "sh", inside.exchange, *program.argv),
+        argv=("/bin/sh", "-c", script, "sh", inside.exchange, *program.argv),
         folder=inside.project,
         env=variables(request, program, inside),
         read_only=tuple(read_only),

