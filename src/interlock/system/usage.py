@@ -42,11 +42,12 @@ class Usage(NamedTuple):
 class DiskGuard:
     """Tells when more than ``limit`` bytes were added to a folder: half of what is free there, unless it is given.
 
-    The folder is measured as it is now, and then only when its file system has lost as much as it may still grow.
+    The folder is measured as it is now, and then only when its file system has lost as much as it may still grow. Files
+    without a name that processes of the tree below ``root`` hold open count as well.
     """
 
-    def __init__(self, folder: str, limit: int | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: str, root: int, limit: int | None) -> None:
+        self._folder, self._root = folder, root
         self._before = size_on_disk(folder)
         self._free = free_space(folder)
         self._added = 0
@@ -57,7 +58,8 @@ class DiskGuard:
         free = free_space(self._folder)
         if self._added + self._free - free <= self.limit:
             return None
-        self._added, self._free = size_on_disk(self._folder) - self._before, free
+        nameless = size_of_nameless(tree_of(self._root), Path(self._folder).stat().st_dev)
+        self._added, self._free = size_on_disk(self._folder) + nameless - self._before, free
         return self._added if self._added > self.limit else None
 
 
@@ -118,6 +120,20 @@ def size_on_disk(folder: str) -> int:
                 if stat.S_ISDIR(found.st_mode):
                     waiting.append(f"{place}/{entry.name}")
     return total
+
+
+def size_of_nameless(pids: Iterable[int], device: int) -> int:
+    """Bytes on a disk of files that these processes have open and that nobody can find any more."""
+    found: dict[int, int] = {}
+    for pid in pids:
+        place = f"{PROC}/{pid}/fd"
+        with suppress(OSError):
+            for link in Path(place).iterdir():
+                with suppress(OSError):
+                    file = link.stat()
+                    if not file.st_nlink and file.st_dev == device:
+                        found[file.st_ino] = file.st_blocks * BLOCK
+    return sum(found.values())
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -32,11 +34,15 @@ from .programs import (
     environment_of,
     exports,
     isolate,
+    most_open_files,
     paths_inside,
     threads_of,
     what_was_used,
 )
 from .workspace import Workspace, read_left_behind, shown, store_products, walk
+
+CANNOT_FORK = "Cannot fork"
+"""What a shell says where the kernel refuses it another process."""
 
 
 class Braked(Exception):
@@ -256,6 +262,10 @@ class _Attempt:
         assert outcome.exit_code is not None
         found = blame(self._log.read_tail(), self._inside.project, workspace.files)
         because = ": ".join(part for part in (name_of_exit(outcome.exit_code), found.line) if part)
+        if os.strerror(errno.EMFILE) in found.line:
+            because += f" (it may have {most_open_files()} open at once)"
+        if os.strerror(errno.EAGAIN) in found.line or CANNOT_FORK in found.line:
+            because += f" (it may have {self._request.stage.resources.processes} processes: resources.processes)"
         undeclared = self._undeclared(workspace, outcome)
         because = "; ".join((because, *(problem.message for problem in undeclared)))
         problems = (*undeclared, *found.problems, *outcome.problems)
