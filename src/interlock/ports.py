@@ -315,8 +315,7 @@ class Bounds(NamedTuple):
 class CellSeen(NamedTuple):
     """What a cell's programs use now, and the most ``memory`` so far (bytes; ``processes`` with their threads).
 
-    ``kills`` are those for want of memory, ``refusals`` processes that could not be made because of the bound,
-    ``waited`` the seconds in which they wanted to run and were over their share of the processors.
+    ``kills`` are those for want of memory, ``refusals`` processes that could not be made because of the bound.
     """
 
     memory: int
@@ -324,7 +323,6 @@ class CellSeen(NamedTuple):
     processes: int
     kills: int
     refusals: int
-    waited: float
 
 
 class Cell(Protocol):

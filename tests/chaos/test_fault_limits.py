@@ -210,27 +210,6 @@ def test_a_stage_has_the_cores_that_it_asked_for(project: Project) -> None:
     assert stage.cpu_seconds < 1.25 * stage.seconds
 
 
-def test_a_stage_that_waited_for_its_share_is_told_so(project: Project) -> None:
-    if os.cpu_count() == 1:
-        pytest.skip("on one core nobody can want two")
-    run = limited(
-        project,
-        "cpu: 0.5",
-        """
-        import multiprocessing, os, time
-        def spin(_):
-            until = time.monotonic() + 2
-            while time.monotonic() < until: pass
-        with multiprocessing.Pool(2) as pool:
-            pool.map(spin, [1, 2])
-        os.mkdir("model")
-        """,
-    )
-    assert run.phase is Phase.SUCCEEDED, run.because
-    if "cgroup" in run.stages["train"].sandbox:
-        assert b"s for processor time: its share is 0.5 cores (resources.cpu)" in project.log()
-
-
 # --- what was used ---
 
 

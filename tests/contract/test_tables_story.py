@@ -214,17 +214,20 @@ def test_the_story_of_a_stage_tells_what_it_used_as_far_as_that_is_known() -> No
         seconds=75.0,
         cpu_seconds=80.0,
         peak_memory=312_400_000,
+        bytes_read=2_400_000_000,
+        bytes_written=1_250_000,
         sandbox="namespace",
         products={"model/": DIGEST},
     )
     bare = StageRun(phase=Phase.RUNNING, attempt=1)
     run = a_run(stages={"known": known, "bare": bare, "queued": StageRun()})
+    used = "1 min 15 s of wall time, 1 min 20 s of CPU, 312 MB at most"
     assert [(line.text.strip(), line.style) for line in stage_story(run, "known", [])[2:]] == [
         ("a.py changed", ""),
         ("params.lr: 1 is now 2", ""),
         ("a.py:1: no", "bad"),
         ("slow", "warn"),
-        ("attempt 2: 1 min 15 s of wall time, 1 min 20 s of CPU, 312 MB at most, sandbox namespace", ""),
+        (f"attempt 2: {used}, read 2400.0 MB, wrote 1.2 MB, sandbox namespace", ""),
         (f"made model/: {DIGEST}", "dim"),
     ]
     assert [line.text for line in stage_story(run, "bare", [])[2:]] == ["  attempt 1: 0.0 s of wall time"]

@@ -67,11 +67,13 @@ class Unsigned:
 class Local:
     """Plans and runs working trees on one state folder."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, sandbox_kind: str = "namespace") -> None:
         self._bell = Bell()
         self._driver = f"{LOCAL}{owner_of(os.getpid())}"
         database = database_of(StateFolder(state))
-        self._parts = Parts.open(state, self._bell.ring, Unsigned(), database, is_durable=False)
+        self._parts = Parts.open(
+            state, self._bell.ring, Unsigned(), database, sandbox_kind=sandbox_kind, is_durable=False
+        )
         self._end_orphans()
 
     def plan(self, folder: Path, revision: str | None, overrides: Sequence[str]) -> PlannedRun:
@@ -110,7 +112,8 @@ class Local:
         commit = self._parts.git.snapshot(str(folder.resolve()), include)
         begun = self._parts.intake.begin_local(commit, "", parse_overrides(overrides), self._driver, time.time())
         ended = self._drive(begun, watch)
-        leave_note(self._parts, folder, include, {"overrides": overrides}, ended, began)
+        if self._parts.sandbox.is_namespace:  # else what stages read elsewhere was not seen
+            leave_note(self._parts, folder, include, {"overrides": overrides}, ended, began)
         return ended
 
     def lock(self, folder: Path) -> str:

@@ -27,7 +27,7 @@ from interlock.edges.blobs import LocalBlobs
 from interlock.edges.environments import UvEnvironments
 from interlock.edges.executor import LocalExecutor, LogFiles
 from interlock.edges.git import CommandGit
-from interlock.edges.sandbox import BubblewrapSandbox
+from interlock.edges.sandbox import SANDBOXES, BubblewrapSandbox, NoSandbox
 from interlock.edges.store import SqlStore
 from interlock.edges.vault import LocalVault
 from interlock.ports import Forge, Signing
@@ -82,7 +82,7 @@ class Parts:
     git: CommandGit
     blobs: LocalBlobs
     environments: UvEnvironments
-    sandbox: BubblewrapSandbox
+    sandbox: BubblewrapSandbox | NoSandbox
     executor: LocalExecutor
     logs: LogFiles
     secrets: Secrets
@@ -103,11 +103,13 @@ class Parts:
         remotes: Remotes = NO_REMOTES,
         most_runs: Mapping[str, int] = NO_LIMITS,
         *,
+        sandbox_kind: str = "namespace",
         is_durable: bool = True,
     ) -> Self:
         """Opens all parts; ``ring`` is called whenever an attempt has ended.
 
-        ``database`` is a URL, else the folder's own; ``most_runs`` limits the runs of a repository that go at once.
+        ``database`` is a URL, else the folder's own; ``most_runs`` limits the runs of a repository that go at once;
+        ``sandbox_kind`` is ``namespace``, or ``none`` where a person said that less isolation will do.
         Without ``is_durable`` a power cut may undo what was saved last, rows and artifacts, and nothing else.
         """
         folder = StateFolder(state.resolve()).make()
@@ -115,7 +117,7 @@ class Parts:
         git = CommandGit(folder.snapshots, protocols=remotes.protocols, credentials=remotes.authorization)
         blobs = LocalBlobs(folder.artifacts, is_durable=is_durable)
         environments = UvEnvironments(folder.environments, SERVER_REQUIREMENTS)
-        sandbox = BubblewrapSandbox()
+        sandbox = SANDBOXES[sandbox_kind]()
         secrets = Secrets(store, LocalVault(folder.keys), time.time)
         devices = Devices(find_gpus())
         executor = LocalExecutor(

@@ -96,7 +96,8 @@ class Server:
         most_runs = {name: one.most_runs for name, one in settings.repositories.items() if one.most_runs is not None}
         remotes = Remotes(settings.protocols, forges.authorization, forges.by_repository)
         signing = LocalSigning(StateFolder(state.resolve()).make().keys)
-        self._parts = Parts.open(state, self._bell.ring, signing, settings.database, remotes, most_runs)
+        database, kind = settings.database, settings.sandbox
+        self._parts = Parts.open(state, self._bell.ring, signing, database, remotes, most_runs, sandbox_kind=kind)
         self._parts.store.check()
         self._repositories = watch_list(settings.repositories, self._parts.folder.mirrors)
         store = self._parts.store

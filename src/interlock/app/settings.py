@@ -152,6 +152,7 @@ class ServerSettings(_Strict):
 
     ``listen`` is where the API and the webhooks answer; ``url`` how they are reached from outside, for links;
     ``hosts`` further names by which they may be called; ``protocols`` those by which remotes may be asked.
+    ``sandbox``: ``none`` where a person said that less isolation will do.
     """
 
     repositories: dict[RepositoryName, RepositorySettings] = {}
@@ -165,6 +166,7 @@ class ServerSettings(_Strict):
     protocols: Protocols = ("https", "ssh")
     retention: RetentionSettings = RetentionSettings()
     log_format: Literal["text", "json"] = "text"
+    sandbox: Literal["namespace", "none"] = "namespace"
 
     @field_validator("repositories")
     @classmethod
@@ -195,6 +197,9 @@ class ServerSettings(_Strict):
     def _is_safe(self) -> ServerSettings:
         if self.address not in LOOPBACK and self.tls is None:
             raise ValueError(f"listen: {self.address} is not loopback, so tls (certificate and key) is required")
+        strangers = [name for name, one in self.repositories.items() if one.url and one.forks != "refuse"]
+        if self.sandbox == "none" and strangers:
+            raise ValueError(f"sandbox: none would let forks in: write `forks: refuse` for {', '.join(strangers)}")
         return self
 
     @property

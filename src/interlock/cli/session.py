@@ -37,7 +37,7 @@ class Session:
     """``address`` names a server elsewhere; without it the state folder of this machine is meant."""
 
     def __init__(
-        self, state: Path, address: Address | None, output: Output, open_local: Callable[[Path], Local]
+        self, state: Path, address: Address | None, output: Output, open_local: Callable[[Path, str], Local]
     ) -> None:
         self.state = state
         self.address = address
@@ -73,9 +73,9 @@ class Session:
             )
         return client
 
-    def open_local(self) -> Local:
+    def open_local(self, sandbox_kind: str = "namespace") -> Local:
         """What plans and runs working trees; makes the state folder if need be."""
-        return self._open_local(self.state)
+        return self._open_local(self.state, sandbox_kind)
 
     def _client(self) -> Client | None:
         if self.address is not None:
@@ -95,11 +95,11 @@ class Session:
             )
 
 
-def open_local(state: Path) -> Local:
+def open_local(state: Path, sandbox_kind: str) -> Local:
     """The real thing; imported here because it brings the whole house."""
     from interlock.app.local import Local
 
-    return Local(state)
+    return Local(state, sandbox_kind)
 
 
 def default_state() -> Path:

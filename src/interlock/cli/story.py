@@ -138,6 +138,8 @@ def stage_story(run: Run, name: str, events: Sequence[Event], first: Run | None 
         used = [f"{format_seconds(stage.seconds)} of wall time"]
         used += [f"{format_seconds(stage.cpu_seconds)} of CPU"] if stage.cpu_seconds is not None else []
         used += [f"{stage.peak_memory / 1e6:.0f} MB at most"] if stage.peak_memory is not None else []
+        if stage.bytes_read is not None and stage.bytes_written is not None:
+            used.append(f"read {stage.bytes_read / 1e6:.1f} MB, wrote {stage.bytes_written / 1e6:.1f} MB")
         used += [f"sandbox {stage.sandbox}"] if stage.sandbox else []
         lines.append(Line(f"  attempt {stage.attempt}: {', '.join(used)}"))
     lines += [Line(f"  made {path}: {digest}", "dim") for path, digest in stage.products.items()]

@@ -23,6 +23,9 @@ KillMode=process
 WorkingDirectory={state}
 UMask=0077
 LimitNOFILE=65536
+# Stages get control groups of their own, beside the server's.
+Delegate=yes
+DelegateSubgroup=control
 
 [Install]
 WantedBy=multi-user.target

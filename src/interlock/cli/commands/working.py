@@ -81,22 +81,30 @@ def plan(session: Session, folder: Path, revision: str | None, overrides: tuple[
 @folder_argument
 @overrides_option
 @lock_option
+@click.option(
+    "--sandbox",
+    "sandbox_kind",
+    type=click.Choice(["namespace", "none"]),
+    default="namespace",
+    help="none: stages see what you see. For a machine without user namespaces.",
+)
 @with_session
-def run(session: Session, folder: Path, overrides: tuple[str, ...], is_locking: bool) -> int:
+def run(session: Session, folder: Path, overrides: tuple[str, ...], is_locking: bool, sandbox_kind: str) -> int:
     """Run the working tree at FOLDER, uncommitted changes included, from checks to gates. Needs no server."""
     from interlock.app.standing.note import recall
 
-    standing = None if is_locking else recall(session.state, folder, {"overrides": overrides})
+    is_asked_anew = is_locking or sandbox_kind == "none"
+    standing = None if is_asked_anew else recall(session.state, folder, {"overrides": overrides})
     if standing is not None:
         from interlock.cli.standing import standing_lines
 
         session.output.say(*standing_lines(standing))
         session.output.answer(standing)
         return ExitCode.SUCCESS
-    return _run(session, folder, overrides, is_locking)
+    return _run(session, folder, overrides, is_locking, sandbox_kind)
 
 
-def _run(session: Session, folder: Path, overrides: tuple[str, ...], is_locking: bool) -> int:
+def _run(session: Session, folder: Path, overrides: tuple[str, ...], is_locking: bool, sandbox_kind: str) -> int:
     from interlock.cli import show
 
     teller = show.RunTeller()
@@ -104,7 +112,7 @@ def _run(session: Session, folder: Path, overrides: tuple[str, ...], is_locking:
     def hear(run: Run) -> None:
         session.output.note(*teller.tell(run))
 
-    with session.open_local() as local:
+    with session.open_local(sandbox_kind) as local:
         if is_locking:
             _write_lock(session, local, folder)
         with session.output.progress("running", is_told_otherwise=True):

@@ -187,9 +187,6 @@ class _Attempt:
             launch = Launch(command, self._is_isolated, exports(self._secrets), gate)
             self._obey_brake()
             ended = run_watched(launch, self._log, limits, self._brake, cell)
-        if ended.waited >= max(1.0, ended.seconds / 10):
-            more = f"waited {ended.waited:.0f} s for processor time: its share is {bounds.cpu:g} cores (resources.cpu)"
-            self._log.say(f"the stage {more}")
         outcome = self._conclude(ended, workspace)
         if self._request.stage.builtin is not None:
             return outcome

@@ -95,7 +95,7 @@ class Ended(NamedTuple):
     """How a process ended, and what it used together with all that it started.
 
     ``forced`` is why it had to end or counts as failed, None where it ended by itself. ``peak_memory`` is None where it
-    ended before it was looked at. ``waited``: seconds over its share of the processors.
+    ended before it was looked at.
     """
 
     exit_code: int
@@ -104,7 +104,6 @@ class Ended(NamedTuple):
     peak_memory: int | None
     read: int
     written: int
-    waited: float
     forced: tuple[Phase, str] | None
 
 
@@ -227,9 +226,8 @@ class _Watch:
         self._counted = self._cell.look()
         self._forced = self._forced or self._limit_passed() or self._machine_gave_out(code)
         peak = self._counted.peak if self._counted else self._used.memory
-        waited = self._counted.waited if self._counted else 0.0
         used = self._used
-        return Ended(code, seconds, used.cpu_seconds, peak or None, used.read, used.written, waited, self._forced)
+        return Ended(code, seconds, used.cpu_seconds, peak or None, used.read, used.written, self._forced)
 
     def close(self) -> None:
         if self._process.poll() is None:

@@ -98,7 +98,8 @@ class BubblewrapSandbox:
         trial = self.command(Isolation(argv=("/bin/sh", "-c", "test -d /proc/1 && test ! -e /home"), folder="/tmp"))  # noqa: S108 - its own, inside
         remedy = (
             "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
-            "kernel.apparmor_restrict_unprivileged_userns=0), or declare that stages run without isolation"
+            "kernel.apparmor_restrict_unprivileged_userns=0), or declare that stages run without it "
+            "(`sandbox: none` in server.yaml, `interlock run --sandbox none`)"
         )
         try:
             done = subprocess.run(trial, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)

@@ -57,7 +57,6 @@ class _Counts(NamedTuple):
 
     kills: int
     refusals: int
-    waited: float
 
 
 class _Files:
@@ -65,7 +64,7 @@ class _Files:
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self._folders = dict(folders)
-        self._before = _Counts(0, 0, 0.0)
+        self._before = _Counts(0, 0)
         self._peak = 0
         for folder in set(folders.values()):
             folder.mkdir()
@@ -86,7 +85,7 @@ class _Files:
 
     def _since(self, now: _Counts) -> _Counts:
         before = self._before
-        return _Counts(now.kills - before.kills, now.refusals - before.refusals, now.waited - before.waited)
+        return _Counts(now.kills - before.kills, now.refusals - before.refusals)
 
     def _kill(self) -> None:
         for pid in self._others():
@@ -156,7 +155,7 @@ class FirstGroup(_Files):
     def _counts(self) -> _Counts:
         kills = self._table("memory", "memory.oom_control")["oom_kill"]
         refusals = self._table("pids", "pids.events")["max"]
-        return _Counts(kills, refusals, self._table("cpu", "cpu.stat")["throttled_time"] / 1e9)
+        return _Counts(kills, refusals)
 
 
 class SecondGroup(_Files):
@@ -195,7 +194,7 @@ class SecondGroup(_Files):
     def _counts(self) -> _Counts:
         kills = self._table("memory", "memory.events").get("oom_kill", 0)
         refusals = self._table("pids", "pids.events")["max"]
-        return _Counts(kills, refusals, self._table("cpu", "cpu.stat").get("throttled_usec", 0) / 1e6)
+        return _Counts(kills, refusals)
 
     def _kill(self) -> None:
         """All at once where the kernel can (Linux 5.14): it holds this process never, which is not in the group."""
