@@ -24,6 +24,7 @@
     |   +-- ForgeFault          a forge could not be told or asked something
     |   +-- VaultFault          a secret could not be opened with this server's key
     |   +-- WatchFault          a watched path or prefix could not be listed
+    |   +-- DataFault           data that is no part of a commit could not be read
     +-- SignatureInvalid        the bytes are not the ones that were signed
 
 A third kind of wrong, the failed verdict on the user's code, data or model, is a value and never an exception.
@@ -137,6 +138,10 @@ class VaultFault(Fault):
 
 class WatchFault(Fault):
     """A watched path or prefix could not be listed."""
+
+
+class DataFault(Fault):
+    """Data that is no part of a commit could not be read: no answer, no rights, or it changes all the time."""
 
 
 class SignatureInvalid(InterlockError):

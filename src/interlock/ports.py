@@ -134,12 +134,13 @@ class Git(Protocol):
         Refused for a file of more than 256 MiB.
         """
 
-    def snapshot(self, folder: str, include: Sequence[str] = ()) -> Commit:
+    def snapshot(
+        self, folder: str, include: Sequence[str] = (), *, data: Sequence[str] = (), without: Sequence[str] = ()
+    ) -> Commit:
         """The working tree at ``folder`` as it is now, uncommitted changes included, as a commit-like value.
 
-        Files that ``.gitignore`` names are left out unless ``include`` names them. The folder's own repository, if it
-        has
-        one, is not touched.
+        Files that ``.gitignore`` names are left out unless ``include`` names them, those of ``without`` always. What of
+        ``data`` is left out is named as ``beside``. The folder's own repository, if it has one, is not touched.
         """
 
     def export(self, commit: Commit, target: str, project: str = "", only: Collection[str] | None = None) -> None:
@@ -147,6 +148,14 @@ class Git(Protocol):
 
         ``only``: no others than these paths, relative to ``project``.
         """
+
+
+class KnownFile(NamedTuple):
+    """A file of this machine, by absolute path, whose content is known to have this digest."""
+
+    place: str
+    digest: Digest
+    is_executable: bool = False
 
 
 class Blobs(Protocol):
@@ -160,6 +169,18 @@ class Blobs(Protocol):
 
     def put_files(self, files: Mapping[str, bytes]) -> Digest:
         """Stores bytes as a folder."""
+
+    def put_known(self, files: Mapping[str, KnownFile]) -> Digest:
+        """Stores files as a folder; one under the empty path as that file. Content that is kept already is not read.
+
+        ArtifactFault where a file that is read has changed.
+        """
+
+    def lies_at(self, digest: Digest, at_least: int) -> str | None:
+        """Where a file of at least so many bytes lies, checked, to be read there and never changed; None for any other.
+
+        ArtifactFault as by ``read``.
+        """
 
     def read(self, digest: Digest) -> bytes:
         """A file's bytes, checked against the digest. ArtifactFault where missing or torn."""

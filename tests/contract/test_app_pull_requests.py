@@ -242,6 +242,24 @@ def test_a_stage_that_wants_the_network_is_refused_from_outside_only(shop: Works
     assert member.phase is Phase.QUEUED
 
 
+def test_data_that_no_commit_holds_is_refused_from_outside_only(shop: Workshop) -> None:
+    shop.set_up(forks="run")
+    text = OPEN + "data: {rows: {path: rows.csv, from: /srv/rows.csv}}\n"
+    propose(shop, interlock_yaml=text)
+    (outside,) = shop.look(shop.pull_request(4))
+    assert (outside.phase, outside.scope) == (Phase.FAILED, "pull/4@small")
+    assert (
+        "it uses data that no commit holds (/srv/rows.csv), and a pull request from outside may not" in outside.because
+    )
+    propose(shop, 5, text="x = 6\n", interlock_yaml=text)
+    (member,) = shop.look(shop.pull_request(5, is_fork=False))
+    assert member.phase is Phase.QUEUED
+    shop.runs.step(member.key)
+    shop.run_all()
+    (asked,) = [request for request in shop.executor.started if request.stage.sources]
+    assert (asked.data_of, asked.secrets_of) == ("small", None)
+
+
 SECRET = OPEN.replace("outs: [model/]", "outs: [model/], secrets: [TOKEN]")
 
 

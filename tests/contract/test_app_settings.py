@@ -67,6 +67,12 @@ def test_without_settings_the_documented_defaults_hold(file: Path, text: str | N
         ("repositories: {a: {}}", "repositories.a", "path or url is required"),
         ("repositories: {a: {path: /a, url: 'https://host/a.git'}}", "repositories.a", "path or url is required"),
         ("repositories: {a: {path: /a, most_runs: 0}}", "repositories.a.most_runs", "greater than or equal to 1"),
+        ("repositories: {a: {path: /a, data: [data/x]}}", "repositories.a.data.0", "is no whole path"),
+        (
+            "repositories: {a: {path: /a, data: ['http://x/y']}}",
+            "repositories.a.data.0",
+            "no prefix of an object store",
+        ),
         ("repositories: {a: {path: /a, forks: maybe}}", "repositories.a.forks", "'run', 'approve' or 'refuse'"),
         (
             "repositories: {a: {path: /a, forge: {kind: hub, url: 'https://h', project: a/b}}}",
@@ -159,6 +165,7 @@ repositories:
     trusted: [main, release/*, refs/tags/v*]
     forks: run
     most_runs: 4
+    data: [/srv/data/churn, 's3://lake/churn/']
     forge:
       kind: github
       url: https://git.example.org/
@@ -174,6 +181,7 @@ log_format: json
     settings = read_settings(file)
     churn = settings.repositories["churn"]
     assert churn.place == "https://git.example.org/acme/churn.git"
+    assert churn.data == ("/srv/data/churn", "s3://lake/churn/")
     assert churn.forge is not None
     assert churn.forge.url == "https://git.example.org"
     assert [source.env for source in churn.forge.webhook_secrets] == [None, "OLD"]

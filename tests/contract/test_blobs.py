@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from interlock.edges.blobs import LocalBlobs, MemoryBlobs
 from interlock.errors import ArtifactFault, NotFound, Refused
-from interlock.ports import Blobs
+from interlock.ports import Blobs, KnownFile
 from interlock.vocabulary import Digest
 
 ODD_NAMES = ["with space", "new\nline", "-dash", "é/ü", "back\\slash", "*", '"', ".hidden", "..twodots"]
@@ -217,3 +217,52 @@ def test_nothing_is_overwritten(blobs: Blobs, tmp_path: Path) -> None:
                 blobs.materialise(digest, str(tmp_path / name))
     assert (tmp_path / "file").read_bytes() == b"mine"
     assert list((tmp_path / "folder").iterdir()) == []
+
+
+# --- files whose digests are known ---
+
+
+def known(place: Path, *, is_executable: bool = False) -> KnownFile:
+    return KnownFile(str(place), Digest(f"blake3:{blake3(place.read_bytes()).hexdigest()}"), is_executable)
+
+
+def test_known_files_become_the_folder_that_they_would_be_stored_as(blobs: Blobs, folder: Path) -> None:
+    files = {f"deep/{number}": b"%d" % (number % 7) for number in range(1100)} | {"run": b"x", "empty": b""}
+    write(folder, files)
+    (folder / "run").chmod(0o755)
+    stored = blobs.put_known({path: known(folder / path, is_executable=path == "run") for path in files})
+    assert blobs.has(stored)
+    assert blobs.files(stored) == {path: f"blake3:{blake3(content).hexdigest()}" for path, content in files.items()}
+    assert stored == blobs.put(str(folder))
+
+
+def test_a_known_file_alone(blobs: Blobs, folder: Path) -> None:
+    write(folder, {"a": b"content"})
+    assert blobs.read(blobs.put_known({"": known(folder / "a")})) == b"content"
+
+
+def test_a_known_file_that_is_kept_already_is_not_read(blobs: Blobs, folder: Path) -> None:
+    digest = blobs.put_bytes(b"content")
+    gone = KnownFile(str(folder / "nowhere"), digest)
+    assert blobs.put_known({"": gone}) == digest
+    assert blobs.files(blobs.put_known({"a": gone})) == {"a": digest}
+
+
+def test_a_known_file_that_has_changed_is_a_fault_and_leaves_nothing(blobs: Blobs, folder: Path) -> None:
+    write(folder, {"a": b"before"})
+    before = known(folder / "a")
+    write(folder, {"a": b"after!"})
+    for files in ({"": before}, {"a": before, "b": before}):
+        with pytest.raises(ArtifactFault, match="has changed"):
+            blobs.put_known(files)
+    assert not blobs.has(before.digest)
+
+
+def test_where_a_large_file_lies(blobs: Blobs, folder: Path) -> None:
+    digest = blobs.put_bytes(b"x" * 1000)
+    place = blobs.lies_at(digest, 1000)
+    assert place is None or Path(place).read_bytes() == b"x" * 1000
+    assert blobs.lies_at(digest, 1001) is None
+    assert blobs.lies_at(blobs.put(str(write(folder, {"a": b"x" * 1000}))), 1) is None
+    with pytest.raises(ArtifactFault):
+        blobs.lies_at(NOWHERE, 0)

@@ -200,3 +200,17 @@ def test_a_large_file_is_never_in_memory_as_a_whole(place: Path, tmp_path: Path)
     assert int(grown) * 1024 < size // 2
     assert (tmp_path / "out").stat().st_size == size
     assert LocalBlobs(place).files(Digest(digest)) == {"": digest}
+
+
+def test_a_large_file_that_is_torn_is_set_aside_and_not_shown(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    digest = blobs.put_bytes(b"x" * 1000)
+    place = blobs.lies_at(digest, 1)
+    assert place is not None
+    Path(place).chmod(0o600)
+    Path(place).write_bytes(b"y" * 1000)
+    with pytest.raises(ArtifactFault, match="torn"):
+        blobs.lies_at(digest, 1)
+    assert not blobs.has(digest)
+    assert blobs.put_bytes(b"x" * 1000) == digest
+    assert blobs.lies_at(digest, 1) == place

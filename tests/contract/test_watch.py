@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from obstore.store import from_url
+from tests.object_store import free_ports
 
 from interlock.edges.watch import MemoryWatch, ObjectWatch
 from interlock.edges.watch.listing import Entry, fingerprint_of
@@ -26,9 +20,6 @@ from interlock.errors import Refused, WatchFault
 from interlock.ports import Watch
 
 pytestmark = pytest.mark.xdist_group("s3")
-
-WEED = Path(sys.executable).with_name("weed")
-STARTED_WITHIN = 120.0
 
 
 class Place(Protocol):
@@ -76,67 +67,6 @@ class ObjectPlace:
 
     def remove(self, name: str) -> None:
         obstore.delete(self._store, name)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
-@pytest.fixture(scope="module")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real S3 server on this machine's loopback; answers its endpoint."""
-    folder = tmp_path_factory.mktemp("s3")
-    actions = ["Admin", "Read", "Write", "List"]
-    person = {"name": "a", "credentials": [{"accessKey": "key", "secretKey": "secret"}], "actions": actions}
-    (folder / "people.json").write_text(json.dumps({"identities": [person]}))
-    names = ["master", "volume", "filer", "s3"]
-    ports = free_ports(2 * len(names))
-    command = [str(WEED), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
-    command += [f"-s3.config={folder}/people.json", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=40"]
-    for name, port, inner in zip(names, ports[::2], ports[1::2], strict=True):
-        command += [f"-{name}.port={port}", f"-{name}.port.grpc={inner}"]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-    with subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as server:
-        try:
-            wait_for_answer(ports[-2])
-            yield f"http://127.0.0.1:{ports[-2]}"
-        finally:
-            server.kill()
-
-
-def wait_for_answer(port: int) -> None:
-    until = time.monotonic() + STARTED_WITHIN
-    while time.monotonic() < until:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/")
-            connection.getresponse().read()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-        finally:
-            connection.close()
-    raise AssertionError("the S3 server does not answer")
-
-
-@pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, value in {
-        "AWS_ENDPOINT": s3_server,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_ALLOW_HTTP": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    return s3_server
 
 
 @pytest.fixture(params=["local", "s3", "memory"])

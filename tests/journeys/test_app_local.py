@@ -79,9 +79,9 @@ class Tree:
         for name, text in files.items():
             (self.folder / name.replace("__", "/").replace("_dot_", ".")).write_text(text)
 
-    def run(self, *overrides: str) -> Run:
+    def run(self, *overrides: str, secrets_from: Path | None = None) -> Run:
         with Local(self.state) as local:
-            return local.run(self.folder, overrides, lambda _: None)
+            return local.run(self.folder, overrides, lambda _: None, secrets_from)
 
     def plan(self, *overrides: str, revision: str | None = None) -> PlannedRun:
         with Local(self.state) as local:

@@ -48,6 +48,11 @@ class StateFolder:
         return self.root / "execution"
 
     @property
+    def places(self) -> Path:
+        """What was found at places that hold data, so that only what has changed is read again."""
+        return self.root / "places"
+
+    @property
     def keys(self) -> Path:
         """The signing key, readable by its owner only."""
         return self.root / "keys"

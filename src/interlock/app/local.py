@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from interlock.access.dotenv import read_secrets
 from interlock.app.folder import StateFolder
 from interlock.app.parts import Parts, owner_of
 from interlock.app.reading import database_of
@@ -19,13 +20,15 @@ from interlock.control.loop import BUSY_SECONDS, Bell
 from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.runs import SERVER
 from interlock.errors import Refused, SigningFault
+from interlock.pipeline.outside.sources import named_as_data
 from interlock.pipeline.plan import Plan, StagePlan
 from interlock.pipeline.resolve import parse_overrides, python_of, read_pipeline
 from interlock.pipeline.rules.reading import PipelineFile
-from interlock.pipeline.trace import Lookup
+from interlock.pipeline.trace import Lookup, Trace
 from interlock.run.reproduction.comparison import Reproduction
 from interlock.run.run import Run, ready_stages
 from interlock.run.scheduling.estimate import Estimate
+from interlock.run.stage import StageRequest
 from interlock.source.commit import Commit
 from interlock.system.processes import is_alive
 from interlock.system.signatures import Moment
@@ -70,9 +73,16 @@ class Local:
     def __init__(self, state: Path, sandbox_kind: str = "namespace") -> None:
         self._bell = Bell()
         self._driver = f"{LOCAL}{owner_of(os.getpid())}"
-        database = database_of(StateFolder(state))
+        self._secrets: Mapping[str, str] = {}
         self._parts = Parts.open(
-            state, self._bell.ring, Unsigned(), database, sandbox_kind=sandbox_kind, is_durable=False
+            state,
+            self._bell.ring,
+            Unsigned(),
+            database_of(StateFolder(state)),
+            places=None,
+            secrets_of=self._values,
+            sandbox_kind=sandbox_kind,
+            is_durable=False,
         )
         self._end_orphans()
 
@@ -83,11 +93,7 @@ class Local:
         run = self._parts.intake.run_of(commit, planned)
         stages: dict[str, Lookup | None] = {stage.name: None for stage in planned.plan.stages}
         while True:
-            found = {
-                stage.name: self._parts.lookups.look_up(run, stage, None)
-                for stage in ready_stages(run)
-                if stages[stage.name] is None
-            }
+            found = {stage.name: self._look_up(run, stage) for stage in ready_stages(run) if stages[stage.name] is None}
             if not found:
                 break
             stages |= found
@@ -105,14 +111,26 @@ class Local:
         estimate = self._parts.room.foresee(run, known)
         return PlannedRun(plan=planned.plan, commit=commit, stages=in_order, estimate=estimate, against=against)
 
-    def run(self, folder: Path, overrides: Sequence[str], watch: Callable[[Run], None]) -> Run:
-        """Runs the working tree from checks to gates; ``watch`` hears of it whenever it moved. As it ended."""
+    def run(
+        self, folder: Path, overrides: Sequence[str], watch: Callable[[Run], None], secrets_from: Path | None = None
+    ) -> Run:
+        """Runs the working tree from checks to gates; ``watch`` hears of it whenever it moved. As it ended.
+
+        ``secrets_from`` is a file with the values of the secrets that stages name; it is no part of what they see.
+        """
         began = Moment.now()
-        include = _data_of(folder)
-        commit = self._parts.git.snapshot(str(folder.resolve()), include)
-        begun = self._parts.intake.begin_local(commit, "", parse_overrides(overrides), self._driver, time.time())
+        file = _pipeline_of(folder)
+        commit = self._snapshot(folder, file, secrets_from)
+        changes = parse_overrides(overrides)
+        has_secrets = secrets_from is not None
+        if secrets_from is not None:
+            plan = self._parts.intake.plan(commit, "", changes).plan
+            names = [name for stage in plan.stages for name in stage.secrets]
+            self._secrets = read_secrets(_text_of(secrets_from), names, str(secrets_from))
+        begun = self._parts.intake.begin_local(commit, "", changes, self._driver, time.time(), has_secrets=has_secrets)
         ended = self._drive(begun, watch)
-        if self._parts.sandbox.is_namespace:  # else what stages read elsewhere was not seen
+        if self._parts.sandbox.is_namespace and not has_secrets:  # else what stages read elsewhere was not seen
+            include = sorted(file.declared_paths())
             leave_note(self._parts, folder, include, {"overrides": overrides}, ended, began)
         return ended
 
@@ -154,10 +172,50 @@ class Local:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _look_up(self, run: Run, stage: StagePlan) -> Lookup:
+        """As for a run; what lives outside git is looked at too, and counts as reused where nothing is to be read."""
+        found = self._parts.lookups.look_up(run, stage, None)
+        if not stage.sources:
+            return found
+        request = StageRequest(
+            attempt=f"0/{stage.name}/0",
+            stage=stage,
+            commit=run.commit,
+            project=run.plan.project,
+            python=run.plan.python,
+            data_of=run.commit.repository,
+        )
+        products, because = self._parts.datasets.recall(request)
+        if products.keys() != stage.sources.keys():
+            return found.model_copy(update={"because": because})
+        known = Trace(
+            inputs=self._parts.lookups.inputs_of(run, stage, None),
+            reads={},
+            listings={},
+            products=products,
+            run=run.key,
+            attempt=request.attempt,
+            seconds=0.0,
+            made=0.0,
+        )
+        return found.model_copy(update={"hit": known, "because": because, "differences": ()})
+
+    def _values(self, _secrets_of: str, names: Sequence[str]) -> Mapping[str, str]:
+        return {name: self._secrets[name] for name in names}
+
     def _commit(self, folder: Path, revision: str | None) -> Commit:
+        place = str(folder.resolve())
         if revision is not None:
-            return self._parts.git.commit(folder.resolve().name, str(folder.resolve()), revision, revision)
-        return self._parts.git.snapshot(str(folder.resolve()), _data_of(folder))
+            found = self._parts.git.commit(folder.resolve().name, place, revision, revision)
+            return found.model_copy(update={"working_tree": place})
+        return self._snapshot(folder, _pipeline_of(folder), None)
+
+    def _snapshot(self, folder: Path, file: PipelineFile, secrets_from: Path | None) -> Commit:
+        place = str(folder.resolve())
+        secret = [os.path.relpath(secrets_from.resolve(), place)] if secrets_from is not None else []
+        # what .gitignore names is an input all the same: small files as part of the tree, data beside it
+        data = named_as_data(file.spec)
+        return self._parts.git.snapshot(place, sorted(file.declared_paths()), data=data, without=secret)
 
     def _end_orphans(self) -> None:
         """Runs whose command was killed end here, with the reason: nobody else would move them."""
@@ -178,6 +236,8 @@ def _pipeline_of(folder: Path) -> PipelineFile:
     return read_pipeline(path.read_bytes(), "interlock.yaml")
 
 
-def _data_of(folder: Path) -> list[str]:
-    """The paths that the pipeline file declares: data that .gitignore names is an input all the same."""
-    return sorted(_pipeline_of(folder).declared_paths())
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise Refused(f"it cannot be read: {problem}", str(file), "name a file of NAME=value lines") from problem

@@ -24,6 +24,7 @@ from interlock.control.scheduling.costs import Costs
 from interlock.control.scheduling.room import Room
 from interlock.control.secrets import Secrets
 from interlock.edges.blobs import LocalBlobs
+from interlock.edges.data import Datasets, Places
 from interlock.edges.environments import UvEnvironments
 from interlock.edges.executor import LocalExecutor, LogFiles
 from interlock.edges.git import CommandGit
@@ -83,6 +84,7 @@ class Parts:
     blobs: LocalBlobs
     environments: UvEnvironments
     sandbox: BubblewrapSandbox | NoSandbox
+    datasets: Datasets
     executor: LocalExecutor
     logs: LogFiles
     secrets: Secrets
@@ -103,12 +105,16 @@ class Parts:
         remotes: Remotes = NO_REMOTES,
         most_runs: Mapping[str, int] = NO_LIMITS,
         *,
+        places: Mapping[str, Sequence[str]] | None,
+        secrets_of: Callable[[str, Sequence[str]], Mapping[str, str]] | None = None,
         sandbox_kind: str = "namespace",
         is_durable: bool = True,
     ) -> Self:
         """Opens all parts; ``ring`` is called whenever an attempt has ended.
 
-        ``database`` is a URL, else the folder's own; ``most_runs`` limits the runs of a repository that go at once;
+        ``database`` is a URL, else the folder's own; ``most_runs`` limits the runs of a repository that go at once.
+        ``places`` are those that hold data, by the repository whose runs may read them; None is all of this machine.
+        ``secrets_of`` answers the values that stages are given, in the place of the secrets that are kept.
         ``sandbox_kind`` is ``namespace``, or ``none`` where a person said that less isolation will do.
         Without ``is_durable`` a power cut may undo what was saved last, rows and artifacts, and nothing else.
         """
@@ -120,9 +126,9 @@ class Parts:
         sandbox = SANDBOXES[sandbox_kind]()
         secrets = Secrets(store, LocalVault(folder.keys), time.time)
         devices = Devices(find_gpus())
-        executor = LocalExecutor(
-            git, blobs, environments, sandbox, folder.execution, PACKAGE / "probes", secrets.values, devices.of
-        )
+        datasets = Datasets(git, blobs, folder.places, Places(places))
+        brought = (secrets_of or secrets.values, devices.of, datasets.fetch)
+        executor = LocalExecutor(git, blobs, environments, sandbox, folder.execution, PACKAGE / "probes", *brought)
         room = Room(devices.capacity, most_runs, time.monotonic, Costs(store).of)
         lookups = Lookups(store, git, blobs, environments, platform=_platform(), program=_program())
         attempts = Attempts(store, executor, blobs, owner_of(os.getpid()), ring)
@@ -134,6 +140,7 @@ class Parts:
             blobs=blobs,
             environments=environments,
             sandbox=sandbox,
+            datasets=datasets,
             executor=executor,
             logs=LogFiles(folder.execution),
             secrets=secrets,

@@ -94,10 +94,16 @@ class Server:
         credentials = Credentials(settings.repositories, environment)
         forges = Forges(settings.repositories, credentials, time.time)
         most_runs = {name: one.most_runs for name, one in settings.repositories.items() if one.most_runs is not None}
-        remotes = Remotes(settings.protocols, forges.authorization, forges.by_repository)
-        signing = LocalSigning(StateFolder(state.resolve()).make().keys)
-        database, kind = settings.database, settings.sandbox
-        self._parts = Parts.open(state, self._bell.ring, signing, database, remotes, most_runs, sandbox_kind=kind)
+        self._parts = Parts.open(
+            state,
+            self._bell.ring,
+            LocalSigning(StateFolder(state.resolve()).make().keys),
+            settings.database,
+            Remotes(settings.protocols, forges.authorization, forges.by_repository),
+            most_runs,
+            places={name: one.data for name, one in settings.repositories.items()},
+            sandbox_kind=settings.sandbox,
+        )
         self._parts.store.check()
         self._repositories = watch_list(settings.repositories, self._parts.folder.mirrors)
         store = self._parts.store

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from interlock.errors import Refused, SeveralRefused
 from interlock.pipeline.document import Document, plain, read_document, refuse_all
+from interlock.pipeline.rules.patterns import DataPlace
 from interlock.pipeline.rules.values import Duration, ModelName
 from interlock.source.repository import ForgeKind, ForkPolicy
 from interlock.vocabulary import Json
@@ -83,7 +84,8 @@ class ForgeSettings(_Strict):
 class RepositorySettings(_Strict):
     """A git repository to watch: its git directory (``path``) on this machine, or the ``url`` of a remote.
 
-    ``trusted`` are branches and full refs, as patterns, whose runs may deliver and have secrets.
+    ``trusted`` are branches and full refs, as patterns, whose runs may deliver and have secrets. ``data`` are the paths
+    of this machine and prefixes of object stores that its runs may read data from.
     """
 
     path: Path | None = None
@@ -92,6 +94,7 @@ class RepositorySettings(_Strict):
     trusted: tuple[str, ...] = ("main",)
     forks: ForkPolicy = "approve"
     most_runs: Annotated[int, Field(ge=1)] | None = None
+    data: tuple[DataPlace, ...] = ()
     forge: ForgeSettings | None = None
 
     @model_validator(mode="after")

@@ -12,11 +12,11 @@ from interlock.source.triggers import Triggers
 from interlock.vocabulary import Json, Stored
 
 StageKind = Literal["check", "data", "stage", "measure"]
-"""``check``: before any training. ``data``: validation. ``stage``: the user's own. ``measure``: what gates judge."""
+"""``check``: before any training. ``data``: fetched, checked. ``stage``: the user's. ``measure``: what gates judge."""
 
-Builtin = Literal["dependencies", "syntax", "imports", "data", "served", "measurements"]
-"""Stages that Interlock brings: lock against project file; parse; resolve imports; schemas; the model as served;
-metrics and predictions brought into the canonical form that gates judge."""
+Builtin = Literal["dependencies", "syntax", "imports", "fetch", "data", "served", "measurements"]
+"""Stages that Interlock brings: lock against project file; parse; resolve imports; data that no commit holds; schemas;
+the model as served; metrics and predictions brought into the canonical form that gates judge."""
 
 
 class Resources(Stored):
@@ -29,6 +29,16 @@ class Resources(Stored):
     disk: int | None = None
 
 
+class RefreshPlan(Stored):
+    """When a stage that uses the network runs again although nothing else changed; exactly one field is set.
+
+    ``after`` so many seconds; or when what ``command`` prints is another: a stage of its own runs it.
+    """
+
+    after: float | None = None
+    command: str | None = None
+
+
 class StagePlan(Stored):
     """One stage. Exactly one of ``command`` and ``builtin`` is set.
 
@@ -36,7 +46,8 @@ class StagePlan(Stored):
     stage declared (None when it declared none, so that it sees the whole parameter file). ``secrets`` names those that
     it is given as environment variables. ``determinism``: it is executed twice, and both must make the same. With
     ``inputs`` strict it is shown only what it declares; ``frozen`` is never run again; ``retries`` bounds how often it
-    is tried again after a fault. All paths are relative to the folder of the pipeline file.
+    is tried again after a fault. ``sources`` says for each path that ``fetch`` brings where it lives. Without
+    ``refresh`` a stage that uses the network always runs. All paths are relative to the folder of the pipeline file.
     """
 
     name: str
@@ -58,11 +69,13 @@ class StagePlan(Stored):
     inputs: Literal["auto", "strict"] = "auto"
     frozen: bool = False
     retries: int = 2
+    sources: dict[str, str] = {}
+    refresh: RefreshPlan | None = None
 
     @property
     def products(self) -> tuple[str, ...]:
         """Every path the stage must leave behind: outs, metrics, predictions. A built-in stage reports instead."""
-        if self.builtin is not None:
+        if self.builtin not in (None, "fetch"):
             return ()
         return tuple(dict.fromkeys((*self.outs, *self.metrics, *((self.predictions,) if self.predictions else ()))))
 

@@ -5,8 +5,8 @@ Conventions that make five lines enough for a plain repository: without ``on`` p
 and, where there are tests, ``pytest -q tests``; a stage without ``deps`` follows those above it (see ``rules.graph``);
 a model without a name has that of its folder or repository, without a format that of its path's ending, else ``skops``.
 
-The order of a plan: checks, one after the other; ``data``; the stages; ``served``; ``measurements``. Its paths carry no
-trailing slash, and a dependency on a part of a product is one on the whole product.
+The order of a plan: checks, one after the other; ``fetch``; ``data``; the stages; ``served``; ``measurements``. Its
+paths carry no trailing slash, and a dependency on a part of a product is one on the whole product.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from blake3 import blake3
 
 from interlock.pipeline.document import Path, Problem, refuse_all
 from interlock.pipeline.entries import entry_files, has_tests
+from interlock.pipeline.outside.refresh import refresh_of, with_version
+from interlock.pipeline.outside.sources import fetch_stage, find_sources, hidden_files
 from interlock.pipeline.params import nearest_param, override, parse_overrides, select
 from interlock.pipeline.plan import (
     AnalysisMetricPlan,
@@ -38,7 +40,7 @@ from interlock.pipeline.plan import (
 )
 from interlock.pipeline.rules.graph import Makers, folders_around, in_order, is_within, makers_of, needs_of, products_of
 from interlock.pipeline.rules.reading import PipelineFile, read_pipeline
-from interlock.pipeline.rules.work import UNIT_CHECK, gate_of, lack_of_gpus, model_of
+from interlock.pipeline.rules.work import UNIT_CHECK, gate_of, is_table, lack_of_gpus, model_of
 from interlock.pipeline.spec import (
     BUILTIN_CHECKS,
     CanarySpec,
@@ -67,24 +69,28 @@ def resolve(
     overrides: Mapping[str, Json],
     repository: str,
     gpus: int = 0,
+    beside: Collection[str] = (),
 ) -> Plan:
     """The plan of one commit. SeveralRefused where the file and the commit do not fit.
 
     ``project`` is the folder of the pipeline file in the repository, ``paths`` are all files of the commit below it and
     relative to it, ``params`` is the content of its ``params.yaml`` ({} if there is none), ``overrides`` the values to
-    use instead by dotted name. ``gpus`` is how many graphics processors there are.
+    use instead by dotted name. ``gpus`` is how many graphics processors there are; ``beside`` is what a working tree
+    holds beside the files: see ``outside.sources``.
     """
     spec = file.spec
     there = frozenset(paths)
     used = override(params, overrides)
-    refuse_all(
-        file.document.refusals([*_missing_paths(spec, there), *_missing_params(spec, used), *_missing_gpus(spec, gpus)])
-    )
-    data = tuple(_dataset(name, spec) for name in spec.data)
+    sources = find_sources(spec, there, beside)
+    missing = [*hidden_files(spec, there), *_missing_paths(spec, there, sources), *_missing_params(spec, used)]
+    refuse_all(file.document.refusals([*missing, *_missing_gpus(spec, gpus)]))
+    data = tuple(_dataset(name, spec) for name, dataset in spec.data.items() if is_table(dataset))
     model = _model(spec, project.rpartition("/")[2] or repository)
     python = python_of(spec, there)
     checks = _checks(spec, there, python)
-    before = tuple(check.name for check in checks) + (("data",) if data else ())
+    fetch = fetch_stage(sources, [check.name for check in checks])
+    validation = _data_stage(data, [*checks, *fetch])
+    before = tuple(stage.name for stage in (*checks, *fetch, *validation))
     return Plan(
         project=project,
         triggers=_triggers(spec.on),
@@ -93,8 +99,9 @@ def resolve(
         data=data,
         stages=(
             *checks,
-            *_data_stage(data, checks),
-            *_stages(spec, before, used, bool(overrides)),
+            *fetch,
+            *validation,
+            *_stages(spec, before, used, bool(overrides), sources),
             *_measures(spec, model),
         ),
         model=model,
@@ -144,7 +151,7 @@ def _concurrency(spec: FileSpec) -> ConcurrencyPlan | None:
     return ConcurrencyPlan(group=found.group, cancel_superseded=found.cancel_superseded) if found else None
 
 
-def _missing_paths(spec: FileSpec, there: Collection[str]) -> Iterator[Problem]:
+def _missing_paths(spec: FileSpec, there: Collection[str], fetched: Collection[str]) -> Iterator[Problem]:
     makers = makers_of(spec.stages)
     model = model_of(spec)
     named: list[tuple[Path, str | None, bool]] = [(("python", "lock"), spec.python.lock, False)]
@@ -156,6 +163,8 @@ def _missing_paths(spec: FileSpec, there: Collection[str]) -> Iterator[Problem]:
     folders = {parent for path in there for parent in folders_around(path)}
     for place, path, may_be_made in named:
         if path is None or path in there or (may_be_made and makers.behind(path)):
+            continue
+        if any(is_within(path, other) or (is_within(other, path) and place[0] == "stages") for other in fetched):
             continue
         if place[0] == "stages" and path in folders:
             continue
@@ -190,7 +199,7 @@ def python_of(spec: FileSpec, there: Collection[str]) -> PythonPlan:
 
 
 def _dataset(name: str, spec: FileSpec) -> DataPlan:
-    return DataPlan(name=name, **spec.data[name].model_dump())
+    return DataPlan(name=name, **spec.data[name].model_dump(exclude={"home"}))
 
 
 def _model(spec: FileSpec, fallback: str) -> ModelPlan | None:
@@ -228,28 +237,28 @@ def _checks(spec: FileSpec, there: Collection[str], python: PythonPlan) -> tuple
     return tuple(planned)
 
 
-def _data_stage(data: Sequence[DataPlan], checks: Sequence[StagePlan]) -> tuple[StagePlan, ...]:
+def _data_stage(data: Sequence[DataPlan], before: Sequence[StagePlan]) -> tuple[StagePlan, ...]:
     if not data:
         return ()
     deps = dict.fromkeys(path for dataset in data for path in (dataset.path, dataset.schema_path) if path)
-    needs = tuple(check.name for check in checks)
+    needs = tuple(stage.name for stage in before)
     return (StagePlan(name="data", kind="data", builtin="data", needs=needs, deps=tuple(deps)),)
 
 
 def _stages(
-    spec: FileSpec, before: tuple[str, ...], used: Mapping[str, Json], is_overridden: bool
+    spec: FileSpec, before: tuple[str, ...], used: Mapping[str, Json], is_overridden: bool, fetched: Collection[str]
 ) -> Iterator[StagePlan]:
     needs = needs_of(spec.stages)
     makers = makers_of(spec.stages)
     for name in in_order(needs):
         stage = spec.stages[name]
         params = select(used, stage.params)[0] if stage.params is not None else None
-        yield StagePlan(
+        planned = StagePlan(
             name=name,
             kind="stage",
             command=stage.cmd,
             needs=(*before, *needs[name]),
-            deps=_deps(stage, needs[name], spec, makers),
+            deps=_deps(stage, needs[name], spec, makers, fetched),
             outs=tuple(stage.outs),
             metrics=tuple(stage.metrics),
             predictions=stage.predictions,
@@ -263,12 +272,16 @@ def _stages(
             inputs="strict" if stage.inputs == "strict" else "auto",
             frozen=stage.frozen,
             retries=stage.retries,
+            refresh=refresh_of(stage),
         )
+        yield from with_version(planned)
 
 
-def _deps(stage: StageSpec, needs: Sequence[str], spec: FileSpec, makers: Makers) -> tuple[str, ...]:
+def _deps(
+    stage: StageSpec, needs: Sequence[str], spec: FileSpec, makers: Makers, fetched: Collection[str]
+) -> tuple[str, ...]:
     if stage.deps is None:
-        return tuple(product for need in needs for product in products_of(spec.stages[need]))
+        return (*fetched, *(product for need in needs for product in products_of(spec.stages[need])))
     found: dict[str, None] = {}
     for dep in stage.deps:
         products = makers.behind(dep)
@@ -337,7 +350,9 @@ def _warnings(spec: FileSpec) -> Iterator[str]:
     if spec.model is not None and not spec.gates:
         yield "there are no gates: every model that is made passes"
     for name, dataset in spec.data.items():
-        if dataset.schema_path is None:
+        if not is_table(dataset):
+            yield f"the dataset {name} is no CSV or Parquet file: it is not validated"
+        elif dataset.schema_path is None:
             yield f"the dataset {name} has no schema: only whether it can be read is checked"
     has_predictions = any(stage.predictions for stage in spec.stages.values())
     if has_predictions and holdout_of([_dataset(name, spec) for name in spec.data]) is None:

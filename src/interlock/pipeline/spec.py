@@ -11,7 +11,16 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from interlock.pipeline.rules.patterns import Cron, DataPlace, GroupName, PathPatterns, RefPatterns, TimeZone
+from interlock.pipeline.rules.patterns import (
+    Cron,
+    DataHome,
+    DataPlace,
+    GroupName,
+    PathPatterns,
+    RefPatterns,
+    Refresh,
+    TimeZone,
+)
 from interlock.pipeline.rules.values import (
     Alpha,
     Choice,
@@ -32,7 +41,7 @@ from interlock.pipeline.rules.values import (
 )
 
 BUILTIN_CHECKS = ("syntax", "imports", "dependencies")
-BUILTIN_STAGES = (*BUILTIN_CHECKS, "data", "served", "measurements")
+BUILTIN_STAGES = (*BUILTIN_CHECKS, "fetch", "data", "served", "measurements")
 TABLES = (".csv", ".csv.gz", ".parquet")
 MODEL_FORMATS = ("skops", "joblib")
 LATER_FORMATS = ("onnx", "pickle", "xgboost", "lightgbm", "catboost", "torch", "tensorflow", "keras", "safetensors")
@@ -137,8 +146,12 @@ Check: TypeAlias = Annotated[
 class DataSpec(Section):
     """A dataset that is validated before any training."""
 
-    path: Annotated[Path, ends_with(*TABLES)]
-    """The file: CSV or Parquet."""
+    path: Path
+    """Where stages see it: a CSV or Parquet file. With `from` also any other file, or a folder: it is not validated."""
+    home: Annotated[DataHome | None, Field(alias="from")] = None
+    """Where it lives when it is no file of the commit: a path of the project that git does not hold, a path of the
+    machine (`/srv/data/train.parquet`), a `.dvc` file, or an object store (`s3://bucket/train.parquet`). On a server
+    only places that its settings list may be read. Without this key a `.dvc` file beside the path is looked for."""
     schema_path: Annotated[Path | None, Field(alias="schema")] = None
     """The file with its schema: columns, types, ranges, categories."""
     id: Text | None = None
@@ -147,6 +160,13 @@ class DataSpec(Section):
     """The column with the truth that the model predicts."""
     disjoint_from: Text | None = None
     """Another dataset that shares no row with this one."""
+
+
+class RefreshSpec(Section):
+    """A command that tells the version of what a stage reads over the network."""
+
+    cmd: Text
+    """The command line, run with the stage's network and secrets. What it prints is the version."""
 
 
 class ResourcesSpec(Section):
@@ -184,6 +204,12 @@ class StageSpec(Section):
     """Environment variables."""
     network: bool = False
     """Whether it may use the network."""
+    refresh: (
+        Annotated[Annotated[Refresh, Tag("<text>")] | Annotated[RefreshSpec, Tag("<mapping>")], Discriminator(shape_of)]
+        | None
+    ) = None
+    """When a stage with `network` runs again although nothing else changed: `always`, or once what it made is older
+    than a duration (`24h`), or when what a command prints is another. Without this key: always."""
     resources: ResourcesSpec = ResourcesSpec()
     """What it may use of the machine."""
     timeout: Duration = 3600.0

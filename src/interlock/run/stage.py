@@ -29,6 +29,7 @@ class StageRequest(Stored):
     ``project`` is the folder of the pipeline file within the commit; all other paths are relative to it. ``secrets_of``
     names whose secrets the stage is given (``repository`` or ``repository/environment``), those that ``stage.secrets``
     lists; None where it is not trusted with any. ``gpus`` are the graphics processors that it may use, by name.
+    ``data_of`` names the repository whose places ``fetch`` may read; None where it may read none.
     """
 
     attempt: str
@@ -43,6 +44,7 @@ class StageRequest(Stored):
     endpoint: str | None = None
     secrets_of: str | None = None
     gpus: tuple[str, ...] = ()
+    data_of: str | None = None
 
 
 class Problem(Stored):

@@ -10,7 +10,7 @@ def would_repeat(run: Run) -> bool:
     """Whether nothing but the working tree, the options and the installation decides how such a run ends.
 
     Only what succeeded is ever taken for granted. A stage that may use the network or is given secrets depends on what
-    nobody can see from here, and so does data that is not kept in the project.
+    nobody can see from here. Data that no commit holds is for the caller to look at.
     """
     return (
         run.phase is Phase.SUCCEEDED

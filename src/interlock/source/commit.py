@@ -25,7 +25,8 @@ class Commit(Stored):
 
     ``repository`` is the configured name, ``git_directory`` where its objects are, ``sha`` the commit (or, for
     the working tree of ``interlock run``, the tree object that holds it), ``tree`` the id of its tree. ``message`` is
-    the beginning of its message, the subject included.
+    the beginning of its message, the subject included. For a working tree ``working_tree`` is its folder, and
+    ``beside`` names what lies there, is asked for as data, and is no part of the tree.
     """
 
     repository: str
@@ -35,6 +36,8 @@ class Commit(Stored):
     tree: str
     subject: str = ""
     message: str = ""
+    working_tree: str = ""
+    beside: tuple[str, ...] = ()
 
 
 OccasionKind: TypeAlias = Literal[

@@ -12,6 +12,7 @@ from interlock.app.folder import StateFolder
 from interlock.app.parts import PACKAGE, Parts
 from interlock.app.standing.note import Note, ask, place_of, signatures_of, write
 from interlock.errors import InterlockError
+from interlock.pipeline.outside.sources import POINTER
 from interlock.run.run import Run
 from interlock.run.unchanged import as_it_stands, would_repeat
 from interlock.system.files import write_atomically
@@ -37,8 +38,11 @@ def leave_note(
         if conditions is None:
             return
         question = ask(parts.folder.root, folder, options)
-        within = sorted(conditions.within)
-        elsewhere = sorted({*conditions.elsewhere, *_installation(), *_settings(parts.folder)})
+        data = _data_of(run, question["folder"])
+        if data is None:
+            return
+        within = sorted({*conditions.within, *data[0]})
+        elsewhere = sorted({*conditions.elsewhere, *data[1], *_installation(), *_settings(parts.folder)})
         signatures = signatures_of(question["folder"], within, elsewhere)
         if not are_settled(signatures, began, Moment.now()):
             return
@@ -50,6 +54,30 @@ def leave_note(
         _forget_old(place.parent)
     except (InterlockError, OSError, OverflowError):
         return
+
+
+def _data_of(run: Run, folder: str) -> tuple[list[str], list[str]] | None:
+    """Each file and folder of data that no commit holds: those below ``folder``, relative to it, and the others.
+
+    None where the file system alone cannot tell whether it has changed: behind a link or pointer, on another machine.
+    """
+    within: list[str] = []
+    elsewhere: list[str] = []
+    for home in (home for stage in run.plan.stages for home in stage.sources.values()):
+        place = os.path.normpath(os.path.join(folder, home))  # noqa: PTH118 - as texts: there may be very many
+        if "://" in home or home.endswith(POINTER) or os.path.realpath(place) != place:
+            return None
+        found = [place]
+        for parent, folders, files in os.walk(place):
+            found += [f"{parent}/{name}" for name in (*folders, *files)]
+        if any(map(os.path.islink, found)):
+            return None
+        is_inside = place.startswith(f"{folder}/")
+        if is_inside:
+            within += [path[len(folder) + 1 :] for path in found]
+        else:
+            elsewhere += found
+    return within, elsewhere
 
 
 def _made(run: Run) -> Iterator[Digest]:

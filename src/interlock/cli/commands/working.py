@@ -82,6 +82,11 @@ def plan(session: Session, folder: Path, revision: str | None, overrides: tuple[
 @overrides_option
 @lock_option
 @click.option(
+    "--secrets-from",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Values of the secrets that stages name: a file of NAME=value lines, as .env.",
+)
+@click.option(
     "--sandbox",
     "sandbox_kind",
     type=click.Choice(["namespace", "none"]),
@@ -89,11 +94,18 @@ def plan(session: Session, folder: Path, revision: str | None, overrides: tuple[
     help="none: stages see what you see. For a machine without user namespaces.",
 )
 @with_session
-def run(session: Session, folder: Path, overrides: tuple[str, ...], is_locking: bool, sandbox_kind: str) -> int:
+def run(
+    session: Session,
+    folder: Path,
+    overrides: tuple[str, ...],
+    is_locking: bool,
+    secrets_from: Path | None,
+    sandbox_kind: str,
+) -> int:
     """Run the working tree at FOLDER, uncommitted changes included, from checks to gates. Needs no server."""
     from interlock.app.standing.note import recall
 
-    is_asked_anew = is_locking or sandbox_kind == "none"
+    is_asked_anew = is_locking or secrets_from is not None or sandbox_kind == "none"
     standing = None if is_asked_anew else recall(session.state, folder, {"overrides": overrides})
     if standing is not None:
         from interlock.cli.standing import standing_lines
@@ -101,10 +113,17 @@ def run(session: Session, folder: Path, overrides: tuple[str, ...], is_locking: 
         session.output.say(*standing_lines(standing))
         session.output.answer(standing)
         return ExitCode.SUCCESS
-    return _run(session, folder, overrides, is_locking, sandbox_kind)
+    return _run(session, folder, overrides, is_locking, secrets_from, sandbox_kind)
 
 
-def _run(session: Session, folder: Path, overrides: tuple[str, ...], is_locking: bool, sandbox_kind: str) -> int:
+def _run(
+    session: Session,
+    folder: Path,
+    overrides: tuple[str, ...],
+    is_locking: bool,
+    secrets_from: Path | None,
+    sandbox_kind: str,
+) -> int:
     from interlock.cli import show
 
     teller = show.RunTeller()
@@ -116,7 +135,7 @@ def _run(session: Session, folder: Path, overrides: tuple[str, ...], is_locking:
         if is_locking:
             _write_lock(session, local, folder)
         with session.output.progress("running", is_told_otherwise=True):
-            last = local.run(folder, overrides, hear)
+            last = local.run(folder, overrides, hear, secrets_from)
     session.output.note(*teller.tell(last))
     session.output.say(*show.run_end(last))
     session.output.answer(last.model_dump(mode="json"))

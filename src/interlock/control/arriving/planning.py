@@ -63,6 +63,7 @@ class Planning:
             overrides=overrides,
             repository=posixpath.basename(project) or commit.repository,
             gpus=self._gpus,
+            beside=commit.beside,
         )
         files = self._environments.lock_files(
             plan.python, lambda paths: self._lookups.read_project(commit, project, paths)

@@ -10,6 +10,7 @@ from interlock.control.arriving.planning import Planned
 from interlock.control.arriving.seen import MOST_PULLS, UNREADABLE, Look
 from interlock.control.rows import load_state, read_state, write_state
 from interlock.errors import NotFound, Refused
+from interlock.pipeline.plan import Plan
 from interlock.pipeline.pull_requests import judged_by, trim
 from interlock.ports import Git, Store
 from interlock.run.advance import stop
@@ -151,11 +152,20 @@ def _meant(planned: Planned | Refused, rules: Planned, pull: PullRequest) -> Pla
     plan = planned.plan if planned is rules else judged_by(planned.plan, rules.plan)
     wanted = plan.triggers.pull_request
     plan = trim(plan, wanted.until) if wanted and wanted.until else plan
-    reaching_out = [stage.name for stage in plan.stages if stage.network]
-    if pull.is_fork and reaching_out:
+    reach = _reach_of(plan) if pull.is_fork else ""
+    if reach:
         return Refused(
-            f"{', '.join(reaching_out)} may use the network, and a pull request from outside may not",
+            f"{reach}, and a pull request from outside may not",
             f"{plan.project}/interlock.yaml".lstrip("/"),
             "a member can push the commit to a branch of the repository",
         )
     return planned.changed_to(plan)
+
+
+def _reach_of(plan: Plan) -> str:
+    """What a plan uses beside its commit; ``""`` where it needs no more."""
+    reaching_out = [stage.name for stage in plan.stages if stage.network]
+    if reaching_out:
+        return f"{', '.join(reaching_out)} may use the network"
+    places = [place for stage in plan.stages for place in stage.sources.values()]
+    return f"it uses data that no commit holds ({', '.join(places[:3])})" if places else ""

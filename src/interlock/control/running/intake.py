@@ -94,11 +94,22 @@ class Intake:
         trusted = is_trusted(ref, repository)
         return [self._beginning.begin(commit, occasion, plan, is_trusted=trusted) for plan in plans]
 
-    def begin_local(self, commit: Commit, project: str, overrides: Mapping[str, Json], driver: str, now: float) -> Run:
-        """A run of a working tree. Refused (all problems at once) where its file cannot be planned."""
+    def begin_local(
+        self,
+        commit: Commit,
+        project: str,
+        overrides: Mapping[str, Json],
+        driver: str,
+        now: float,
+        *,
+        has_secrets: bool = False,
+    ) -> Run:
+        """A run of a working tree; with secrets it is as one of a trusted ref. Refused, all problems at once, where its
+        file cannot be planned.
+        """
         planned = self.plan(commit, project, overrides)
         occasion = Occasion(kind="local", detail=f"{driver} {now}")
-        run = self._beginning.begin(commit, occasion, planned, driver=driver)
+        run = self._beginning.begin(commit, occasion, planned, driver=driver, is_trusted=has_secrets)
         self._store.save(write_run(run))
         return run
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from interlock.control.comparing.sources import Sources, is_told_by
@@ -24,6 +25,7 @@ from interlock.pipeline.keys import (
     mark_of,
     marks_of,
 )
+from interlock.pipeline.outside.refresh import how_old, young_enough
 from interlock.pipeline.plan import DataPlan, StagePlan
 from interlock.pipeline.trace import RULES, KeyInputs, Lookup, Trace
 from interlock.ports import Blobs, Environments, Git, Store
@@ -32,15 +34,26 @@ from interlock.run.stage import Baseline, StageOutcome
 from interlock.source.commit import Commit, Tree
 from interlock.vocabulary import Digest, Fact, Json, Phase
 
+LOOKS = "it looks at where the data lives"
 TREES_KEPT = 8
 """Trees of recent commits, and identities of environments, that are kept in memory."""
 
 
 class Lookups:
-    """Computes keys and finds earlier executions. ``program`` identifies the code of built-in stages."""
+    """Computes keys and finds earlier executions. ``program`` identifies the code of built-in stages; ``now`` is wall
+    time.
+    """
 
     def __init__(
-        self, store: Store, git: Git, blobs: Blobs, environments: Environments, *, platform: str, program: str
+        self,
+        store: Store,
+        git: Git,
+        blobs: Blobs,
+        environments: Environments,
+        *,
+        platform: str,
+        program: str,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._git = git
@@ -48,6 +61,7 @@ class Lookups:
         self._environments = environments
         self._platform = platform
         self._program = program
+        self._now = now
         self._guard = threading.Lock()
         self._trees: dict[tuple[str, str], Tree] = {}
         self._folders: dict[tuple[str, str], Folders] = {}
@@ -60,10 +74,9 @@ class Lookups:
         if stage.frozen:
             return self._look_up_frozen(run, stage, inputs)
         traces = self._recall(run, "trace", key_of(inputs))
-        if stage.network:
-            traces = [trace for trace in traces if int(trace.run) in run.reruns]  # the same commit, asked for again
-        if stage.network and not traces:
-            because = "it may use the network, and what it reads there cannot be seen"
+        traces, because = young_enough(stage, traces, run.reruns, self._now())
+        because = LOOKS if stage.builtin == "fetch" else because
+        if because:
             return Lookup(key=key_of(inputs), hit=None, because=because, differences=(because,))
         is_checked = stage.determinism == "check"
         if is_checked:
@@ -79,11 +92,14 @@ class Lookups:
         if not self._is_kept(found.hit):
             because = f"evicted: what it made in run {found.hit.run} is not kept any more"
             return Lookup(key=found.key, hit=None, because=because, differences=(because,))
+        because = found.because + how_old(stage, found.hit, self._now())
         failed = self._like(run, stage, inputs, "failure")
-        return found.model_copy(update={"because": f"{found.because}; {_flaky(failed, 'failed')}"}) if failed else found
+        return found.model_copy(update={"because": f"{because}; {_flaky(failed, 'failed')}" if failed else because})
 
     def contradiction(self, run: Run, stage: StagePlan, phase: Phase) -> str | None:
         """Where the same inputs ended the other way in another run: that the stage is flaky, and which run it was."""
+        if stage.builtin == "fetch":
+            return None  # what it looks at is in no key
         space, told = ("failure", "failed") if phase is Phase.SUCCEEDED else ("trace", "succeeded")
         other = self._like(run, stage, self.inputs_of(run, stage, run.baseline), space)
         return _flaky(other, told) if other else None
@@ -92,6 +108,8 @@ class Lookups:
         """To be remembered of an attempt: what it used and made where it succeeded, so that its like is not run again;
         that it failed, so that a stage which does both is found out. Runs from outside remember for themselves.
         """
+        if stage.builtin == "fetch":
+            return []
         view = self._view(run, stage)
         trace = self._trace(run, stage, outcome, made, view)
         fact: Json = trace.model_dump(mode="json")
@@ -305,6 +323,8 @@ def _history_key(run: Run, stage: StagePlan) -> str:
 
 
 def _settings(run: Run, stage: StagePlan) -> dict[str, Json]:
+    if stage.builtin == "fetch":
+        return {"sources": dict(stage.sources)}
     if stage.secrets:  # what was made without them is no result of one that is given them
         return {"secrets": list(stage.secrets) if run.is_trusted else []}
     if stage.builtin in ("data", "measurements"):

@@ -273,4 +273,5 @@ def request_for(run: Run, stage: StagePlan) -> StageRequest:
         baseline=run.baseline,
         secrets_of=run.commit.repository if run.is_trusted and stage.secrets else None,
         gpus=run.stages[stage.name].gpus,
+        data_of=run.commit.repository if stage.sources and not run.scope else None,
     )

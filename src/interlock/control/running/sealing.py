@@ -9,9 +9,10 @@ from blake3 import blake3
 
 from interlock.control.running.lookups import Lookups
 from interlock.errors import ArtifactFault, SignatureInvalid
+from interlock.pipeline.outside.refresh import OWN_FOLDER
 from interlock.ports import Blobs, Signing, Store
 from interlock.registry.version import ModelVersion
-from interlock.run.run import Run, Sealed
+from interlock.run.run import Run, Sealed, StageRun
 from interlock.vocabulary import Digest, Fact, Json, Kind, canonical
 
 BUILD_TYPE = "https://interlock.dev/pipeline/v1"
@@ -44,7 +45,7 @@ class Sealing:
             "python": run.plan.python.model_dump(mode="json"),
             "gates": [gate.model_dump(mode="json") for gate in run.plan.gates],
             "deploy": [plan.model_dump(mode="json") for plan in run.plan.deploy],
-            "outputs": {name: dict(stage_run.products) for name, stage_run in run.stages.items() if stage_run.products},
+            "outputs": {name: made for name, stage_run in run.stages.items() if (made := _made(run, name, stage_run))},
         }
         return Digest(f"blake3:{blake3(canonical(serving)).hexdigest()}")
 
@@ -133,6 +134,8 @@ class Sealing:
             for name, stage_run in run.stages.items()
         }
         source: Json = {"uri": run.commit.repository, "digest": {"gitCommit": run.commit.sha}}
+        homes = {path: home for stage in run.plan.stages for path, home in stage.sources.items()}
+        data = [_resource(home, path, run.product(path)) for path, home in homes.items()]
         return {
             "_type": "https://in-toto.io/Statement/v1",
             "subject": [{"name": run.plan.model.name if run.plan.model else "", "digest": {algorithm: value}}],
@@ -142,7 +145,7 @@ class Sealing:
                     "buildType": BUILD_TYPE,
                     "externalParameters": {"ref": run.commit.ref, "plan": run.plan_digest, "project": run.plan.project},
                     "internalParameters": {"stages": stages, "lock": run.lock},
-                    "resolvedDependencies": [source],
+                    "resolvedDependencies": [source, *data],
                 },
                 "runDetails": {
                     "builder": {"id": self._builder},
@@ -159,6 +162,19 @@ def materialise_folder(blobs: Blobs, digest: Digest, folder: Path) -> None:
         blobs.materialise(digest, str(folder / "model"))
     else:
         blobs.materialise(digest, str(folder))
+
+
+def _resource(place: str, path: str, digest: Digest | None) -> Json:
+    """Data that was fetched, as the statement names it."""
+    algorithm, _, value = (digest or "").partition(":")
+    return {"uri": place, "name": path, "digest": {algorithm: value}}
+
+
+def _made(run: Run, stage: str, stage_run: StageRun) -> dict[str, Json]:
+    """What a stage of the user's made: not the data that was fetched for it, nor the version of what it read."""
+    if run.plan.stage(stage).builtin is not None:
+        return {}
+    return {path: digest for path, digest in stage_run.products.items() if not path.startswith(OWN_FOLDER)}
 
 
 def _metrics(run: Run) -> dict[str, float]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
+import orjson
 from blake3 import blake3
 
 from interlock.errors import ArtifactFault, Refused
@@ -81,6 +82,11 @@ def decode_manifest(content: bytes) -> dict[str, Entry]:
     manifest = {path: Entry(Digest(digest), bool(is_executable)) for path, (digest, is_executable) in files.items()}
     _check_paths(manifest)
     return manifest
+
+
+def digests_in(content: bytes) -> list[Digest]:
+    """The digests of the files of a manifest whose own digest was checked."""
+    return [Digest(digest) for digest, _ in orjson.loads(content)["files"].values()]
 
 
 def _check_paths(paths: Iterable[str]) -> None:

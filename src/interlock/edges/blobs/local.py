@@ -10,11 +10,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from interlock.edges.blobs.addresses import Entry, Hasher, Manifest, Sort, decode_manifest, digits_of, encode_manifest
+from interlock.edges.blobs.addresses import (
+    Entry,
+    Hasher,
+    Manifest,
+    Sort,
+    decode_manifest,
+    digests_in,
+    digits_of,
+    encode_manifest,
+)
 from interlock.edges.blobs.collection import Collection, storing
+from interlock.edges.blobs.known import copy_known, write_all
 from interlock.edges.blobs.scan import find_files
 from interlock.errors import ArtifactFault
+from interlock.ports import KnownFile
 from interlock.system.files import sync_folder
+from interlock.system.hashing import hash_file
 from interlock.vocabulary import Digest
 
 PIECE = 1 << 20
@@ -49,6 +61,7 @@ class LocalBlobs:
         self._folder = Path(folder)
         self._is_durable = is_durable
         self._incoming = self._folder / "incoming"
+        self._files = str(self._folder / "files")
         with _faults():
             for name in ("incoming", "files", "folders"):
                 (self._folder / name).mkdir(parents=True, exist_ok=True)
@@ -77,6 +90,32 @@ class LocalBlobs:
         with _faults(), storing(self._folder):
             entries = {name: Entry(self._write("files", [content]), False) for name, content in files.items()}
             return self._used(self._write("folders", [encode_manifest(entries)]), entries)
+
+    def put_known(self, files: Mapping[str, KnownFile]) -> Digest:
+        """Stores files whose digests are known; see the port. All new ones become durable together."""
+        with _faults(), storing(self._folder):
+            new = {file.digest: file.place for file in files.values() if not self._is_stored(file.digest)}
+            copy_known(new.items(), self._incoming, lambda digest: self._place("files", digest))
+            if "" in files:
+                return self._used(files[""].digest)
+            entries = {name: Entry(file.digest, file.is_executable) for name, file in files.items()}
+            return self._used(self._write("folders", [encode_manifest(entries)]), entries)
+
+    def lies_at(self, digest: Digest, at_least: int) -> str | None:
+        """Where a file of at least so many bytes lies, all read and checked now; None for any other."""
+        with _faults(), storing(self._folder):
+            if self._place("folders", digest).exists():
+                return None
+            place = self._place("files", digest)
+            if not place.exists():
+                raise ArtifactFault(f"the artifact {digest} is missing")
+            if place.stat().st_size < at_least:
+                return None
+            with place.open("rb", buffering=0) as file:
+                found = hash_file(file.fileno())
+            if f"blake3:{found}" != digest:
+                raise self._set_aside(place, digest, found)
+            return str(self._place("files", self._used(digest)))
 
     def read(self, digest: Digest) -> bytes:
         """A file's bytes, checked against the digest. ArtifactFault where missing or torn."""
@@ -117,14 +156,13 @@ class LocalBlobs:
         """Whether all of it is there; asking for it counts as using it."""
         with _faults(), storing(self._folder):
             try:
-                manifest = self._manifest(digest)
+                needed = self._parts_of(digest)
             except ArtifactFault:
                 return False
-            needed = [digest] if manifest is None else [entry.digest for entry in manifest.values()]
-            is_there = all(self._place("files", one).exists() for one in needed)
-            if is_there:
-                self._used(digest, manifest)
-        return is_there
+            if not all(self._is_stored(one) for one in ([digest] if needed is None else needed)):
+                return False
+            self._used(digest, None if needed is None else {})  # as long as a folder stays, so do its files
+        return True
 
     def places(self, digest: Digest) -> list[str]:
         """The files that hold an artifact, those of a folder and the folder's own. ArtifactFault where it is torn."""
@@ -152,6 +190,16 @@ class LocalBlobs:
                     collection.remove("files", digest)
             collection.sweep()
         return collection.count, collection.size
+
+    def _parts_of(self, digest: Digest) -> list[Digest] | None:
+        """The files of a folder; None where the digest is not a folder's."""
+        if not self._place("folders", digest).exists():
+            return None
+        return digests_in(b"".join(self._checked("folders", digest)))
+
+    def _is_stored(self, digest: Digest) -> bool:
+        digits = digest.removeprefix("blake3:")
+        return os.access(f"{self._files}/{digits[:2]}/{digits[2:]}", os.F_OK)
 
     def _place(self, sort: Sort, digest: Digest) -> Path:
         digits = digits_of(digest)
@@ -183,7 +231,7 @@ class LocalBlobs:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 for piece in pieces:
                     hasher.update(piece)
-                    _write_all(file.fileno(), piece)
+                    write_all(file.fileno(), piece)
                 os.fchmod(file.fileno(), 0o444)
                 place = self._place(sort, hasher.digest())
                 if not place.exists():
@@ -212,8 +260,13 @@ class LocalBlobs:
         except FileNotFoundError as problem:
             raise ArtifactFault(f"the artifact {digest} is missing") from problem
         if hasher.digest() != digest:
-            place.rename(place.with_name(f"{place.name}.torn"))
-            raise ArtifactFault(f"the artifact {digest} is torn: its bytes are those of {hasher.digest()}")
+            raise self._set_aside(place, digest, digits_of(hasher.digest()))
+
+    @staticmethod
+    def _set_aside(place: Path, digest: Digest, found: str) -> ArtifactFault:
+        """Content that is not what its name says goes out of the way, so that it can be stored again."""
+        place.rename(place.with_name(f"{place.name}.torn"))
+        return ArtifactFault(f"the artifact {digest} is torn: its bytes are those of blake3:{found}")
 
     def _manifest(self, digest: Digest) -> Manifest | None:
         """The files of a folder; None where the digest is not a folder's."""
@@ -235,10 +288,4 @@ class LocalBlobs:
         mode = 0o755 if entry.is_executable else 0o644
         with os.fdopen(os.open(aim, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb", buffering=0) as file:
             for piece in self._checked("files", entry.digest):
-                _write_all(file.fileno(), piece)
-
-
-def _write_all(descriptor: int, piece: bytes) -> None:
-    left = memoryview(piece)
-    while left:
-        left = left[os.write(descriptor, left) :]
+                write_all(file.fileno(), piece)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,7 +20,7 @@ from interlock.ports import Blobs, Bounds, Cell, Environments, Git, Sandbox
 from interlock.run.sameness import compared
 from interlock.run.stage import Problem, StageOutcome, StageRequest
 from interlock.system.conditions import conditions_of
-from interlock.vocabulary import Json, Phase
+from interlock.vocabulary import Digest, Json, Phase
 
 from .blame import blame, name_of_exit
 from .log import CappedLog
@@ -58,11 +58,15 @@ class Found(BaseModel):
     report: Json = None
 
 
+Say: TypeAlias = Callable[[str], None]
+"""Puts a line into the log."""
+
+
 class Parts(NamedTuple):
     """What an attempt is run with.
 
     ``package`` is the folder that holds ``interlock/probes``; ``secrets`` answers values by name, ``devices`` the
-    device files of graphics processors (see LocalExecutor).
+    device files of graphics processors, ``datasets`` brings data (see LocalExecutor).
     """
 
     git: Git
@@ -73,6 +77,7 @@ class Parts(NamedTuple):
     sees_reads: bool
     secrets: Callable[[str, Sequence[str]], Mapping[str, str]]
     devices: Callable[[Sequence[str]], Sequence[str]]
+    datasets: Callable[[StageRequest, Say, Callable[[], None]], tuple[dict[str, Digest], str]]
 
 
 def run_attempt(parts: Parts, request: StageRequest, folder: Path, log_path: Path, brake: Brake) -> StageOutcome:
@@ -152,6 +157,9 @@ class _Attempt:
     def run(self) -> StageOutcome:
         if self._request.stage.builtin == "dependencies":
             return self._check_dependencies()
+        if self._request.stage.builtin == "fetch":
+            products, because = self._parts.datasets(self._request, self._say, self._obey_brake)
+            return StageOutcome(phase=Phase.SUCCEEDED, because=because, products=products)
         resources = self._request.stage.resources
         # The kernel may take a while to make room in a control group, so this comes first. Only the user's own stages
         # can say how many cores they need.
@@ -166,7 +174,12 @@ class _Attempt:
         program = self._programs.make(self._request, self._inside, self._outside, self._say)
         self._obey_brake()
         workspace = Workspace(
-            Path(self._outside.project), self._parts.git, self._parts.blobs, self._request, self._parts.sees_reads
+            Path(self._outside.project),
+            self._parts.git,
+            self._parts.blobs,
+            self._request,
+            self._parts.sees_reads,
+            may_show=self._is_isolated,
         )
         bounds = self._request.stage.resources
         # For an ordinary user the namespace counts its own processes; without one it would be all of this user's.
@@ -176,6 +189,7 @@ class _Attempt:
             program,
             self._outside,
             self._inside,
+            workspace.shown,
             has_secrets=bool(self._secrets),
             devices=self._parts.devices(self._request.gpus),
             processes=bounds.processes + OWN_PROCESSES if is_alone else None,

@@ -13,9 +13,9 @@ from interlock.errors import ExecutorFault, Refused
 from interlock.ports import Blobs, Environments, Git, Sandbox
 from interlock.run.stage import StageOutcome, StageRequest
 from interlock.system.files import Lock, locked, try_lock
-from interlock.vocabulary import Phase
+from interlock.vocabulary import Digest, Phase
 
-from .attempt import Parts, run_attempt
+from .attempt import Parts, Say, run_attempt
 from .lines import LogFiles
 from .processes import Brake
 from .workspace import are_reads_recorded, remove_tree
@@ -43,13 +43,19 @@ def no_devices(_gpus: Sequence[str]) -> Sequence[str]:
     return ()
 
 
+def no_datasets(_request: StageRequest, _say: Say, _pause: Callable[[], None]) -> tuple[dict[str, Digest], str]:
+    """Where nobody brings data, a plan that needs some cannot run."""
+    raise Refused("nobody here brings data that no commit holds", "data", "commit it")
+
+
 class LocalExecutor:
     """Runs each attempt in a thread, a workspace and a sandbox of its own, at once.
 
     ``folder`` holds the logs, which are kept, and the workspaces, which are not: what another executor left there when
     it died is removed. ``probes_folder`` is the source of the built-in stages, with the model server's beside it;
     ``secrets(secrets_of, names)`` answers the values of a request's secrets by name, Refused where one is missing;
-    ``devices(names)`` the device files that a program on these graphics processors needs.
+    ``devices(names)`` the device files that a program on these graphics processors needs; ``datasets(request, say,
+    pause)`` the artifacts of data that no commit holds, and a reason.
     """
 
     def __init__(
@@ -62,13 +68,14 @@ class LocalExecutor:
         probes_folder: str | Path,
         secrets: Callable[[str, Sequence[str]], Mapping[str, str]] = no_secrets,
         devices: Callable[[Sequence[str]], Sequence[str]] = no_devices,
+        datasets: Callable[[StageRequest, Say, Callable[[], None]], tuple[dict[str, Digest], str]] = no_datasets,
     ) -> None:
         place = Path(folder).absolute()
         self._logs = LogFiles(place)
         self._own, self._lock = _claim_workspaces(place / "workspaces")
         package = Path(probes_folder).absolute().parent.parent
         sees_reads = are_reads_recorded(self._own)
-        self._parts = Parts(git, blobs, environments, sandbox, package, sees_reads, secrets, devices)
+        self._parts = Parts(git, blobs, environments, sandbox, package, sees_reads, secrets, devices, datasets)
         self._guard = threading.Lock()
         self._accepted: dict[str, _Accepted] = {}
         self._is_closed = False

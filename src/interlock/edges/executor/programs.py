@@ -243,21 +243,21 @@ def isolate(
     program: Program,
     outside: Paths,
     inside: Paths,
+    shown: Mapping[str, str],
     *,
     has_secrets: bool = False,
     devices: Sequence[str] = (),
     processes: int | None = None,
 ) -> Isolation:
-    """What the sandbox is asked for. ``has_secrets``: the program reads ``exports`` from its input first.
-
-    ``processes``: a bound that nobody else keeps.
+    """What the sandbox is asked for. ``shown`` are files of this machine by the path at which the project has them;
+    ``has_secrets``: the program reads ``exports`` from its input first; ``processes``: a bound that nobody else keeps.
     """
     package = Path(outside.package) / "interlock"
-    read_only = []
+    read_only = [(place, f"{inside.project}/{path}") for path, place in shown.items()]
     if program.settings is not None:
         Path(outside.exchange, SETTINGS).write_text(json.dumps(program.settings), encoding="utf-8")
-        shown = ["__init__.py", "probes", *(["inference"] if request.stage.builtin == "served" else [])]
-        read_only = [(str(package / name), f"{inside.package}/interlock/{name}") for name in shown]
+        parts = ["__init__.py", "probes", *(["inference"] if request.stage.builtin == "served" else [])]
+        read_only += [(str(package / name), f"{inside.package}/interlock/{name}") for name in parts]
         if Path(outside.baseline).is_dir():
             read_only.append((outside.baseline, inside.baseline))
     script = ulimits(processes) + READER * has_secrets + RUNNER

@@ -23,6 +23,8 @@ from interlock.vocabulary import Digest, Json
 EPOCH = 0
 PARAMS = "params.yaml"
 CHUNK = 1 << 20
+SHOWN_BYTES = 16 << 20
+"""From this size on a file is shown and not copied."""
 
 
 class Observed(NamedTuple):
@@ -46,11 +48,16 @@ class Workspace:
 
     All access times are set back after placing, so that under ``relatime`` whatever has another one afterwards was
     read, whoever read it. ``sees_reads`` False: this file system does not record them, and every file counts as read.
-    Of a stage whose inputs are strict only the declared files are there.
+    Of a stage whose inputs are strict only the declared files are there. ``may_show``: an artifact that is one large
+    file is not copied, but to be shown read-only; ``shown`` says where.
     """
 
-    def __init__(self, folder: Path, git: Git, blobs: Blobs, request: StageRequest, sees_reads: bool) -> None:
+    def __init__(
+        self, folder: Path, git: Git, blobs: Blobs, request: StageRequest, sees_reads: bool, *, may_show: bool
+    ) -> None:
         self.folder = folder
+        self.shown: dict[str, str] = {}
+        self._may_show = may_show
         self._git, self._blobs, self._request, self._sees_reads = git, blobs, request, sees_reads
         self._params: bytes | None = None
         self._hidden: frozenset[str] = frozenset()
@@ -101,7 +108,7 @@ class Workspace:
         only = self._choose()
         self._git.export(request.commit, str(self.folder), request.project, only)
         for path, digest in request.inputs.items():
-            self._blobs.materialise(digest, str(self._clear(path)))
+            self._place_artifact(path, digest)
         if request.stage.params is not None and (request.stage.params or (self.folder / PARAMS).exists()):
             self._params = yaml.safe_dump(nested(request.stage.params), sort_keys=True, allow_unicode=True).encode()
             self._clear(PARAMS).write_bytes(self._params)
@@ -129,6 +136,16 @@ class Workspace:
         inside = f"{self._request.project}/".lstrip("/")
         contents = self._git.read(self._request.commit, [f"{inside}{path}" for path in paths])
         return {path.removeprefix(inside): read_source(content) for path, content in contents.items()}
+
+    def _place_artifact(self, path: str, digest: Digest) -> None:
+        """A copy of the stage's own; a large file is to be shown where it lies, with an empty one in its place."""
+        aim = self._clear(path)
+        place = self._blobs.lies_at(digest, SHOWN_BYTES) if self._may_show else None
+        if place is None:
+            self._blobs.materialise(digest, str(aim))
+            return
+        aim.touch(0o444)
+        self.shown[path.rstrip("/")] = place
 
     def _clear(self, path: str) -> Path:
         """Makes sure that nothing is at ``path`` and real folders lead to it; Refused for a path that leaves."""

@@ -146,11 +146,21 @@ class CommandGit:
                 raise Refused(problem, path, "keep large data outside of the repository")
         return read_contents(commit.git_directory, {path: tree[path].blob for path in wanted}, self._small)
 
-    def snapshot(self, folder: str, include: Sequence[str] = ()) -> Commit:
+    def snapshot(
+        self, folder: str, include: Sequence[str] = (), *, data: Sequence[str] = (), without: Sequence[str] = ()
+    ) -> Commit:
         """The working tree at ``folder`` as it is now, uncommitted changes included, as a commit-like value."""
         path = Path(folder).resolve()
-        private, tree = self._snapshots.take(path, include)
-        return Commit(repository=path.name, git_directory=str(private), ref="worktree", sha=tree, tree=tree)
+        taken = self._snapshots.take(path, include, data, without)
+        return Commit(
+            repository=path.name,
+            git_directory=str(taken.repository),
+            ref="worktree",
+            sha=taken.tree,
+            tree=taken.tree,
+            working_tree=str(path),
+            beside=taken.beside,
+        )
 
     def conditions(self, folder: str, include: Sequence[str], commit: Commit) -> Conditions | None:
         """What has to stay as it is for a snapshot of ``folder`` to give this commit again; None where nobody can tell.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -16,6 +17,18 @@ AS_THEY_ARE = b"* -text -filter -ident -working-tree-encoding\n"
 """Attributes that make git store a file's very bytes."""
 
 
+MADE_BY_PROGRAMS = (".git", "__pycache__")
+"""Folders that are nobody's data."""
+
+
+class Taken(NamedTuple):
+    """The private repository, the id of the tree, and what was asked for as data and is no part of it."""
+
+    repository: Path
+    tree: str
+    beside: tuple[str, ...]
+
+
 class Snapshots:
     """Trees of working folders, each folder with a private repository below ``state``.
 
@@ -25,8 +38,8 @@ class Snapshots:
     def __init__(self, state: Path) -> None:
         self._state = state.absolute()
 
-    def take(self, folder: Path, include: Sequence[str]) -> tuple[Path, str]:
-        """The private repository and the id of the tree of ``folder`` as it is now."""
+    def take(self, folder: Path, include: Sequence[str], data: Sequence[str], without: Sequence[str]) -> Taken:
+        """The tree of ``folder`` as it is now; see the port. ``data`` is looked for, and not read."""
         folder = folder.absolute()
         if not folder.is_dir():
             raise NotFound("this is no folder", where=str(folder))
@@ -34,8 +47,11 @@ class Snapshots:
         with locked(private.with_suffix(".lock")):
             if not (private / "info").is_dir():
                 _make(private)
-            wanted = self._wanted(folder, private, include)
-            return private, _record(folder, private, wanted)
+            wanted = self._wanted(folder, private, include).difference(without)
+            tree = _record(folder, private, wanted)
+        held = _folders_of(wanted) if data else set()
+        found = (left for path in data for left in _left_out(folder, path.rstrip("/"), wanted, held))
+        return Taken(private, tree, tuple(dict.fromkeys(path for path in found if path not in without)))
 
     def _wanted(self, folder: Path, private: Path, include: Sequence[str]) -> set[str]:
         found = {path for path in _listing(folder, private) if os.path.lexists(f"{folder}/{path}")}
@@ -91,10 +107,14 @@ def is_tracked(folder: Path) -> bool:
     return run_git(["check-ignore", "--quiet", "."], folder=folder, accepted=(0, 1, 128)).returncode != 0
 
 
-def _named(folder: Path, path: str) -> Iterable[str]:
-    """The files at or below a path that was asked for although it is ignored; a link on the way is taken instead."""
+def _refuse_outside(path: str) -> None:
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise Refused("the path is not below the project", where=path, remedy="name it relative to the project")
+
+
+def _named(folder: Path, path: str) -> Iterable[str]:
+    """The files at or below a path that was asked for although it is ignored; a link on the way is taken instead."""
+    _refuse_outside(path)
     reached = folder
     for part in Path(path).parts:
         reached /= part
@@ -108,6 +128,33 @@ def _named(folder: Path, path: str) -> Iterable[str]:
         for one in (Path(parent, name) for name in [*names, *folders]):
             if one.is_symlink() or one.is_file():
                 yield str(one.relative_to(folder))
+
+
+def _left_out(folder: Path, path: str, wanted: Collection[str], held: Collection[str]) -> Iterable[str]:
+    """What lies at or below ``path`` and is no part of the tree, each as the largest folder that holds no such part."""
+    _refuse_outside(path)
+    if path in wanted or not {str(parent) for parent in PurePath(path).parents}.isdisjoint(wanted):
+        return
+    place = folder / path
+    if path not in held:
+        if place.is_file() or _holds_files(place):
+            yield path
+    elif place.is_dir():
+        for name in sorted(child.name for child in place.iterdir()):
+            if name not in MADE_BY_PROGRAMS:
+                yield from _left_out(folder, f"{path}/{name}", wanted, held)
+
+
+def _folders_of(paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in paths:
+        while (path := os.path.dirname(path)) and path not in found:  # noqa: PTH120  # git's paths are text
+            found.add(path)
+    return found
+
+
+def _holds_files(place: Path) -> bool:
+    return any(names for _, _, names in os.walk(place))
 
 
 def _record(folder: Path, private: Path, wanted: set[str]) -> str:

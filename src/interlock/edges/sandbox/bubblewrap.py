@@ -82,10 +82,10 @@ class BubblewrapSandbox:
         line += ["--uid", USER, "--gid", USER, "--hostname", "stage", *self._system]
         for folder in folders_of(isolation.interpreters):
             line += ["--ro-bind", folder, folder]
-        for outside, inside in isolation.read_only:
-            line += ["--ro-bind", outside, inside]
-        for outside, inside in isolation.writable:
-            line += ["--bind", outside, inside]
+        mounts = [("--ro-bind", *pair) for pair in isolation.read_only]
+        mounts += [("--bind", *pair) for pair in isolation.writable]
+        for mount in sorted(mounts, key=lambda one: one[2]):  # what lies within another is put on top of it
+            line += mount
         for device in isolation.devices:
             line += ["--dev-bind", device, device]
         line += ["--remount-ro", "/", "--chdir", isolation.folder]

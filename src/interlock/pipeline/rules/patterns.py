@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from interlock.errors import Refused
-from interlock.pipeline.rules.values import Text, named, wrong
+from interlock.pipeline.rules.values import Text, named, relative, seconds, wrong
 from interlock.source.schedule import check_expression, find_time_zone
 
 _STORE = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,62}(/[^?#@\\]*)?")
@@ -90,6 +91,20 @@ def _data_place(place: str) -> str:
     return posixpath.normpath(place)
 
 
+def _data_home(place: str) -> str:
+    return _data_place(place) if "://" in place or place.startswith("/") else relative(place)
+
+
+def _refresh(value: Any) -> Any:
+    """``always``, or the seconds of a duration."""
+    if value == "always":
+        return value
+    try:
+        return seconds(value)
+    except PydanticCustomError as odd:
+        raise wrong(odd.message(), "write always, 24h, or {cmd: python version.py}") from None
+
+
 RefPatterns: TypeAlias = Annotated[
     list[Annotated[Text, AfterValidator(_ref_pattern)]],
     Field(min_length=1, max_length=50),
@@ -103,6 +118,12 @@ PathPatterns: TypeAlias = Annotated[
 Cron: TypeAlias = Annotated[Text, BeforeValidator(_unwrapped), AfterValidator(_cron)]
 TimeZone: TypeAlias = Annotated[Text, AfterValidator(_time_zone)]
 DataPlace: TypeAlias = Annotated[Text, AfterValidator(_data_place)]
+DataHome: TypeAlias = Annotated[Text, AfterValidator(_data_home)]
+Refresh: TypeAlias = Annotated[
+    Literal["always"] | float,
+    BeforeValidator(_refresh),
+    WithJsonSchema({"type": "string", "pattern": r"^(always|[0-9]+(\.[0-9]+)?[smhd])$"}),
+]
 GroupName: TypeAlias = Annotated[
     Text, *named("[A-Za-z0-9][A-Za-z0-9._/-]{0,99}", "letters, digits and ._/-: a group is a plain name")
 ]

@@ -23,6 +23,7 @@ RULES: tuple[tuple[Rule, frozenset[str]], ...] = (
     (work.check_products, frozenset({"stages"})),
     (work.check_cycle, frozenset({"stages"})),
     (work.check_data, frozenset({"data"})),
+    (work.check_overlap, frozenset({"data"})),
     (work.check_made_data, frozenset({"data", "stages"})),
     (work.check_model, frozenset({"model", "stages"})),
     (work.check_gates, frozenset({"gates"})),
@@ -30,6 +31,7 @@ RULES: tuple[tuple[Rule, frozenset[str]], ...] = (
     (triggers.check_until, frozenset({"on", "stages", "model", "data"})),
     (triggers.check_time_zone, frozenset({"on"})),
     (triggers.check_secrets, frozenset({"stages"})),
+    (triggers.check_refresh, frozenset({"stages"})),
     (delivery.check_deployed_model, frozenset({"deploy", "model"})),
     (delivery.check_environments, frozenset({"deploy"})),
     (delivery.check_canaries, frozenset({"deploy"})),
@@ -45,14 +47,12 @@ class PipelineFile:
     document: Document
 
     def declared_paths(self) -> set[str]:
-        """The files and folders of the commit that it names (no products), relative to its own folder."""
+        """The small files of the commit that it names (no products, no data), relative to its own folder."""
         model = work.model_of(self.spec)
         makers = makers_of(self.spec.stages)
-        datasets = self.spec.data.values()
-        named = [dep for stage in self.spec.stages.values() for dep in stage.deps or ()]
-        named += [path for dataset in datasets for path in (dataset.path, dataset.schema_path) if path]
-        named += [path for path in (self.spec.python.lock, model.golden if model else None) if path]
-        return {path for path in named if not makers.behind(path)}
+        named = [dataset.schema_path for dataset in self.spec.data.values()]
+        named += [self.spec.python.lock, model.golden if model else None]
+        return {path for path in named if path is not None and not makers.behind(path)}
 
 
 def read_pipeline(text: bytes, where: str = "interlock.yaml") -> PipelineFile:

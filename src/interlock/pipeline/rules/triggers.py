@@ -27,6 +27,14 @@ def check_time_zone(spec: FileSpec) -> Iterator[Problem]:
         yield Problem(("on", "time_zone"), "there is no schedule for time_zone", "add `schedule`, or remove it")
 
 
+def check_refresh(spec: FileSpec) -> Iterator[Problem]:
+    """Only what comes over the network grows old."""
+    for name, stage in spec.stages.items():
+        if stage.refresh is not None and not stage.network:
+            problem = f"{name} does not use the network, so it runs again when something of it changes"
+            yield Problem(("stages", name, "refresh"), problem, "remove refresh, or add `network: true`")
+
+
 def check_secrets(spec: FileSpec) -> Iterator[Problem]:
     """A stage is given each variable once."""
     for name, stage in spec.stages.items():

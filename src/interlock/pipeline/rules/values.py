@@ -42,14 +42,15 @@ def said(value: Any) -> str:
     return kinds.get(type(text)) or (text if len(text) <= 60 else f"{text[:60]}...")
 
 
-def _seconds(value: Any) -> float:
+def seconds(value: Any) -> float:
+    """A duration in seconds. Refused for what is none."""
     text = written_text(value)
     if not isinstance(text, str) or not re.fullmatch(_DURATION, text):
         raise wrong(f"{said(value)} is no duration", "write a number and its unit: 30s, 5m, 2h or 1d")
-    seconds = float(text[:-1]) * _UNITS[text[-1]]
-    if not 0.0 < seconds <= 366 * _UNITS["d"]:
+    found = float(text[:-1]) * _UNITS[text[-1]]
+    if not 0.0 < found <= 366 * _UNITS["d"]:
         raise wrong(f"the duration {text} is out of reach", "write more than 0s and at most 366d")
-    return seconds
+    return found
 
 
 def _bytes(value: Any) -> int:
@@ -64,7 +65,8 @@ def _bytes(value: Any) -> int:
     return size
 
 
-def _relative(path: str) -> str:
+def relative(path: str) -> str:
+    """A path of the project, made normal. Refused for what leaves it."""
     parts = path.split("/")
     if path.startswith(("/", "~")) or "\\" in path or ":" in parts[0]:
         raise wrong(f"the path {path} leaves the repository", "write it relative to the folder of this file, with /")
@@ -161,9 +163,9 @@ def named(pattern: str, words: str) -> Any:
 
 
 Text: TypeAlias = Annotated[str, BeforeValidator(written_text), StringConstraints(min_length=1)]
-Path: TypeAlias = Annotated[Text, AfterValidator(_relative)]
+Path: TypeAlias = Annotated[Text, AfterValidator(relative)]
 Duration: TypeAlias = Annotated[
-    float, BeforeValidator(_seconds), WithJsonSchema({"type": "string", "pattern": f"^{_DURATION}$"})
+    float, BeforeValidator(seconds), WithJsonSchema({"type": "string", "pattern": f"^{_DURATION}$"})
 ]
 Size: TypeAlias = Annotated[int, BeforeValidator(_bytes), WithJsonSchema({"type": "string", "pattern": f"^{_SIZE}$"})]
 Alpha: TypeAlias = Annotated[float, Field(gt=0.0, lt=0.5)]

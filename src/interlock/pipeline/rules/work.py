@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from interlock.pipeline.document import Problem
 from interlock.pipeline.plan import GatePlan
 from interlock.pipeline.rules.graph import Makers, find_cycle, is_within, makers_of, needs_of, products_of
-from interlock.pipeline.spec import BUILTIN_STAGES, CheckSpec, FileSpec, GateSpec, ModelSpec
+from interlock.pipeline.spec import BUILTIN_STAGES, TABLES, CheckSpec, DataSpec, FileSpec, GateSpec, ModelSpec
 
 LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
 SERVED_METRICS = (*LATENCIES, "memory_peak_mb", "startup_ms")
@@ -46,6 +46,11 @@ def lack_of_gpus(stage: str, wanted: int, there: int) -> tuple[str, str, str] | 
     asked = f"{wanted} GPU{'s' if wanted > 1 else ''}"
     problem = f"{stage} asks for {asked}, and this machine has {there or 'none'}"
     return problem, f"stages.{stage}.resources.gpu", "lower gpu, or run it on a machine that has as many"
+
+
+def is_table(dataset: DataSpec) -> bool:
+    """Whether it is a file that can be validated."""
+    return dataset.path.lower().endswith(TABLES)
 
 
 def check_names(spec: FileSpec) -> Iterator[Problem]:
@@ -102,8 +107,10 @@ def check_cycle(spec: FileSpec) -> Iterator[Problem]:
 
 
 def check_data(spec: FileSpec) -> Iterator[Problem]:
-    """Datasets compare with one another."""
+    """Datasets compare with one another; only tables are validated, and what is no table lives elsewhere."""
     for name, dataset in spec.data.items():
+        if not is_table(dataset):
+            yield from _check_untabled(name, dataset)
         other = dataset.disjoint_from
         if other is not None and (other == name or other not in spec.data):
             others = [known for known in spec.data if known != name]
@@ -111,6 +118,29 @@ def check_data(spec: FileSpec) -> Iterator[Problem]:
             yield Problem(
                 ("data", name, "disjoint_from"), problem, f"use one of: {', '.join(others) or '(there is none)'}"
             )
+
+
+def _check_untabled(name: str, dataset: DataSpec) -> Iterator[Problem]:
+    endings = ", ".join(TABLES)
+    if dataset.home is None:
+        problem = f"{dataset.path} is of a kind that is not supported yet"
+        yield Problem(
+            ("data", name, "path"), problem, f"use a file that ends in {endings}, or say where it lives: from"
+        )
+    for key in ("schema", "id", "label", "disjoint_from"):
+        if getattr(dataset, "schema_path" if key == "schema" else key) is not None:
+            problem = f"{dataset.path} is no table, so it has no {key}"
+            yield Problem(("data", name, key), problem, f"remove it, or use a file that ends in {endings}")
+
+
+def check_overlap(spec: FileSpec) -> Iterator[Problem]:
+    """What is brought from elsewhere has a place of its own."""
+    for name, dataset in spec.data.items():
+        for other, one in spec.data.items():
+            is_under = is_within(dataset.path, one.path)
+            if other != name and is_under and None not in (dataset.home, one.home):
+                problem = f"{dataset.path} is a part of {one.path}, which the dataset {other} brings"
+                yield Problem(("data", name, "path"), problem, "give each dataset with `from` a path of its own")
 
 
 def check_made_data(spec: FileSpec) -> Iterator[Problem]:
