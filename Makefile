@@ -46,6 +46,7 @@ soak: setup  ## half an hour of pushes, webhooks, reads and followers: memory an
 
 benchmarks: setup  ## every figure we claim; half an hour
 	$(BIN)/python benchmarks/help.py
+	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/push.py
 	$(BIN)/python benchmarks/webhooks.py
 	$(BIN)/python benchmarks/history.py

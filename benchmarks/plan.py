@@ -142,9 +142,15 @@ def main() -> int:
     for count, (_, seconds) in folders.items():
         own, git, wall = (statistics.median(one[part] for one in plans[count]) for part in range(3))
         all_of_it = statistics.median(whole[count])
-        print(
-            f"{count:<8} {own:>11.3f} {git:>10.3f} {wall:>8.3f} {all_of_it:>14.3f} {all_of_it / bare:>8.1f}x {seconds:>7.1f}"
+        cells = (
+            f"{own:.3f}",
+            f"{git:.3f}",
+            f"{wall:.3f}",
+            f"{all_of_it:.3f}",
+            f"{all_of_it / bare:.1f}",
+            f"{seconds:.1f}",
         )
+        print(f"{count:<8} {' '.join(f'{cell:>13}' for cell in cells)}")
         if any(one[3] != one[4] for one in plans[count]):
             print(f"  not every stage was reused: {plans[count]}")
             is_met = False
@@ -153,9 +159,9 @@ def main() -> int:
     documentation = statistics.median(one[0] for one in plans[smallest])
     print(f"\n{largest} stages: {own:.3f} s of processor time; the target is {STAGES_LIMIT:g} s for 1,000.")
     print(
-        f"A commit of documentation in a repository of {smallest} stages: {1000 * documentation:.1f} ms beyond git; the target "
-        f"is {1000 * DOCUMENTATION_LIMIT:g} ms. `python -c pass`: {1000 * bare:.1f} ms."
+        f"A commit of documentation, {smallest} stages: {1000 * documentation:.1f} ms beyond git; the target is 50 ms."
     )
+    print(f"`python -c pass`: {1000 * bare:.1f} ms.")
     return 0 if is_met and own <= STAGES_LIMIT and documentation <= DOCUMENTATION_LIMIT else 1
 
 

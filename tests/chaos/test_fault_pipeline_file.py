@@ -248,8 +248,10 @@ def test_five_thousand_stages_are_refused_in_a_moment(validate) -> None:
     assert answer.seconds < 10
 
 
-def test_two_hundred_stages_in_a_row_are_valid(validate) -> None:
-    assert validate(chain(200)).code == 0
+def test_a_thousand_stages_in_a_row_are_valid_and_one_more_is_refused(validate) -> None:
+    assert validate(chain(1000)).code == 0
+    (problem,) = validate(chain(1001)).problems
+    assert "more than 1000 entries" in problem["problem"]
 
 
 @pytest.mark.parametrize(
