@@ -136,9 +136,8 @@ def main() -> int:
                 command = [str(BIN / "interlock"), "plan", "--revision", "HEAD", "--state", str(place / "state")]
                 whole[count].append(command_cpu(command, folder))
     bare = statistics.median(base)
-    print(
-        f"{'stages':<8} {'plan CPU s':>11} {'git CPU s':>10} {'wall s':>8} {'command CPU s':>14} {'x python':>9} {'run s':>7}"
-    )
+    heads = ("plan CPU s", "git CPU s", "wall s", "command CPU s", "x python", "run s")
+    print(f"{'stages':<8} {' '.join(f'{head:>13}' for head in heads)}")
     for count, (_, seconds) in folders.items():
         own, git, wall = (statistics.median(one[part] for one in plans[count]) for part in range(3))
         all_of_it = statistics.median(whole[count])
