@@ -237,7 +237,15 @@ def test_the_environment_of_a_stage_is_its_own(
     assert "canary-5309\n" not in log.replace("grep", "")
     assert "PLANTED_SECRET" not in log
     lines = log.splitlines()
-    for line in ("MINE=1", "TZ=Asia/Tokyo", "OMP_NUM_THREADS=2", "PYTHONHASHSEED=0", "HOME=/tmp", "LANG=C.UTF-8"):
+    for line in (
+        "MINE=1",
+        "TZ=Asia/Tokyo",
+        "OMP_NUM_THREADS=2",
+        "PYTHONHASHSEED=0",
+        "HOME=/tmp",
+        "LANG=C.UTF-8",
+        "CUDA_VISIBLE_DEVICES=",
+    ):
         assert line in lines
 
 

@@ -148,6 +148,13 @@ def test_the_system_is_read_only_and_homes_are_not_there(bubblewrap: BubblewrapS
     assert done.stderr.count("Read-only") + done.stderr.count("No such file") >= 4
 
 
+@pytest.mark.skipif(not Path("/dev/fuse").is_char_device(), reason="this machine has no device to show")
+def test_a_device_is_seen_only_where_it_was_asked_for(bubblewrap: BubblewrapSandbox) -> None:
+    look = ("/bin/sh", "-c", "test -c /dev/fuse")
+    assert run(bubblewrap, Isolation(argv=look, folder="/tmp")).returncode == 1
+    assert run(bubblewrap, Isolation(argv=look, folder="/tmp", devices=("/dev/fuse",))).returncode == 0
+
+
 def test_temporary_files_are_private(bubblewrap: BubblewrapSandbox) -> None:
     with tempfile.NamedTemporaryFile(dir="/tmp") as file:
         done = run(bubblewrap, shell(f"ls {file.name}; echo mine > /tmp/only-inside && ls /tmp"))

@@ -390,6 +390,15 @@ def test_facts_come_back_newest_first(store: Store) -> None:
     assert store.recall("trace", "nothing") == []
 
 
+def test_facts_of_many_keys_come_back_together(store: Store) -> None:
+    keys = [f"s{number}" for number in range(1200)]
+    store.save(facts=[Fact("cost", key, [turn, key]) for turn in (1, 2, 3) for key in keys])
+    store.save(facts=[Fact("other", "s1", "elsewhere")])
+    found = store.recall_each("cost", [*keys, "never"], 2)
+    assert found == {key: [[3, key], [2, key]] for key in keys}
+    assert store.recall_each("cost", [], 2) == {}
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_what_json_cannot_say_is_not_stored(store: Store, number: float) -> None:
     with pytest.raises(StoreFault, match="run 1"):

@@ -379,7 +379,9 @@ def test_a_field_of_the_inputs_cannot_be_forgotten_by_the_key() -> None:
 
 def test_the_makers_of_a_plan() -> None:
     stages = (StagePlan(name="a", kind="stage", outs=("o",), metrics=("m.json",)), StagePlan(name="b", kind="stage"))
-    assert makers_in(Plan(stages=stages)) == {"o": "a", "m.json": "a"}
+    made = makers_in(Plan(stages=stages))
+    assert made == {"o": "a", "m.json": "a"}
+    assert (len(made), "o" in made, "p" in made) == (2, True, False)
 
 
 @pytest.mark.parametrize(

@@ -286,12 +286,14 @@ def variables(request: StageRequest, program: Program, inside: Paths) -> dict[st
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         **dict.fromkeys(THREADS, threads),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": ",".join(request.gpus),
     }
     if request.endpoint is not None:
         found["INTERLOCK_ENDPOINT"] = request.endpoint
     found |= request.stage.env
+    found |= {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": ",".join(request.gpus),
+    }  # its own, and no others
     if program.settings is not None:  # a probe is found here, and never in the folder that it looks at
         found |= {"PYTHONPATH": inside.package, "PYTHONSAFEPATH": "1"}
     return found
