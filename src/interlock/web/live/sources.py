@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from interlock.access.caller import Caller
-from interlock.control.running.attempts import FINISHED
+from interlock.control.running.attempts import FINISHED, LOST
 from interlock.ports import Logs, Store
 from interlock.vocabulary import Event, Kind, Phase
 from interlock.web.live.streams import Piece
@@ -41,7 +41,7 @@ class LogSource:
     def is_over(self) -> bool:
         """Whether the attempt has ended, or its run long ago."""
         attempt = self.store.load(Kind.ATTEMPT, self.attempt)
-        if attempt is not None and attempt.phase == FINISHED:
+        if attempt is not None and attempt.phase in (FINISHED, LOST):
             return True
         run = self.store.load(Kind.RUN, self.attempt.partition("/")[0])
         return run is None or (Phase(run.phase).is_final and time.time() - run.updated > GRACE_SECONDS)
