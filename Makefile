@@ -52,6 +52,7 @@ benchmarks: setup  ## every figure we claim; half an hour
 	$(BIN)/python benchmarks/history.py
 	$(BIN)/python benchmarks/logs.py
 	$(BIN)/python benchmarks/followers.py
+	$(BIN)/python benchmarks/environments.py
 
 clean:  ## removes what the targets made
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import uv
@@ -36,8 +35,6 @@ DROPPED = frozenset(
 
 BUILDS_ALLOWED = frozenset({"0", "false", "f", "no", "n", "off"})
 """What UV_NO_BUILD says where the person who runs the server lets sources be built, outside the sandbox."""
-
-COMPILE_SECONDS = 600.0
 
 WORLD = re.compile(
     r"failed to fetch|error sending request|dns error|connection (refused|reset)|timed out|tls|certificate"
@@ -138,17 +135,6 @@ def _spoken(process: subprocess.Popen[str], say: Callable[[str], None]) -> Seque
         if line.strip():
             say(line.rstrip())
     return lines
-
-
-def compile_packages(interpreter: str, environment: Path) -> None:
-    """Makes the byte code of what was installed, because stages see their environment read-only.
-
-    By an interpreter outside the environment and without ``site``: to start the environment's own would run the
-    ``.pth`` files of its packages, outside any sandbox. What cannot be compiled is left as it is.
-    """
-    command = [interpreter, "-I", "-S", "-m", "compileall", "-q", "-j", "0", str(environment / "lib")]
-    with suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMPILE_SECONDS, check=False)
 
 
 def _environment() -> dict[str, str]:

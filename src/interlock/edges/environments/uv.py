@@ -21,8 +21,9 @@ from interlock.errors import EnvironmentFault, Refused
 from interlock.pipeline.plan import PythonPlan
 from interlock.system.files import locked, try_lock, write_atomically
 
+from .bytecode import ByteCode
 from .locking import write_lock
-from .program import Uv, UvFailed, compile_packages
+from .program import Uv, UvFailed
 from .requirements import changed_requirements, refuse_local_sources, refuse_loose_pins, without_hashes
 
 SERVER_REQUIREMENTS = ("granian>=2.8", "orjson>=3.11", "blake3>=1.0", "numpy")
@@ -47,6 +48,7 @@ class UvEnvironments:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._server_requirements = tuple(server_requirements)
         self._uv = Uv()
+        self._byte_code = ByteCode(self._folder / ".bytecode")
         self._interpreters: dict[str, tuple[str, str]] = {}
         self._guard = threading.Lock()
 
@@ -134,7 +136,7 @@ class UvEnvironments:
             if environment.is_dir() and environment.name not in kept and environment.name not in named_in
             if (size := _remove_unused(environment, older_than)) is not None
         ]
-        return len(sizes), sum(sizes)
+        return len(sizes), sum(sizes) + self._byte_code.collect(older_than)
 
     def _build(
         self,
@@ -154,7 +156,7 @@ class UvEnvironments:
                 raise _blamed(failure, "the environment cannot be installed", python.lock) from failure
             if purpose == "serve":
                 self._install_server(python, project, constraints, environment, say)
-        compile_packages(self._interpreter(python)[0], environment)
+        self._byte_code.give(self._interpreter(python)[0], environment)
         seconds = time.monotonic() - began
         facts = {"purpose": purpose, "lock": python.lock, "seconds": round(seconds, 3)}
         write_atomically(environment / COMPLETE, json.dumps(facts).encode())
