@@ -176,6 +176,12 @@ def test_a_signature_by_another_installations_key_does_not_hold(world: World, tm
 
 def test_provenance_says_commit_plan_stages_and_builder(world: World) -> None:
     run = world.run()
+    conditions = Conditions(system="Linux x86_64", cores=2, threads=1, python="3.12.1", packages={"six": "1.17.0"})
+    outcome = StageOutcome(phase=Phase.SUCCEEDED, because="done", conditions=conditions, is_deterministic=True)
+    attempt = Attempt(owner="test", outcome=outcome)
+    world.store.save(
+        write_state(Kind.ATTEMPT, "1/train/1", attempt, expected=0, phase="finished", because="a test")
+    )
     version = world.version(run)
     envelope = json.loads(world.blobs.read(version.provenance))
     statement = json.loads(base64.b64decode(envelope["payload"]))
@@ -184,7 +190,13 @@ def test_provenance_says_commit_plan_stages_and_builder(world: World) -> None:
     assert built["resolvedDependencies"] == [{"uri": "small", "digest": {"gitCommit": COMMIT.sha}}]
     assert built["externalParameters"] == {"ref": "refs/heads/main", "plan": "d", "project": ""}
     assert built["internalParameters"]["stages"] == {
-        "train": {"key": "k", "attempt": "1/train/1", "sandbox": "namespace"}
+        "train": {
+            "key": "k",
+            "attempt": "1/train/1",
+            "sandbox": "namespace",
+            "conditions": conditions.model_dump(mode="json"),
+            "deterministic": True,
+        }
     }
     assert statement["predicate"]["runDetails"]["builder"] == {"id": "interlock/namespace"}
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from interlock.control.rows import read_state
+from interlock.control.running.attempts import Attempt
 from interlock.control.running.lookups import Lookups
 from interlock.errors import ArtifactFault, SignatureInvalid
 from interlock.pipeline.outside.refresh import OWN_FOLDER
@@ -122,17 +124,25 @@ class Sealing:
         content = self._lookups.read_project(run.commit, run.plan.project, [golden])
         return self._blobs.put_bytes(content[golden]) if golden in content else None
 
+    def _made(self, run: Run, name: str) -> dict[str, Json]:
+        """Which attempt made a stage's products, in which sandbox and under which conditions."""
+        stage_run = run.stages[name]
+        attempt = run.attempt_key(name) if stage_run.attempt else stage_run.reused
+        row = self._store.load(Kind.ATTEMPT, attempt) if attempt else None
+        outcome = read_state(row, Attempt).outcome if row else None
+        conditions = outcome.conditions if outcome else None
+        return {
+            "key": stage_run.key,
+            "attempt": attempt,
+            "sandbox": stage_run.sandbox,
+            "conditions": conditions.model_dump(mode="json") if conditions else None,
+            "deterministic": outcome.is_deterministic if outcome else None,
+        }
+
     def _statement(self, run: Run, digest: Digest, now: float) -> dict[str, Json]:
         """An in-toto statement with SLSA 1.0 provenance: which commit, plan, inputs and sandbox made these bytes."""
         algorithm, _, value = digest.partition(":")
-        stages: dict[str, Json] = {
-            name: {
-                "key": stage_run.key,
-                "attempt": f"{run.key}/{name}/{stage_run.attempt}" if stage_run.attempt else stage_run.reused,
-                "sandbox": stage_run.sandbox,
-            }
-            for name, stage_run in run.stages.items()
-        }
+        stages: dict[str, Json] = {name: self._made(run, name) for name in run.stages}
         source: Json = {"uri": run.commit.repository, "digest": {"gitCommit": run.commit.sha}}
         homes = {path: home for stage in run.plan.stages for path, home in stage.sources.items()}
         data = [_resource(home, path, run.product(path)) for path, home in homes.items()]

@@ -21,7 +21,7 @@ COMPILE_SECONDS = 600.0
 TAG = "import importlib.util, sys; print(sys.implementation.cache_tag, importlib.util.MAGIC_NUMBER.hex())"
 COMPILER = """
 import os, py_compile, sys
-names = [os.fsdecode(name) for name in sys.stdin.buffer.read().split(b"\0")]
+names = [os.fsdecode(name) for name in sys.stdin.buffer.read().split(bytes(1))]
 for source, target in zip(names[::2], names[1::2]):
     try:
         mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
