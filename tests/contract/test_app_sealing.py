@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from interlock.app.pulling import pull
+from interlock.control.rows import write_state
+from interlock.control.running.attempts import Attempt
 from interlock.control.running.lookups import Lookups
 from interlock.control.running.sealing import Sealing, materialise_folder
 from interlock.edges.blobs import LocalBlobs
@@ -20,7 +22,9 @@ from interlock.gate.judgement import Judgement
 from interlock.pipeline.plan import EnvironmentPlan, GatePlan, ModelPlan, Plan, PythonPlan, StagePlan
 from interlock.registry.version import ModelVersion
 from interlock.run import run as runs
+from interlock.run.conditions import Conditions
 from interlock.run.run import Run, StageRun
+from interlock.run.stage import StageOutcome
 from interlock.source.commit import Commit, Occasion
 from interlock.vocabulary import Digest, Kind, Phase, Write
 
@@ -179,9 +183,7 @@ def test_provenance_says_commit_plan_stages_and_builder(world: World) -> None:
     conditions = Conditions(system="Linux x86_64", cores=2, threads=1, python="3.12.1", packages={"six": "1.17.0"})
     outcome = StageOutcome(phase=Phase.SUCCEEDED, because="done", conditions=conditions, is_deterministic=True)
     attempt = Attempt(owner="test", outcome=outcome)
-    world.store.save(
-        write_state(Kind.ATTEMPT, "1/train/1", attempt, expected=0, phase="finished", because="a test")
-    )
+    world.store.save(write_state(Kind.ATTEMPT, "1/train/1", attempt, expected=0, phase="finished", because="a test"))
     version = world.version(run)
     envelope = json.loads(world.blobs.read(version.provenance))
     statement = json.loads(base64.b64decode(envelope["payload"]))
