@@ -26,11 +26,15 @@ for source, target in zip(names[::2], names[1::2]):
     try:
         mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
         py_compile.compile(source, cfile=target, dfile=target, doraise=True, invalidation_mode=mode)
-    except Exception:
-        open(target, "w").close()
+    except py_compile.PyCompileError as error:
+        if isinstance(error.exc_value, SyntaxError):
+            open(target, "a").close()
+    except OSError:
+        pass
 """
 """Makes byte code that is not compared with its source again: it is kept by its source's content. An empty file says
-that it could not be made. The name in it is set to the source's own by whoever imports it."""
+that it cannot be made; not where the source went away meanwhile, with a builder that died. The name in it is set to the
+source's own by whoever imports it."""
 
 
 class Source(NamedTuple):
