@@ -80,6 +80,8 @@ def test_five_lines_are_enough() -> None:
         *("syntax", "imports", "dependencies", "unit", "train", "served", "measurements"),
     ]
     assert plan.python.lock == "requirements.txt"
+    for there, lock in (["requirements.in"], "requirements.txt"), (["pyproject.toml"], "uv.lock"):
+        assert planned(FIVE_LINES, ["train.py", *there]).python.lock == lock
     assert plan.triggers == Triggers()
     assert plan.concurrency is None
     assert plan.model is not None

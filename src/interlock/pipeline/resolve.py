@@ -170,9 +170,8 @@ def _missing_paths(spec: FileSpec, there: Collection[str], fetched: Collection[s
             continue
         close = difflib.get_close_matches(path, [*there, *makers] if may_be_made else list(there), n=1, cutoff=0.8)
         made = " and no stage makes it" if may_be_made else ""
-        remedy = (
-            f"did you mean {close[0]}?" if close else "commit it" + (", or add it to a stage's outs" if made else "")
-        )
+        otherwise = "`interlock run --lock` writes it; commit it" if place == ("python", "lock") else "commit it"
+        remedy = f"did you mean {close[0]}?" if close else otherwise + (", or add it to a stage's outs" if made else "")
         yield Problem(place, f"the commit has no {path}{made}", remedy)
 
 

@@ -82,6 +82,8 @@ class RunRequests:
             return known
         if run.occasion.kind == "local":
             raise Conflict("it was of a working tree, not of a commit", f"run {number}", "run `interlock run` again")
+        if run.occasion.kind == "reproduce":
+            raise Conflict("it reproduced another run", f"run {number}", "ask `interlock reproduce` again")
         occasion = Occasion(kind="rerun", detail=f"{number} {key or self._now()}", by=caller.name)
         draft = run_again(run, 0, occasion, from_stage, is_trusted=is_trusted(run.commit.ref, watched))
         begun = draft.model_copy(update={"number": self._store.number(Kind.RUN)})  # none is lost to a refusal
