@@ -7,8 +7,11 @@ import pytest
 from tests.workshop import ADA, PIPELINE, Workshop
 
 from interlock.access.caller import Caller, Role
+from interlock.control.rows import write_run
 from interlock.errors import Conflict, Forbidden, NotFound, Refused, StaleWrite
+from interlock.run.reproduction.comparison import reproduce
 from interlock.run.run import Run
+from interlock.source.commit import Occasion
 from interlock.source.repository import Watched
 from interlock.vocabulary import Kind, Phase, Row, Write
 
@@ -339,6 +342,17 @@ def test_a_rerun_is_no_longer_trusted_where_the_settings_say_so(tmp_path: Path) 
     shop.run_all()
     shop.set_up(trusted=("release/*",))
     assert not shop.requests.rerun(BOB, 1).is_trusted
+
+
+def test_a_reproduction_is_not_run_again(tmp_path: Path) -> None:
+    shop = chain(tmp_path)
+    shop.run_all()
+    (run,) = shop.all_runs()
+    occasion = Occasion(kind="reproduce", detail="small v1")
+    again = reproduce(run, shop.store.number(Kind.RUN), occasion, driver="local:1", plan_digest=run.plan_digest)
+    shop.store.save(write_run(again, "reproduce|2"))
+    with pytest.raises(Conflict, match="it reproduced another run"):
+        shop.requests.rerun(BOB, again.number)
 
 
 def test_a_local_run_and_a_refused_file_are_not_run_again(shop: Workshop) -> None:
