@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 FAST ?=
 BIN := .venv/bin
 
-.PHONY: setup demo test lint architecture coverage storm fuzz soak benchmarks clean
+.PHONY: setup demo test lint architecture coverage storm fuzz edits soak benchmarks clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -40,6 +40,9 @@ storm: setup  ## fifty kill storms of twenty runs; one of them is in every test 
 
 fuzz: setup  ## a thousand requests of every shape to each operation of the API, and every boundary; half an hour
 	INTERLOCK_EXAMPLES=1000 $(BIN)/pytest -q tests/contract/test_web_schema.py
+
+edits: setup  ## two hundred random repositories with random edits; twelve of them are in every test run
+	RANDOM_REPOSITORIES=200 $(BIN)/pytest -q tests/journeys/test_random_edits.py
 
 soak: setup  ## half an hour of pushes, webhooks, reads and followers: memory and descriptors stay flat
 	$(BIN)/python benchmarks/soak.py --minutes 30

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.contract.test_app_lookups import FILES, NO_DIGEST, TRAIN, World
 
-from interlock.control.comparing.production import compare_with_production
-from interlock.control.comparing.sources import MOST_PARTS, Sources
+from interlock.control.reusing.production import compare_with_production
+from interlock.control.reusing.sources import MOST_PARTS, Sources
 from interlock.control.rows import write_environment, write_state
 from interlock.delivery.environment import Environment
 from interlock.delivery.revision import Revision
@@ -222,7 +222,7 @@ def tree_of(*contents: bytes) -> tuple[Tree, dict[str, bytes]]:
 
 
 def test_each_content_is_read_once_and_none_is_forgotten_while_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interlock.control.comparing.sources.MOST_SOURCES", 2)
+    monkeypatch.setattr("interlock.control.reusing.sources.MOST_SOURCES", 2)
     tree, files = tree_of(b"a = 1", b"a = 2", b"a = 3", b"a = 4")
     asked: list[str] = []
 
@@ -264,7 +264,7 @@ def test_a_trace_of_an_earlier_release_is_read_and_not_used_again(world: World) 
     for fact in old:
         assert isinstance(fact.fact, dict)
         for field in ("sources", "rules"):
-            del fact.fact[field]
+            fact.fact.pop(field, None)
         assert Trace.model_validate(fact.fact).rules == 1
     world.store.save(facts=old)
     assert world.because(run) == "its inputs changed"

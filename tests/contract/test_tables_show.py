@@ -14,7 +14,7 @@ from interlock.access.tokens import Token
 from interlock.cli import show
 from interlock.cli.output import ExitCode, Line
 from interlock.client.models import RunSummary
-from interlock.control.comparing.production import Against
+from interlock.control.reusing.production import Against
 from interlock.control.rows import load_state, read_state, save_or_lose, write_environment, write_state
 from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release, ReleasePhase

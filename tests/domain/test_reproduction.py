@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from interlock.errors import Conflict
 from interlock.pipeline.plan import ConcurrencyPlan, EnvironmentPlan, GatePlan, ModelPlan, Plan, StagePlan
+from interlock.run.advance import advance
 from interlock.run.conditions import Conditions, changed_conditions
 from interlock.run.reproduction.comparison import (
     Compared,
@@ -26,7 +27,7 @@ from interlock.run.reproduction.comparison import (
 )
 from interlock.run.reproduction.diagnosis import Cause, Execution, StageSeen, diagnose, next_execution
 from interlock.run.reproduction.suspects import Suspect, suspects_in
-from interlock.run.run import Run, RunSeen, StageRun, advance, begin
+from interlock.run.run import Run, RunSeen, StageRun, begin
 from interlock.run.sameness import WHY_REWRITTEN, Differences, compare, compared, contents_of_archive, essence_of
 from interlock.run.stage import StageOutcome
 from interlock.source.commit import Commit, Occasion

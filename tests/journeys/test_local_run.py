@@ -61,7 +61,7 @@ def test_every_edit_reaches_just_what_depends_on_it(tree: Tree) -> None:
     tree.edit("helper.py", 'float(row["x"])', '2 * float(row["x"])')
     stages = tree.run()
     assert {"train", "evaluate"} <= executed(stages)
-    assert stages["train"]["differences"] == ["helper.py changed"]
+    assert stages["train"]["differences"] == ["helper.py: function read changed"]
 
     tree.edit("params.yaml", "depth: 3", "depth: 4")
     assert executed(tree.run()) == set()

@@ -14,9 +14,9 @@ from interlock.app.folder import StateFolder
 from interlock.app.parts import Parts, owner_of
 from interlock.app.reading import database_of
 from interlock.app.standing.leaving import leave_note
-from interlock.control.comparing.production import Against, compare_with_production
-from interlock.control.comparing.reproducing import Reproducing
 from interlock.control.loop import BUSY_SECONDS, Bell
+from interlock.control.reproducing import Reproducing
+from interlock.control.reusing.production import Against, compare_with_production
 from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.runs import SERVER
 from interlock.errors import Refused, SigningFault

@@ -10,7 +10,7 @@ from interlock.access.audit import AuditEntry
 from interlock.access.tokens import Token, why_invalid
 from interlock.cli.output import ExitCode, Line, Style
 from interlock.client.models import RunSummary
-from interlock.control.comparing.production import Against
+from interlock.control.reusing.production import Against
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment, desired
 from interlock.delivery.release import Release

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from interlock.control.comparing.sources import Sources, is_told_by
-from interlock.control.comparing.view import View
+from interlock.control.reusing.sources import Sources, is_told_by
+from interlock.control.reusing.view import View
 from interlock.errors import Refused
 from interlock.pipeline.inputs.declared import visible_files
 from interlock.pipeline.inputs.differences import Known, differences
