@@ -129,6 +129,11 @@ def test_listed_folders_are_known_from_their_fingerprints() -> None:
     assert set(prints) == {"src", "none", "", "data"}
     assert listed_in(prints) == ["src", "none"]
     assert there.listings(["src"]) == there.listings(["src"])
+    assert (
+        there.lookups(["src"], [])
+        == there.lookups(["src"], ["data/x.csv"])
+        == folders("src/a", "data/x.csv").lookups(["src"], [])
+    )
 
 
 PATHS = st.lists(st.text(alphabet="ab/", min_size=1, max_size=5), max_size=6).map(

@@ -51,7 +51,7 @@ def held(python: str = "3.12.1", files: str = "f", **packages: str) -> Packages:
 @pytest.mark.parametrize(
     ("before", "now", "words"),
     [
-        (held(numpy="2.2.0"), held(numpy="2.3.1"), "numpy 2.2.0 -> 2.3.1"),
+        (held(numpy="2.2.0", six="1.16"), held(numpy="2.3.1", six="1.16"), "numpy 2.2.0 -> 2.3.1"),
         (held(), held(pandas="2.3.0"), "pandas 2.3.0 is new"),
         (held(six="1.16"), held(), "six 1.16 is gone"),
         (held("3.11.9"), held("3.12.1"), "python 3.11.9 -> 3.12.1"),

@@ -130,7 +130,15 @@ def fingerprint_python(source: bytes) -> str:
     that cannot be parsed is fingerprinted by its bytes (``raw:``).
     """
     tree = parse(source)
-    return f"raw:{blake3(source).hexdigest()}" if tree is None else fingerprint_tree(without_docstrings(tree))
+    try:
+        return fingerprint_text(source) if tree is None else fingerprint_tree(without_docstrings(tree))
+    except _UNREADABLE:
+        return fingerprint_text(source)
+
+
+def fingerprint_text(source: bytes) -> str:
+    """``raw:`` and a digest of the bytes."""
+    return f"raw:{blake3(source).hexdigest()}"
 
 
 def needs_source_text(source: bytes) -> bool:

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from interlock.pipeline.fingerprint import fingerprint_python, fingerprint_tree, is_revealing, parse, without_docstrings
+from interlock.pipeline.fingerprint import fingerprint_text, fingerprint_tree, is_revealing, parse, without_docstrings
 from interlock.pipeline.inputs.definitions import define
 
 _NAMING_CALLS = frozenset({"import_module", "__import__", "find_spec", "run_module"})
@@ -43,9 +43,9 @@ def read_source(content: bytes) -> Source:
             sees_text, imports = is_revealing(tree), tuple(_imports_of(tree))
             tree = without_docstrings(tree)
             return Source(fingerprint_tree(tree), sees_text, define(tree), imports)
-    except _TOO_DEEP:
+    except _TOO_DEEP:  # it can be parsed, and is too deep to be written out
         pass
-    return Source(fingerprint_python(content), sees_text=True)
+    return Source(fingerprint_text(content), sees_text=True)
 
 
 def importable(
