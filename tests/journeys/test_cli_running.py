@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from interlock.control.reusing.production import Against
 from interlock.app.reading import Reading
 from interlock.cli import main, show
 from interlock.cli.group import run_command
@@ -63,6 +64,7 @@ class Planned:
     commit: Commit
     stages: tuple
     estimate: Estimate
+    against: Against = AGAINST
 
 
 class Runner:
@@ -86,7 +88,7 @@ class Runner:
         expected = Estimate(seconds=240.0, cpu_seconds=360.0, stages={"train": 240.0, "evaluate": None}, runs=5)
         return Planned(PLAN, COMMIT, stages, expected)
 
-    def run(self, folder, overrides, watch):
+    def run(self, folder, overrides, watch, _secrets_from):
         self._asked.append((folder, tuple(overrides)))
         with Reading.open(self._state) as reading:
             for version, run in enumerate(self._states):
@@ -99,7 +101,7 @@ class Runner:
 
 def call(tmp_path: Path, words: list[str], *states: Run):
     asked: list = []
-    code = run_command([*words, "--state", str(tmp_path / "state")], lambda state: Runner(state, list(states), asked))
+    code = run_command([*words, "--state", str(tmp_path / "state")], lambda state, _sandbox_kind: Runner(state, list(states), asked))
     return code, asked
 
 
@@ -136,6 +138,7 @@ def test_a_plan_tells_for_each_stage_what_would_happen_and_why(tmp_path, capsys)
         "warning  nothing holds the holdout apart",
         "expected at least 4 min, 6 CPU-min (from 5 earlier runs; never measured: evaluate)",
         "         train 4 min",
+        "against flights v3 (run 41): src/train.py: function fit changed; up to 2 of 3 stages would run",
     ]
 
 
@@ -150,6 +153,9 @@ def test_a_plan_as_json_names_the_differences(tmp_path, capsys):
     ]
     assert answer["stages"][1]["differences"] == ["params: 3 is now 4"]
     assert answer["commit"]["repository"] == "flights"
+    told = {"title": "flights v3", "run": "41", "differences": ["src/train.py: function fit changed"]}
+    assert answer["production"] == told
+    assert answer["summary"].endswith("up to 2 of 3 stages would run")
 
 
 def test_a_run_tells_each_stage_as_it_happens_and_once(tmp_path, capsys):
