@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from interlock.control.reusing.production import Against
 from interlock.app.reading import Reading
 from interlock.cli import main, show
 from interlock.cli.group import run_command
+from interlock.control.reusing.production import Against
 from interlock.control.rows import write_state
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.pipeline.plan import EnvironmentPlan, GatePlan, ModelPlan, Plan, StagePlan
@@ -56,6 +56,9 @@ def a_run(**changes) -> Run:
         "stages": {stage.name: StageRun() for stage in PLAN.stages},
     }
     return Run(**{**values, **changes})
+
+
+AGAINST = Against("flights v3", "41", ("src/train.py: function fit changed",))
 
 
 @dataclass(frozen=True)
