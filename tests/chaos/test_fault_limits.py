@@ -18,7 +18,7 @@ import pytest
 from tests.chaos.test_fault_stages import Project, marked_processes
 from tests.small_server import SmallRepository, SmallServer, executed, marked, on_github, wait_for
 
-from interlock.edges.sandbox import cells
+from interlock.edges.sandbox import cells, cgroups
 from interlock.run.run import Run
 from interlock.vocabulary import Phase
 
@@ -108,6 +108,19 @@ def test_memory_that_processes_share_counts_once(project: Project) -> None:
     peak = run.stages["train"].peak_memory
     assert peak is not None
     assert 80 * MIB < peak < 160 * MIB
+
+
+@pytest.mark.skipif("cgroup" not in cells.Cells().walls, reason="no control groups for this user")
+@pytest.mark.parametrize(("resources", "cause"), [("memory: 64MiB", "out of memory"), ("processes: 40", "too many")])
+def test_limits_hold_for_a_stage_that_is_let_in_late(
+    tmp_path: Path, built_environments: Path, monkeypatch: pytest.MonkeyPatch, resources: str, cause: str
+) -> None:
+    """As version 2 of control groups needs it, tried with version 1."""
+    monkeypatch.setattr(cgroups.FirstGroup, "is_late", True)
+    monkeypatch.setattr(cgroups.FirstGroup, "enter", lambda _self: None)
+    project = Project(tmp_path, built_environments)
+    run = limited(project, resources, "import os\nkept = []\nwhile True: kept.append(bytes(1 << 20) and os.fork())")
+    assert cause in run.because
 
 
 # --- C12: processes ---

@@ -8,7 +8,8 @@ from interlock.ports import Bounds, Cell, Isolation
 
 from .cells import Cells
 
-GATE = 'read -r _ <&"$0"; exec "$@"'
+GATE = 'read -r _ < "/dev/fd/$0"; exec "$@"'
+"""Not every shell can read from a descriptor whose number has two digits."""
 
 
 class NoSandbox:
