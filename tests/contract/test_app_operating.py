@@ -174,6 +174,7 @@ def test_the_unit_leaves_the_data_plane_alone_and_quotes_what_it_must() -> None:
     assert "ExecStart='/opt/my tools/interlock' server --state /srv/it\n" in text
     assert "KillMode=process\n" in text
     assert "User=ada\n" in text
+    assert "Delegate=yes\nDelegateSubgroup=control\n" in text
 
 
 def test_old_logs_go_with_their_index_and_the_folders_they_leave_empty(tmp_path: Path) -> None:

@@ -157,6 +157,16 @@ def test_an_address_that_others_reach_needs_tls(file: Path, address: str) -> Non
     assert read_settings(file).port == 8090
 
 
+def test_without_namespaces_no_stranger_is_let_in(file: Path) -> None:
+    repository = "url: https://example.org/a.git"
+    (refused,) = refusals(file, f"sandbox: none\nrepositories: {{a: {{{repository}}}}}\n")
+    assert "sandbox: none would let forks in: write `forks: refuse` for a" in refused.problem
+    file.write_text(f"sandbox: none\nrepositories: {{a: {{{repository}, forks: refuse}}, b: {{path: /srv/b.git}}}}\n")
+    assert read_settings(file).sandbox == "none"
+    (refused,) = refusals(file, "sandbox: some\n")
+    assert refused.problem.startswith("sandbox: ")
+
+
 def test_a_repository_of_a_forge_is_read_whole(file: Path) -> None:
     file.write_text("""
 repositories:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from interlock.errors import SeveralRefused
 from interlock.pipeline.entries import entry_files, has_tests
-from interlock.pipeline.plan import ConcurrencyPlan, DataPlan, GatePlan, Plan, StagePlan, StepPlan
+from interlock.pipeline.plan import ConcurrencyPlan, DataPlan, GatePlan, Plan, Resources, StagePlan, StepPlan
 from interlock.pipeline.resolve import holdout_of, plan_digest, read_pipeline, resolve
 from interlock.pipeline.rules.graph import find_cycle, in_order, needs_of
 from interlock.pipeline.spec import FileSpec, StageSpec
@@ -41,7 +41,7 @@ stages:
     predictions: predictions.csv
     outs: [golden.json]
   train: {cmd: python src/train.py, deps: [data/features/train.csv], params: [train, features.window], outs: [model/],
-          env: {THREADS: 2, VERSION: 3.10}, resources: {cpu: 2}}
+          env: {THREADS: 2, VERSION: 3.10}, resources: {cpu: 2, memory: 1.5GiB, disk: 10GiB}}
   features: {cmd: python -u src/features.py, deps: [./data/train.csv], outs: [data/features/], timeout: 90s,
              network: true}
 model: {path: model/, golden: golden.json}
@@ -130,7 +130,8 @@ def test_the_whole_file() -> None:
     assert train.outs == ("model",)
     assert train.params == {"train": {"depth": 3}, "features": {"window": 7}}
     assert train.env == {"THREADS": "2", "VERSION": "3.10"}
-    assert train.resources.cpu == 2.0
+    assert train.resources == Resources(cpu=2.0, memory=3 << 29, processes=4096, disk=10 << 30)
+    assert plan.stage("features").resources == Resources()
     assert plan.stage("evaluate").products == ("golden.json", "metrics.json", "predictions.csv")
     served = plan.stage("served")
     assert (served.kind, served.builtin, served.needs) == ("measure", "served", ("train", "evaluate"))

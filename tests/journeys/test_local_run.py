@@ -91,3 +91,16 @@ def test_five_lines_are_enough_for_a_plain_repository(tree: Tree) -> None:
     stages = tree.run(code=0)
     assert {"syntax", "imports", "dependencies", "unit", "train"} <= executed(stages)
     assert all(stage["phase"] == "succeeded" for stage in stages.values())
+
+
+def test_a_run_without_namespaces_says_so_and_shares_no_results_with_others(tree: Tree) -> None:
+    (tree.folder / "interlock.yaml").write_text(
+        "version: 1\nchecks: []\nstages:\n  look: {cmd: 'ls / > seen.txt', outs: [seen.txt]}\n"
+    )
+    first = tree.run(code=0)["look"]
+    assert str(first["sandbox"]).startswith("namespace")
+    lower = tree.run("--sandbox", "none", code=0)["look"]
+    assert lower["attempt"] == 1
+    assert str(lower["sandbox"]).startswith("none")
+    assert lower["products"] != first["products"]
+    assert executed(tree.run("--sandbox", "none", code=0)) == executed(tree.run(code=0)) == set()

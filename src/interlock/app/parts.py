@@ -130,7 +130,7 @@ class Parts:
         brought = (secrets_of or secrets.values, devices.of, datasets.fetch)
         executor = LocalExecutor(git, blobs, environments, sandbox, folder.execution, PACKAGE / "probes", *brought)
         room = Room(devices.capacity, most_runs, time.monotonic, Costs(store).of)
-        lookups = Lookups(store, git, blobs, environments, platform=_platform(), program=_program())
+        lookups = Lookups(store, git, blobs, environments, platform=_platform(sandbox.is_namespace), program=_program())
         attempts = Attempts(store, executor, blobs, owner_of(os.getpid()), ring)
         sealing = Sealing(store, blobs, signing, lookups, builder=f"interlock/{sandbox.level}")
         return cls(
@@ -165,8 +165,10 @@ def owner_of(pid: int) -> str:
     return identity_of(pid) or str(pid)
 
 
-def _platform() -> str:
-    return f"{platform.system()} {platform.machine()} {platform.libc_ver()[0]} python {sys.version_info.major}"
+def _platform(is_namespace: bool) -> str:
+    """Results that may depend on anything of this machine are not mixed with those that cannot."""
+    more = "" if is_namespace else " without namespaces"
+    return f"{platform.system()} {platform.machine()} {platform.libc_ver()[0]} python {sys.version_info.major}{more}"
 
 
 def _program() -> str:
