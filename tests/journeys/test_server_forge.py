@@ -130,8 +130,7 @@ def test_a_pull_request_from_first_push_to_merge(place: Place) -> None:
     runs = server.until("gated", 4, Phase.SUCCEEDED)
     shown(forge, runs[-1], *passed)
     # Then the same comment says so
-    wait_for(lambda: head[:10] in comment["body"], "the update of the comment")
-    assert "passed" in comment["body"]
+    wait_for(lambda: head[:10] in comment["body"] and "passed" in comment["body"], "the update of the comment")
     assert "| **pass** |" in comment["body"]
     assert len(forge.comments["gated", 7]) == 1
 
