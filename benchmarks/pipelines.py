@@ -1,6 +1,6 @@
 """What running a pipeline costs: Interlock beside its peers, and beside what the machine allows, interleaved.
 
-    python benchmarks/pipelines.py [--rounds N] [--only chain,fan,data,project] [--gib G] [--files N] [--cache DIR]
+    python benchmarks/pipelines.py [--rounds N] [--only chain,fan,data,project] [--cpu] [--gib G] [--files N]
 
 chain    20 stages one after the other: cold, and again with nothing changed. Overhead a stage is what the command takes
          longer than a bare shell that does the same, divided by 20, start-up and planning included; the marginal one is
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -99,16 +100,33 @@ class Ours:
 Contender = Ours | Peer
 
 
-def seconds(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> float:
-    """Wall time of a command that must succeed."""
-    began = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    took = time.perf_counter() - began
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command[:6])}: {(done.stdout + done.stderr).decode(errors='replace')[-2000:]}")
-    return took
+class Watch:
+    """Measures commands, which must succeed: wall time, or the CPU of all their processes where that is asked for."""
+
+    def __init__(self, is_cpu: bool) -> None:
+        self._is_cpu = is_cpu
+
+    def seconds(self, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> float:
+        """What one command takes."""
+        began = self._now()
+        done = subprocess.run(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        took = self._now() - began
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(command[:6])}: {(done.stdout + done.stderr).decode(errors='replace')[-2000:]}")
+        return took
+
+    def spawn(self, command: Sequence[str], folder: Path, times: int = 20) -> float:
+        """One start of a command, of several in a row."""
+        began = self._now()
+        for _ in range(times):
+            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        return (self._now() - began) / times
+
+    def _now(self) -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime if self._is_cpu else time.perf_counter()
 
 
 class Table:
@@ -148,14 +166,6 @@ def bare(steps: Sequence[Step]) -> list[str]:
     return ["sh", "-c", "\n".join(["set -e", *lines, *(f"sh -c {step.command!r}" for step in steps)])]
 
 
-def spawn_seconds(command: Sequence[str], folder: Path, times: int = 20) -> float:
-    """One start of a command, of several in a row."""
-    began = time.perf_counter()
-    for _ in range(times):
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    return (time.perf_counter() - began) / times
-
-
 def launcher(folder: Path) -> list[str]:
     """The bare launcher: the very sandbox that a stage gets, around its command, with nothing else of Interlock."""
     argv, inside = ("/bin/sh", "-c", "echo 1 > s0.txt"), "/workspace"
@@ -163,7 +173,7 @@ def launcher(folder: Path) -> list[str]:
     return BubblewrapSandbox().command(isolation)
 
 
-def measure_chain(place: Path, contenders: Sequence[Contender], rounds: int) -> bool:
+def measure_chain(watch: Watch, place: Path, contenders: Sequence[Contender], rounds: int) -> bool:
     """The chain: cold with 20 and 40 stages, and unchanged."""
     table, again = Table("chain of 20 stages, cold"), Table("the same again, nothing changed")
     short, long = chain(20), chain(40)
@@ -176,18 +186,18 @@ def measure_chain(place: Path, contenders: Sequence[Contender], rounds: int) -> 
     start = launcher(scratch)
     for turn in range(rounds + 1):
         if turn:
-            table.take("spawn of sh", spawn_seconds(["/bin/sh", "-c", "echo 1 > s0.txt"], scratch))
-            table.take("bare sandbox launcher", spawn_seconds(start, scratch))
-            table.take("bare shell, 20", seconds(bare(short), scratch))
+            table.take("spawn of sh", watch.spawn(["/bin/sh", "-c", "echo 1 > s0.txt"], scratch))
+            table.take("bare sandbox launcher", watch.spawn(start, scratch))
+            table.take("bare shell, 20", watch.seconds(bare(short), scratch))
         for one in contenders:
             for count, steps in ((40, long), (20, short)):
                 folder = folders[one.name] / str(count)
                 one.clear(folder, steps)
-                took = seconds(one.command(), folder, one.environment())
+                took = watch.seconds(one.command(), folder, one.environment())
                 if turn:  # the first turn only warms caches and makes environments
                     table.take(f"{one.name}, {count}", took)
             if turn and one.name != BARE:  # no stage runs, so that there is no sandbox to be without
-                again.take(one.name, seconds(one.command(), folder, one.environment()))
+                again.take(one.name, watch.seconds(one.command(), folder, one.environment()))
     _hold_overheads(table, [one.name for one in contenders])
     again.hold("unchanged, 1x doit", again.of(SANDBOXED), again.of("doit"))
     again.hold("unchanged, 1/8 DVC", again.of(SANDBOXED), again.of("dvc") / 8)
@@ -212,7 +222,7 @@ def _hold_overheads(table: Table, names: Iterable[str]) -> None:
         table.hold(f"sandbox, {kind}, 1/10 DVC", found[SANDBOXED], found["dvc"] / 10)
 
 
-def measure_fan(place: Path, contenders: Sequence[Contender], rounds: int) -> bool:
+def measure_fan(watch: Watch, place: Path, contenders: Sequence[Contender], rounds: int) -> bool:
     """Fifty beside each other, two at a time."""
     table, steps = Table("50 stages beside each other and one that joins them, two at a time"), fan(50)
     scratch = place / "fan" / "bare"
@@ -225,12 +235,12 @@ def measure_fan(place: Path, contenders: Sequence[Contender], rounds: int) -> bo
     for one in contenders:
         one.write(place / "fan" / one.name, steps)
     for turn in range(rounds + 1):
-        found = {f"xargs -P{CORES}": seconds(["sh", "-c", limit], scratch)}
-        found[f"xargs -P{CORES} of the bare sandbox launcher"] = seconds(["sh", "-c", boxed], scratch)
+        found = {f"xargs -P{CORES}": watch.seconds(["sh", "-c", limit], scratch)}
+        found[f"xargs -P{CORES} of the bare sandbox launcher"] = watch.seconds(["sh", "-c", boxed], scratch)
         for one in contenders:
             folder = place / "fan" / one.name
             one.clear(folder, steps)
-            found[one.name] = seconds(one.command(), folder, one.environment())
+            found[one.name] = watch.seconds(one.command(), folder, one.environment())
         for name, value in found.items() if turn else ():
             table.take(name, value)
     table.hold(f"no sandbox, 2.5x xargs -P{CORES}", table.of(BARE), 2.5 * table.of(f"xargs -P{CORES}"))
@@ -239,7 +249,7 @@ def measure_fan(place: Path, contenders: Sequence[Contender], rounds: int) -> bo
     return table.show()
 
 
-def measure_data(place: Path, ours: Ours, rounds: int, files: int, gib: float) -> bool:
+def measure_data(watch: Watch, place: Path, ours: Ours, rounds: int, files: int, gib: float) -> bool:
     """Many files and a large one in the folder: unchanged, and with the large one touched."""
     table = Table(f"{files} small files and one of {gib:g} GiB")
     folder = place / "data" / "project"
@@ -254,21 +264,23 @@ def measure_data(place: Path, ours: Ours, rounds: int, files: int, gib: float) -
             file.write(os.urandom(1 << 20))
     ours.clear(folder, [])
     time.sleep(0.5)
-    table.take("cold", seconds(ours.command(), folder))
+    table.take("cold", watch.seconds(ours.command(), folder))
     for _ in range(rounds):
-        table.take("start-up and stat walk", seconds([sys.executable, "-c", WALK, "data"], folder))
-        table.take("unchanged", seconds(ours.command(), folder))
-        table.take("start-up and blake3 of the large file", seconds([sys.executable, "-c", READ, str(large)], folder))
+        table.take("start-up and stat walk", watch.seconds([sys.executable, "-c", WALK, "data"], folder))
+        table.take("unchanged", watch.seconds(ours.command(), folder))
+        table.take(
+            "start-up and blake3 of the large file", watch.seconds([sys.executable, "-c", READ, str(large)], folder)
+        )
         large.touch()
         time.sleep(0.5)
-        table.take("touched", seconds(ours.command(), folder))
+        table.take("touched", watch.seconds(ours.command(), folder))
     table.hold("unchanged, 2x start-up and stat walk", table.of("unchanged"), 2 * table.of("start-up and stat walk"))
     limit = 1.3 * table.of("start-up and blake3 of the large file")
     table.hold("touched, 1.3x one blake3 read", table.of("touched"), limit)
     return table.show()
 
 
-def measure_project(place: Path, ours: Ours, rounds: int) -> bool:
+def measure_project(watch: Watch, place: Path, ours: Ours, rounds: int) -> bool:
     """A scikit-learn project, cold, its environment there already for both."""
     table, folder = Table("a scikit-learn project, cold; the Python environment is there"), place / "project"
     ours.write(folder, STAGES, PROJECT)
@@ -276,7 +288,7 @@ def measure_project(place: Path, ours: Ours, rounds: int) -> bool:
         (folder / name).write_text(text)
     make_rows(folder / "rows.csv", 1_000_000)
     ours.clear(folder, STAGES)
-    seconds(ours.command(), folder)
+    watch.seconds(ours.command(), folder)
     python = next((place / "environments").glob("*/bin/python"))
     script = "set -e\n" + "\n".join(step.command for step in STAGES)
     environment = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
@@ -284,9 +296,9 @@ def measure_project(place: Path, ours: Ours, rounds: int) -> bool:
         bare_folder = place / "project-bare"
         shutil.rmtree(bare_folder, ignore_errors=True)
         shutil.copytree(folder, bare_folder)
-        table.take("bare scripts", seconds(["sh", "-c", script], bare_folder, environment))
+        table.take("bare scripts", watch.seconds(["sh", "-c", script], bare_folder, environment))
         ours.clear(folder, STAGES)
-        table.take(ours.name, seconds(ours.command(), folder))
+        table.take(ours.name, watch.seconds(ours.command(), folder))
     table.hold("sandbox, 1.05x the bare scripts", table.of(ours.name), 1.05 * table.of("bare scripts"))
     return table.show()
 
@@ -298,18 +310,21 @@ def main() -> int:
     parser.add_argument("--only", default="chain,fan,data,project")
     parser.add_argument("--gib", type=float, default=2.0)
     parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument("--cpu", action="store_true", help="compare CPU, not wall time: for a busy machine")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "interlock-benchmarks")
     asked = parser.parse_args()
+    watch = Watch(asked.cpu)
     asked.cache.mkdir(parents=True, exist_ok=True)
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, medians of {asked.rounds} interleaved rounds")
+    clock = "CPU" if asked.cpu else "wall time"
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {clock}, medians of {asked.rounds} rounds in turn")
     with tempfile.TemporaryDirectory(prefix="interlock-pipelines-") as name:
         place = Path(name)
         ours = [Ours(SANDBOXED, place), Ours(BARE, place)]
         wanted: dict[str, Callable[[], bool]] = {
-            "chain": lambda: measure_chain(place, [*ours, *peers], asked.rounds),
-            "fan": lambda: measure_fan(place, [*ours, *peers], asked.rounds),
-            "data": lambda: measure_data(place, ours[0], asked.rounds, asked.files, asked.gib),
-            "project": lambda: measure_project(place, ours[0], asked.rounds),
+            "chain": lambda: measure_chain(watch, place, [*ours, *peers], asked.rounds),
+            "fan": lambda: measure_fan(watch, place, [*ours, *peers], asked.rounds),
+            "data": lambda: measure_data(watch, place, ours[0], asked.rounds, asked.files, asked.gib),
+            "project": lambda: measure_project(watch, place, ours[0], asked.rounds),
         }
         chosen = [part for part in wanted if part in asked.only.split(",")]
         is_compared = any(part in chosen for part in ("chain", "fan"))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -27,7 +26,7 @@ def _faults() -> Iterator[None]:
     try:
         yield
     # the drivers' own and the system's come from opening, a ValueError from a row that is no row any more
-    except (SQLAlchemyError, sqlite3.Error, psycopg.Error, OSError, ValueError) as problem:
+    except (SQLAlchemyError, sqlite3.Error, OSError, ValueError) as problem:
         told = problem.orig if isinstance(problem, DBAPIError) else problem  # without the statement and its values
         raise StoreFault(f"the database did not do it: {told}") from problem
 
