@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from interlock.access.audit import Deed
-from interlock.control.running.attempts import FINISHED, RUNNING, Attempt, Attempts
+from interlock.control.running.attempts import ENDS_KEPT, FINISHED, RUNNING, Attempt, Attempts
 from interlock.edges.blobs import LocalBlobs, MemoryBlobs
 from interlock.edges.executor import FakeExecutor
 from interlock.edges.store import MemoryStore, SqlStore
@@ -119,6 +119,17 @@ def test_how_it_ended_is_known_to_everybody_once_it_is_saved(store: MemoryStore)
         assert not life.attempts.is_lost("1/train/1")
     assert first.rings == 1
     assert first.judged == [WELL]
+
+
+def test_ends_that_nobody_asks_for_are_forgotten_here_and_known_from_their_rows(store: MemoryStore) -> None:
+    life = Life(store, "life 1")
+    for number in range(1, ENDS_KEPT + 3):
+        life.start(f"1/train/{number}")
+        life.executor.finish(f"1/train/{number}", WELL)
+    assert len(life.attempts._ended) == ENDS_KEPT
+    assert life.attempts.outcome("1/train/1") == WELL
+    assert life.attempts.outcome(f"1/train/{ENDS_KEPT}") == WELL
+    assert len(life.attempts._ended) == ENDS_KEPT - 1
 
 
 def test_a_failure_is_told_too_and_what_says_nothing_of_the_stage_is_not(store: MemoryStore) -> None:

@@ -8,7 +8,7 @@ from tests.workshop import ADA, PIPELINE, Workshop
 from interlock.control.rows import read_state, write_state
 from interlock.control.running.runs import FAULTS
 from interlock.control.running.seeing import REASON_SECONDS
-from interlock.errors import ArtifactFault, EnvironmentFault, ExecutorFault, Refused
+from interlock.errors import ArtifactFault, EnvironmentFault, ExecutorFault, NotFound, Refused
 from interlock.run.run import Run
 from interlock.vocabulary import Kind, Phase
 
@@ -38,6 +38,18 @@ def grown(shop: Workshop, *numbers: int) -> None:
 def stage(shop: Workshop, number: int, name: str = "train") -> tuple[Phase, str]:
     found = shop.run(number).stages[name]
     return found.phase, found.because
+
+
+def test_a_run_is_found_as_it_was_saved_last_and_one_that_is_not_there_is_not(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path)
+    grown(shop, 1)
+    shop.loop.one_pass()
+    assert shop.runs.find("1") == shop.run(1)
+    assert shop.runs.find("1").stages["train"].phase is Phase.RUNNING
+    shop.run_all()
+    assert shop.runs.find("1") == shop.run(1)
+    with pytest.raises(NotFound):
+        shop.runs.find("2")
 
 
 # --- room ---

@@ -202,6 +202,19 @@ def test_what_is_saved_is_synced(tmp_path: Path) -> None:
     store.close()
 
 
+def test_without_durability_each_save_waits_for_no_disk_and_is_seen_by_all(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'interlock.db'}"
+    store, other = SqlStore(url, is_durable=False), SqlStore(url)
+    with store._engines.reader.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL
+    store.save(Write(kind=Kind.RUN, key="1", expected=0, phase="queued", state={"a": [1]}, because="new"))
+    found = other.load(Kind.RUN, "1")
+    assert found is not None
+    assert (found.version, found.state) == (1, {"a": [1]})
+    store.close()
+    other.close()
+
+
 def test_the_migrations_make_the_tables_that_the_queries_use(url: str) -> None:
     engines = open_engines(url)
     with engines.reader.connect() as connection:

@@ -15,6 +15,8 @@ from interlock.vocabulary import Fact, Kind, Phase, Stored, canonical
 RUNNING = "running"
 FINISHED = "finished"
 LOST = "lost"
+ENDS_KEPT = 256
+"""Ends that are kept in memory until the loop asks for them; others are read from their rows."""
 
 
 class Attempt(Stored):
@@ -123,6 +125,8 @@ class Attempts:
         with suppress(StaleWrite):
             self._store.save(write, facts=facts)
             self._ended[attempt] = kept
+            if len(self._ended) > ENDS_KEPT:  # nobody asks how the attempts of a cancelled run ended
+                self._ended.pop(next(iter(self._ended)), None)
 
     def _keep_report(self, outcome: StageOutcome) -> StageOutcome:
         """The outcome with its report as an artifact: reports can be long, and rows hold only their address."""
