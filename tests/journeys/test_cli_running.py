@@ -91,8 +91,8 @@ class Runner:
         expected = Estimate(seconds=240.0, cpu_seconds=360.0, stages={"train": 240.0, "evaluate": None}, runs=5)
         return Planned(PLAN, COMMIT, stages, expected)
 
-    def run(self, folder, overrides, watch, _secrets_from):
-        self._asked.append((folder, tuple(overrides)))
+    def run(self, folder, overrides, watch, secrets_from):
+        self._asked.append((folder, tuple(overrides), *([secrets_from] if secrets_from else [])))
         with Reading.open(self._state) as reading:
             for version, run in enumerate(self._states):
                 reading.store.save(
@@ -159,6 +159,13 @@ def test_a_plan_as_json_names_the_differences(tmp_path, capsys):
     told = {"title": "flights v3", "run": "41", "differences": ["src/train.py: function fit changed"]}
     assert answer["production"] == told
     assert answer["summary"].endswith("up to 2 of 3 stages would run")
+
+
+def test_a_run_is_given_the_file_of_secrets(tmp_path):
+    done = a_run(stages=stages(prepare=REUSED, train=DONE, evaluate=DONE), phase=Phase.SUCCEEDED)
+    code, asked = call(tmp_path, ["run", str(tmp_path), "--secrets-from", ".env"], done)
+    assert code == 0
+    assert asked == [(tmp_path, (), Path(".env")), "closed"]
 
 
 def test_a_run_tells_each_stage_as_it_happens_and_once(tmp_path, capsys):
