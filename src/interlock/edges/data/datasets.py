@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -59,8 +59,9 @@ class Datasets:
         self._remembered = Remembered(folder)
         self._places = places
         for left in folder.glob("incoming-*"):
-            if left.stat().st_mtime < time.time() - ABANDONED_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+            with suppress(FileNotFoundError):  # its process has just removed it
+                if left.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
 
     def fetch(self, request: StageRequest, say: Callable[[str], None], pause: Callable[[], None]) -> Fetched:
         """The data that the request's stage names, as it is now.
