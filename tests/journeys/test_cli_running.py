@@ -104,7 +104,9 @@ class Runner:
 
 def call(tmp_path: Path, words: list[str], *states: Run):
     asked: list = []
-    code = run_command([*words, "--state", str(tmp_path / "state")], lambda state, _sandbox_kind: Runner(state, list(states), asked))
+    code = run_command(
+        [*words, "--state", str(tmp_path / "state")], lambda state, _sandbox_kind: Runner(state, list(states), asked)
+    )
     return code, asked
 
 

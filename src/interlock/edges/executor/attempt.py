@@ -19,7 +19,7 @@ from interlock.pipeline.inputs.declared import remedy_for
 from interlock.ports import Blobs, Bounds, Cell, Environments, Git, Sandbox
 from interlock.run.sameness import compared
 from interlock.run.stage import Problem, StageOutcome, StageRequest
-from interlock.system.conditions import conditions_of
+from interlock.system.machine import conditions_of
 from interlock.vocabulary import Digest, Json, Phase
 
 from .blame import blame, name_of_exit
