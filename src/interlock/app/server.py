@@ -251,6 +251,7 @@ class Server:
     def _keep_books(self) -> None:
         """Writes down what was only noted in memory; whether the store can be written is known from it."""
         try:
+            self._parts.store.prove_writable()
             self._parts.store.forget_notices(time.time() - NOTICES_KEPT)
             self._people.flush_last_used()
             self._store_problem = None

@@ -66,6 +66,13 @@ class Database:
             if self._engines.reader.dialect.name == "sqlite":
                 refuse_damage(self._engines.reader)
 
+    def prove_writable(self) -> None:
+        """A write that changes nothing reaches the disk. StoreFault where it does not: to write nothing would say
+        nothing of a disk that fails, or is read-only.
+        """
+        with self._writing() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")
+
     def close(self) -> None:
         """Closes the connections."""
         self._engines.writer.dispose()

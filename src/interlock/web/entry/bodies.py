@@ -10,9 +10,12 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Receive
 
-BODY_SECONDS = 10.0
+BODY_SECONDS = 9.0
+"""How long a body may take; with it and its answer a slow caller is gone within 10 s."""
 MOST_HELD = 128 << 20
 """Bytes of all bodies together that are held at one moment; who comes then is told to come again."""
+CLOSING = {"connection": "close"}
+"""Who was slow once is not waited for again until the rest of the body comes."""
 
 
 class Bodies:
@@ -33,7 +36,7 @@ class Bodies:
                 await self._fill(body, receive, most)
             yield bytes(body)
         except TimeoutError:
-            raise HTTPException(408, f"the body did not end within {BODY_SECONDS:g} s") from None
+            raise HTTPException(408, f"the body did not end within {BODY_SECONDS:g} s", CLOSING) from None
         finally:
             self._held -= len(body)
 

@@ -12,7 +12,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-HEAD_SECONDS = 10.0
+HEAD_SECONDS = 9.0
 """How long a request's line and headers may take, from its first byte or the connection's beginning."""
 LINGER_SECONDS = 5.0
 """How long the rest of a body that was refused is read and thrown away, so that its sender hears the answer."""
