@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 FAST ?=
 BIN := .venv/bin
 
-.PHONY: setup demo test lint architecture coverage storm fuzz edits soak benchmarks clean
+.PHONY: setup demo test lint architecture coverage crash-points storm fuzz edits soak benchmarks clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -35,8 +35,11 @@ coverage: setup  ## branch coverage of the domain
 	$(BIN)/coverage run -m pytest -q tests/domain
 	$(BIN)/coverage report
 
-storm: setup  ## fifty kill storms of twenty runs; one of them is in every test run
-	STORM_SEEDS=50 $(BIN)/pytest -q tests/chaos/test_kill_storm.py
+crash-points: setup  ## a server killed and failed at each single call that changes a file; half an hour
+	CRASH_POINTS=every $(BIN)/pytest -q tests/chaos/test_crash_points.py
+
+storm: setup  ## fifty kill storms of twenty runs, and a minute's sleep in a canary; short forms are in every test run
+	STORM_SEEDS=50 ASLEEP_SECONDS=60 $(BIN)/pytest -q tests/chaos/test_kill_storm.py tests/chaos/test_asleep_in_a_canary.py
 
 fuzz: setup  ## a thousand requests of every shape to each operation of the API, and every boundary; half an hour
 	INTERLOCK_EXAMPLES=1000 $(BIN)/pytest -q tests/contract/test_web_schema.py

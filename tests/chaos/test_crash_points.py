@@ -1,247 +1,165 @@
-"""From an accepted notice to its run, killed at every write, fsync and rename: nothing acknowledged is lost or doubled.
+"""From a webhook to the end of its run, broken at every call that changes a file: nothing is lost or doubled.
 
-C1 of the fault matrix, with strace: the K-th system call of the set kills (or fails with ENOSPC or EIO), K from 1 until
-nothing is left to hit. Two wrong orders are planted, and have to be found: otherwise the harness shows nothing.
+C1 of the fault matrix. A real server takes a signed call over HTTP, keeps it by group commit, fetches, begins the run
+and takes it to its end, with git, sandbox and executor. The K-th call below the state folder, whichever process or
+thread makes it, is not done: the server is killed there, and who made it; or the call fails with ENOSPC or EIO. K goes
+from 1 until nothing is left to break. Two wrong orders are planted, and have to be found: otherwise the harness shows
+nothing.
 
-A warm process forks one child for each point, so that a point costs milliseconds. The child does in one thread what the
-server's threads do: note the notice, say that it is kept, look, begin the run.
+In every test run a series of the same call on the same file is one point: nothing else changes within it. ``make
+crash-points`` takes each call of it too, commits that each need an environment of their own, and errors to the end.
 """
 
+import errno
 import os
-import shutil
-import signal
-import sqlite3
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.lives import KILL, MARK, MOST_PUSHES, Lives
+from tests.small_server import marked, wait_for
 
-from interlock.control.rows import read_state
-from interlock.control.running.intake import Intake
-from interlock.control.running.lookups import Lookups
-from interlock.control.running.triggers import Arrivals
 from interlock.edges.blobs import LocalBlobs
-from interlock.edges.environments import UvEnvironments
-from interlock.edges.git import CommandGit
-from interlock.edges.store import SqlStore
+from interlock.errors import ArtifactFault
 from interlock.run.run import Run
-from interlock.source.repository import Watched
-from interlock.vocabulary import Kind
+from interlock.vocabulary import Phase
 
-CALLS = "write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,ftruncate,link,linkat,mkdir"
-MOST_POINTS = 400
-PATIENCE = 30.0
-GIT = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "init.defaultBranch=main"]
-STRACE = shutil.which("strace")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("servers")]
 
-CHILD = '''
-import ctypes, os, signal, sys, time
-from pathlib import Path
-from interlock.control.running.intake import Intake
-from interlock.control.running.lookups import Lookups
-from interlock.control.running.triggers import Arrivals
-from interlock.edges.blobs import LocalBlobs
-from interlock.edges.environments import UvEnvironments
-from interlock.edges.git import CommandGit
-from interlock.edges.store import SqlStore
-from interlock.errors import InterlockError
-from interlock.source.notice import Notice
-from interlock.source.repository import Watched
-
-PR_SET_PTRACER, ANYBODY = 0x59616D61, ctypes.c_ulong(-1)
+EVERY = os.environ.get("CRASH_POINTS") == "every"
+LEAST_POINTS = 60
+ACKNOWLEDGEMENT = 4
+"""Points until a call is acknowledged and its look begins: as far as errors are taken in every test run."""
+RESTART_SECONDS = 3.0
 
 
-class LateBlobs(LocalBlobs):
-    """A wrong order: an artifact is stored after the row that names it."""
+class Promises:
+    """What must hold of the state folder of a server."""
 
-    late = []
+    def __init__(self, lives: Lives) -> None:
+        self._lives = lives
+        self._state = lives.state
 
-    def put_files(self, files):
-        self.late.append(files)
-        trial = LocalBlobs(self.elsewhere)
-        return trial.put_files(files)
-
-
-def work(state, repository, variant, said):
-    store = SqlStore(f"sqlite:///{state}/interlock.db")
-    blobs = (LateBlobs if variant == "row-first" else LocalBlobs)(f"{state}/artifacts")
-    LateBlobs.elsewhere = f"{state}/elsewhere"
-    git = CommandGit(f"{state}/snapshots")
-    environments = UvEnvironments(f"{state}/environments", ())
-    lookups = Lookups(store, git, blobs, environments, platform="any", program="one")
-    watched = Watched(name="small", git_directory=repository)
-    notice = Notice(repository="small", source="git", kind="push", ref="refs/heads/main")
-    if variant == "answer-first":
-        os.write(said, b"kept\\n")
-    store.note(notice)
-    if variant != "answer-first":
-        os.write(said, b"kept\\n")
-    intake = Intake(store, git, blobs, environments, lookups)
-    Arrivals(store, intake, lambda _: None, time.monotonic).settle_pending([watched])
-    for files in LateBlobs.late:
-        LocalBlobs(f"{state}/artifacts").put_files(files)
-
-
-for line in sys.stdin:
-    state, repository, variant = line.split()
-    said = os.open(f"{state}/said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    child = os.fork()
-    if child == 0:
-        ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANYBODY, 0, 0, 0)
-        os.kill(os.getpid(), signal.SIGSTOP)
-        code = 0
-        try:
-            work(state, repository, variant, said)
-        except (InterlockError, OSError):
-            code = 3
-        os._exit(code)
-    os.close(said)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-'''
-
-
-class Harness:
-    """The warm process, and a fresh state folder for each point."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.repository = folder / "small.git"
-        self._warm = subprocess.Popen(
-            [sys.executable, "-B", "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        clone = folder / "clone"
-        subprocess.run([*GIT, "init", "-q", "--bare", self.repository], check=True)
-        subprocess.run([*GIT, "init", "-q", clone], check=True)
-        (clone / "pyproject.toml").write_text('[project]\nname = "s"\nversion = "1"\nrequires-python = ">=3.11"\n')
-        (clone / "uv.lock").write_text('version = 1\nrequires-python = ">=3.11"\n')
-        (clone / "interlock.yaml").write_text("version: 1\nchecks: [syntax]\n")
-        subprocess.run([*GIT, "add", "-A"], cwd=clone, check=True)
-        subprocess.run([*GIT, "commit", "-qm", "one"], cwd=clone, check=True)
-        subprocess.run([*GIT, "push", "-q", self.repository, "HEAD:main"], cwd=clone, check=True, capture_output=True)
-        self._template = folder / "template"
-        self._template.mkdir()
-        SqlStore(f"sqlite:///{self._template}/interlock.db").close()
-
-    def sweep(self, fault: str, variant: str = "right", stop_at: str | None = None) -> tuple[int, list[str]]:
-        """How many points there were, and what was wrong after each that broke a promise; up to one that is so."""
-        wrong: list[str] = []
-        for point in range(1, MOST_POINTS):
-            state = self._folder / "state"
-            shutil.copytree(self._template, state)
-            code = self._break_at(point, fault, state, variant)
-            wrong += [f"point {point}: {problem}" for problem in self._problems(state)]
-            shutil.rmtree(state)
-            if (code == 0 and not self._was_hit) or (stop_at is not None and any(stop_at in one for one in wrong)):
-                return point - 1, wrong
-        raise AssertionError(f"more than {MOST_POINTS} points")
-
-    def _break_at(self, point: int, fault: str, state: Path, variant: str) -> int:
-        assert self._warm.stdin is not None
-        assert self._warm.stdout is not None
-        self._warm.stdin.write(f"{state} {self.repository} {variant}\n")
-        child = int(self._warm.stdout.readline())
-        _wait_for(lambda: _status(child, "State").startswith("T"))
-        log = state / "strace.log"
-        inject = f"inject={CALLS}:{fault}:when={point}"
-        tracer = subprocess.Popen(
-            [str(STRACE), "-q", "-o", log, "-e", f"trace={CALLS}", "-e", inject, "-p", str(child)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        _wait_for(lambda: _status(child, "TracerPid") != "0")
-        os.kill(child, signal.SIGCONT)
-        code = int(self._warm.stdout.readline())
-        tracer.communicate(timeout=PATIENCE)
-        text = log.read_text(errors="replace")
-        self._was_hit = "INJECTED" in text or "killed by SIGKILL" in text
-        return code
-
-    def _problems(self, state: Path) -> Iterator[str]:
-        """Every promise that is broken, after the next start has done its work."""
-        said = (state / "said").read_text()
-        with closing(sqlite3.connect(state / "interlock.db")) as connection:
-            (whole,) = connection.execute("pragma integrity_check").fetchone()
-            (kept,) = connection.execute("select count(*) from notices").fetchone()
-        if whole != "ok":
-            yield f"the database is damaged: {whole}"
-        if said and kept < said.count("kept"):
+    def broken_on_disk(self) -> Iterator[str]:
+        """Promises that the files break as they are, nobody having mended them."""
+        if self._lives.ask("pragma integrity_check") != [("ok",)]:
+            yield "the database is damaged"
+        if int(self._lives.ask("select count(*) from notices")[0][0]) < self._lives.kept:
             yield "an acknowledged notice is lost"
-        store = SqlStore(f"sqlite:///{state}/interlock.db")
-        blobs, git = LocalBlobs(state / "artifacts"), CommandGit(state / "snapshots")
+        blobs = LocalBlobs(self._state / "artifacts")
+        for (text,) in self._lives.ask("select state from rows where kind = 'run' order by place desc limit 1"):
+            lock = Run.model_validate_json(text).lock
+            if lock is None or not blobs.has(lock):
+                yield "a run names an artifact that is not there"
+
+    def broken_in_the_end(self) -> Iterator[str]:
+        """Promises that are broken when the server had its time again."""
         try:
-            yield from _unreadable(store, blobs)
-            environments = UvEnvironments(state / "environments", ())
-            lookups = Lookups(store, git, blobs, environments, platform="any", program="one")
-            intake = Intake(store, git, blobs, environments, lookups)
-            watched = Watched(name="small", git_directory=str(self.repository))
-            Arrivals(store, intake, lambda _: None, time.monotonic).settle_pending([watched])
-            intake.look(watched)
-            runs = store.rows(Kind.RUN)
-            if len(runs) != 1:
-                yield f"{len(runs)} runs after the next start"
-            if store.pending(10):
-                yield "a notice was never settled"
-            yield from _unreadable(store, blobs)
+            wait_for(self._lives.is_last_over, "the end of the run")
+        except AssertionError as late:
+            yield f"{late}: {self._lives.server.log[-2000:]}"
+        runs = self._runs()
+        count = Counter(run.commit.sha for run in runs)
+        if count != Counter(self._lives.shas):
+            yield f"{count[self._lives.shas[-1]]} runs of the commit, {len(runs)} of {len(self._lives.shas)} commits"
+        yield from (f"run {run.number} is {run.phase}: {run.because}" for run in runs if run.phase != Phase.SUCCEEDED)
+        stages = [stage for run in runs for stage in run.stages.values()]
+        yield from (f"{stage.attempt} attempts" for stage in stages if stage.attempt not in (1, 2))
+        unsettled = "select number from notices where not is_settled"
+        for left, told in (
+            (lambda: self._lives.ask(unsettled), "the settling of every notice"),
+            (lambda: marked(MARK), "the end of every stage"),
+        ):
+            try:
+                wait_for(lambda: not left(), told, 5)  # noqa: B023 - called before the next round
+            except AssertionError as late:
+                yield str(late)
+
+    def torn_objects(self) -> list[str]:
+        """Every object of the store that is not what its name says."""
+        blobs, torn = LocalBlobs(self._state / "artifacts"), []
+        for run in self._runs():
+            products = [digest for stage in run.stages.values() for digest in stage.products.values()]
+            for digest in (run.lock, *products):
+                try:
+                    assert digest is not None
+                    for file in blobs.files(digest).values():
+                        blobs.read(file)
+                except ArtifactFault as fault:
+                    torn.append(str(fault))
+        return torn
+
+    def _runs(self) -> list[Run]:
+        states = self._lives.ask("select state from rows where kind = 'run'")
+        return [Run.model_validate_json(state) for (state,) in states]
+
+
+def sweep(lives: Lives, fault: int, stop_at: str = "", most: int = MOST_PUSHES - 2) -> tuple[int, list[str]]:
+    """How many points there were, ``most`` at most, and what was wrong after each; up to a problem with ``stop_at``."""
+    wrong: list[str] = []
+    promises = Promises(lives)
+    lives.start()
+    lives.push()  # the environment is made here, once
+    for point in range(1, most + 1):
+        was_there = lives.push(point, fault)
+        calls = lives.calls
+        assert calls is not None
+        problems = list(promises.broken_on_disk())
+        if was_there and fault == KILL:
+            lives.start()
+        problems += promises.broken_in_the_end() if not problems else ()
+        if lives.calls is not calls:
+            calls.close()
+        wrong += [f"point {point}, {calls.at}: {problem}" for problem in problems]
+        if not was_there or (stop_at and any(stop_at in problem for problem in problems)):
+            return point - 1, wrong
+    return most, wrong
+
+
+@pytest.fixture
+def lives(request: pytest.FixtureRequest) -> Iterator[Lives]:
+    """``param`` is further words for Lives."""
+    with tempfile.TemporaryDirectory(prefix="ij-") as folder:
+        words = {"is_terse": not EVERY, "has_new_locks": EVERY, **getattr(request, "param", {})}
+        made = Lives(Path(folder), **words)
+        try:
+            yield made
         finally:
-            store.close()
-
-    def close(self) -> None:
-        assert self._warm.stdin is not None
-        assert self._warm.stdout is not None
-        self._warm.stdin.close()
-        self._warm.stdout.close()
-        self._warm.wait()
+            made.close()
 
 
-def _unreadable(store: SqlStore, blobs: LocalBlobs) -> Iterator[str]:
-    for row in store.rows(Kind.RUN):
-        lock = read_state(row, Run).lock
-        if lock is None or not blobs.has(lock):
-            yield f"run {row.key} names an artifact that is not there"
-
-
-def _status(process: int, field: str) -> str:
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{field}:"))
-
-
-def _wait_for(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, "the process to be traced did not get there"
-        time.sleep(0.001)
-
-
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    if STRACE is None:
-        pytest.skip("strace is not installed: no system call can be failed or killed at")
-    made = Harness(tmp_path_factory.mktemp("crash"))
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", ["signal=SIGKILL", "error=ENOSPC", "error=EIO"])
-def test_nothing_acknowledged_is_lost_or_doubled_whatever_call_it_breaks_at(harness: Harness, fault: str) -> None:
-    points, wrong = harness.sweep(fault)
-    print(f"{points} points, {fault}")
+def test_killed_at_every_call_it_loses_and_doubles_nothing(lives: Lives) -> None:
+    points, wrong = sweep(lives, KILL)
+    restarts = sorted(lives.starts[1:])
+    print(f"{points} points; restarts {statistics.median(restarts):.2f} s, the slowest {restarts[-1]:.2f} s")
     assert wrong == []
-    assert points > 20
+    assert LEAST_POINTS <= points < MOST_PUSHES - 2
+    assert restarts[int(0.9 * len(restarts))] <= RESTART_SECONDS  # the machine may be somebody else's for a moment
+    assert Promises(lives).torn_objects() == []
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("lives", [{"poll_every": 1}], indirect=True, ids=[""])
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO], ids=lambda fault: errno.errorcode[fault])
+def test_failed_at_every_call_it_loses_and_doubles_nothing(lives: Lives, fault: int) -> None:
+    points, wrong = sweep(lives, fault) if EVERY else sweep(lives, fault, most=ACKNOWLEDGEMENT)
+    print(f"{points} points")
+    assert wrong == []
+    assert points == ACKNOWLEDGEMENT or LEAST_POINTS <= points < MOST_PUSHES - 2
+    assert Promises(lives).torn_objects() == []
+
+
 @pytest.mark.parametrize(
-    ("variant", "problem"),
-    [("answer-first", "acknowledged notice is lost"), ("row-first", "artifact that is not there")],
+    ("lives", "problem"),
+    [
+        ({"variant": "answer-first"}, "an acknowledged notice is lost"),
+        ({"variant": "row-first", "has_new_locks": True}, "an artifact that is not there"),
+    ],
+    indirect=["lives"],
+    ids=["answer-first", "row-first"],
 )
-def test_a_wrong_order_of_writes_is_found(harness: Harness, variant: str, problem: str) -> None:
-    _, wrong = harness.sweep("signal=SIGKILL", variant, stop_at=problem)
-    assert any(problem in one for one in wrong)
+def test_a_wrong_order_of_writes_is_found(lives: Lives, problem: str) -> None:
+    _, wrong = sweep(lives, KILL, stop_at=problem)
+    assert any(problem in one for one in wrong), wrong
