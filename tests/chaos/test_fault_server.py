@@ -44,6 +44,8 @@ from interlock.vocabulary import Kind, Phase
 
 pytestmark = pytest.mark.xdist_group("servers")
 
+ENDING_SECONDS = 10.0
+REFUSAL_SECONDS = 2.0
 MARK = f"fault-{os.getpid()}-mark"
 QUICK = "version: 1\nchecks: []\nstages:\n  only: {cmd: 'cat number > made', outs: [made]}\n"
 SLOW = f"""
@@ -217,7 +219,12 @@ def test_an_address_that_is_taken_is_told_at_once_and_nothing_is_begun(folder: P
         settings = {"listen": listens[what], "environments": {"production": {"listen": other[what]}}}
         (state / "server.yaml").write_text(json.dumps(settings))
         command = [BIN / "interlock", "server", "--state", state]
-        refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        took = []
+        while len(took) < 3 and not (took and took[-1] <= REFUSAL_SECONDS):  # others use this machine too
+            began = time.monotonic()
+            refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            took.append(time.monotonic() - began)
+    assert min(took) <= REFUSAL_SECONDS
     assert refused.returncode not in (0, 1)
     told = refused.stdout + refused.stderr
     assert taken in told
@@ -319,12 +326,15 @@ def test_a_server_that_is_asked_to_end_answers_what_is_under_way(place: Place) -
     callers = Load(lambda: place.call(place.slow).status, 4)
     wait_for(lambda: readers.heard["200"] > 20 and callers.heard["202"] > 20, "some load")
     # When it is asked to end
+    asked = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     half.send(body[10:])
     answer = half.getresponse()
     code = server.process.wait(60)
+    took = time.monotonic() - asked
     # Then the call is answered, it ends as asked, and no stage and no socket is left
+    assert took <= ENDING_SECONDS
     assert answer.status == 202
     half.close()
     readers.stop()
