@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -168,8 +168,8 @@ class SmallServer:
 
     # --- its life ---
 
-    def start(self) -> Self:
-        """Starts it; returns once it is ready."""
+    def start(self, command: Sequence[object] | None = None) -> Self:
+        """Starts it, or that program in its place; returns once it is ready."""
         before = len(self.log)
         with self.log_file.open("ab") as log:
             environment = {
@@ -178,9 +178,8 @@ class SmallServer:
                 "FORGE_TOKEN": FORGE_TOKEN,
                 "PYTHONUNBUFFERED": "1",
             }
-            self.process = subprocess.Popen(
-                [BIN / "interlock", "server", "--state", self.state], stdout=log, stderr=log, env=environment
-            )
+            words = command or [BIN / "interlock", "server", "--state", self.state]
+            self.process = subprocess.Popen([str(word) for word in words], stdout=log, stderr=log, env=environment)
         process = self.process
 
         def told() -> str | None:
