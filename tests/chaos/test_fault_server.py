@@ -219,12 +219,11 @@ def test_an_address_that_is_taken_is_told_at_once_and_nothing_is_begun(folder: P
         settings = {"listen": listens[what], "environments": {"production": {"listen": other[what]}}}
         (state / "server.yaml").write_text(json.dumps(settings))
         command = [BIN / "interlock", "server", "--state", state]
-        took = []
-        while len(took) < 3 and not (took and took[-1] <= REFUSAL_SECONDS):  # others use this machine too
-            began = time.monotonic()
-            refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-            took.append(time.monotonic() - began)
-    assert min(took) <= REFUSAL_SECONDS
+        began = time.monotonic()
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        took = time.monotonic() - began
+    crowd = os.getloadavg()[0] / (os.cpu_count() or 1)  # how many share a core with it
+    assert took <= REFUSAL_SECONDS * max(1.0, crowd)
     assert refused.returncode not in (0, 1)
     told = refused.stdout + refused.stderr
     assert taken in told
