@@ -90,14 +90,25 @@ class Lives:
     # --- its lives ---
 
     def start(self) -> None:
-        """Begins a life, which is ready when this returns."""
+        """Begins a life, which is ready when this returns.
+
+        A first one, that nobody watches, begins the data plane: it outlives who answers its calls.
+        """
+        if not self.starts:
+            self._begin(is_watched=False)
+            self.end()
+        self._begin(is_watched=True)
+
+    def _begin(self, *, is_watched: bool) -> None:
         before, began = len(self.server.log), time.monotonic()
-        life = {"state": str(self.state), "log": str(self.server.log_file), "variant": self.variant}
-        self._channel.send(json.dumps(life).encode())
-        told, (listener,), _, _ = socket.recv_fds(self._channel, 100, 1)
+        variant = self.variant if is_watched else "right"
+        life = {"state": str(self.state), "log": str(self.server.log_file), "variant": variant}
+        self._channel.send(json.dumps({**life, "is_watched": is_watched}).encode())
+        told, listeners, _, _ = socket.recv_fds(self._channel, 100, 1)
         self._pid = int(told)
         self._life = os.pidfd_open(self._pid)
-        self.calls = Calls(listener, self._is_ours, is_terse=self._is_terse)
+        if is_watched:
+            self.calls = Calls(listeners[0], self._is_ours, is_terse=self._is_terse)
         while "ready: " not in (log := self.server.log[before:]):
             assert time.monotonic() - began < 60, log
             time.sleep(0.002)

@@ -1,7 +1,7 @@
 """``interlock server`` without its start: imported once, and forked for each life, so that a life costs little.
 
 ``python -m tests.warm_server DESCRIPTOR``: each message at the Unix socket is a life; the answer is its process id
-and the listener of its calls (see tests.calls). A ``variant`` is what is wrong with this server:
+and, where it is watched, the listener of its calls (see tests.calls). A ``variant`` is what is wrong with this server:
 a wrong order of writes, a store whose answers are lost, little patience.
 """
 
@@ -105,9 +105,9 @@ def live(life: Mapping[str, Any], channel: socket.socket) -> None:
     os.dup2(log, 2)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     VARIANTS[life["variant"]]()
-    listener = listen()
-    socket.send_fds(channel, [str(os.getpid()).encode()], [listener])
-    for descriptor in (channel.detach(), listener):
+    listeners = [listen()] if life["is_watched"] else []
+    socket.send_fds(channel, [str(os.getpid()).encode()], listeners)
+    for descriptor in (channel.detach(), *listeners):
         os.close(descriptor)
     code = 3
     try:
