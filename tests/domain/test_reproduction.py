@@ -237,9 +237,29 @@ def test_the_reason_of_each_stage_is_what_is_reproduced() -> None:
     again = again_of(made_run(Shelf()))
     assert again.occasion.why_anew("unit") == "executed anew, to reproduce small v1"
     done = {name: StageRun(phase=Phase.SUCCEEDED) for name in again.stages}
-    ended = advance(again.model_copy(update={"stages": done}), RunSeen())
+    ended = advance(again.model_copy(update={"stages": done}), RunSeen(), 0.0)
     assert ended.state.judgement is not None
-    assert advance(ended.state, RunSeen()).state.phase is Phase.SUCCEEDED
+    assert advance(ended.state, RunSeen(), 0.0).state.phase is Phase.SUCCEEDED
+
+
+def test_data_that_no_commit_holds_is_that_of_the_run_and_not_fetched_again() -> None:
+    shelf = Shelf()
+    run = made_run(shelf)
+    rows = {"rows.csv": shelf.file(b"rows")}
+    fetch = StagePlan(
+        name="fetch", kind="data", builtin="fetch", outs=("rows.csv",), sources={"rows.csv": "/srv/rows.csv"}
+    )
+    plan = run.plan.model_copy(update={"stages": (fetch, *run.plan.stages)})
+    for before in (
+        StageRun(phase=Phase.SUCCEEDED, attempt=1, products=rows),
+        StageRun(reused="3/fetch/1", products=rows),
+    ):
+        brought = before.model_copy(update={"phase": Phase.SUCCEEDED})
+        again = again_of(run.model_copy(update={"plan": plan, "stages": {**run.stages, "fetch": brought}}))
+        assert again.fresh == ("unit", "train", "evaluate")
+        pinned = again.stages["fetch"]
+        assert (pinned.phase, pinned.products, pinned.because) == (Phase.SUCCEEDED, rows, "the data that run 7 used")
+        assert pinned.reused == (before.reused or "7/fetch/1")
 
 
 @pytest.mark.parametrize("phases", [{"train": Phase.FAILED}, {"evaluate": Phase.SKIPPED}])

@@ -142,7 +142,23 @@ def test_a_seeded_model_is_made_again_bit_by_bit_and_nothing_is_reused_or_rememb
     finally:
         store.close()
     stages = tree.interlock("run")["stages"]
-    assert {stage["because"] for stage in stages.values()} == {"reused from run 1"}
+    assert {stage["because"] for stage in stages.values()} == {"unchanged since run 1"}
+
+
+def test_a_model_is_made_again_of_the_data_that_it_was_made_of(tree: Tree) -> None:
+    tree.train(SEEDED)
+    with (tree.folder / ".gitignore").open("a") as ignored:
+        ignored.write("data/\n")
+    made = tree.interlock("run")
+    assert set(made["stages"]["fetch"]["products"]) == {"data/train.csv"}
+    (tree.folder / "data/train.csv").write_text("id,x,y,late\n1,2,3,0\n")
+    found = tree.interlock("reproduce", "run/1")
+    assert (found["result"], found["executions"]) == ("identical", 1)
+    for held in (tree.state / "artifacts").rglob("*"):
+        held.chmod(0o700)
+    shutil.rmtree(tree.state / "artifacts")
+    refused = tree.interlock("reproduce", "run/1", code=2)
+    assert "data that it used is not kept any more: data/train.csv" in json.dumps(refused)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from interlock.control.running.attempts import Attempt
 from interlock.control.running.lookups import Lookups
 from interlock.control.running.runs import request_for
 from interlock.delivery.environment import Environment
-from interlock.errors import NotFound, Refused
+from interlock.errors import Conflict, NotFound, Refused
 from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.resolve import plan_digest
 from interlock.ports import Blobs, Executor, Store
@@ -56,8 +56,16 @@ class Reproducing:
         return version.title, self._run(version.run)
 
     def begin(self, title: str, original: Run) -> Run:
-        """The run that executes every stage of it anew, saved. Conflict where there is nothing to compare with."""
+        """The run that executes every stage of it anew, saved.
+
+        Conflict where there is nothing to compare with, or data that it used is not kept any more.
+        """
         plan = plan_to_reproduce(original.plan)
+        brought = [original.stages[stage.name].products for stage in plan.stages if stage.sources]
+        for path, digest in (pair for products in brought for pair in products.items()):
+            if not self._blobs.has(digest):
+                remedy = "name a run whose data is kept, or raise `retention.artifacts`"
+                raise Conflict(f"the data that it used is not kept any more: {path}", f"run {original.key}", remedy)
         number = self._store.number(Kind.RUN)
         occasion = Occasion(kind="reproduce", detail=title)
         run = reproduce(original, number, occasion, driver=self._driver, plan_digest=plan_digest(plan))

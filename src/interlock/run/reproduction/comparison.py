@@ -9,7 +9,7 @@ from interlock.errors import Conflict
 from interlock.pipeline.plan import Plan, StagePlan
 from interlock.run.reproduction.diagnosis import Cause
 from interlock.run.reproduction.suspects import Suspect
-from interlock.run.run import Run, begin
+from interlock.run.run import Run, StageRun, begin
 from interlock.run.sameness import WHY_REWRITTEN, Kept, compare
 from interlock.source.commit import Occasion
 from interlock.vocabulary import Digest, Phase, Stored
@@ -61,7 +61,8 @@ class Reproduction(Stored):
 def reproduce(run: Run, number: int, occasion: Occasion, *, driver: str, plan_digest: Digest) -> Run:
     """The run that executes every stage of ``run`` anew, remembers its results for nobody, and registers nothing.
 
-    ``plan_digest`` is that of ``plan_to_reproduce``. Conflict where the run has not made all that its stages make.
+    Data that no commit holds is not fetched again: the run is given what ``run`` used. ``plan_digest`` is that of
+    ``plan_to_reproduce``. Conflict where the run has not made all that its stages make.
     """
     where = f"run {run.number}"
     unmade = [stage.name for stage in _makers(run.plan) if run.stages[stage.name].phase is not Phase.SUCCEEDED]
@@ -70,8 +71,22 @@ def reproduce(run: Run, number: int, occasion: Occasion, *, driver: str, plan_di
         raise Conflict(f"there is nothing to compare with: {because}", where, "name a run that succeeded")
     plan = plan_to_reproduce(run.plan)
     begun = begin(number, run.commit, occasion, plan, plan_digest, driver=driver, is_trusted=run.is_trusted)
-    fresh = tuple(stage.name for stage in plan.stages)
-    return begun.model_copy(update={"lock": run.lock, "fresh": fresh, "scope": f"reproduction {number}"})
+    pinned = {stage.name: _pinned(run, stage.name) for stage in plan.stages if stage.sources}
+    update = {
+        "lock": run.lock,
+        "fresh": tuple(stage.name for stage in plan.stages if stage.name not in pinned),
+        "scope": f"reproduction {number}",
+        "stages": {**begun.stages, **pinned},
+    }
+    return begun.model_copy(update=update)
+
+
+def _pinned(run: Run, stage: str) -> StageRun:
+    """The stage that brought data, with what it brought then."""
+    before = run.stages[stage]
+    because = f"the data that run {run.number} used"
+    reused = before.reused or run.attempt_key(stage)
+    return StageRun(phase=Phase.SUCCEEDED, because=because, reused=reused, products=before.products)
 
 
 def plan_to_reproduce(plan: Plan) -> Plan:
