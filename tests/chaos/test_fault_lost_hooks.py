@@ -65,7 +65,10 @@ class Place:
 
     def found(self, repository: SmallRepository, sha: str, since: float) -> Run:
         """The run of the commit; it was begun within one poll."""
-        run = wait_for(lambda: self.run_of(repository, sha), f"the run of {sha[:10]} of {repository.name}")
+        try:
+            run = wait_for(lambda: self.run_of(repository, sha), f"the run of {sha[:10]} of {repository.name}")
+        except AssertionError as late:
+            raise AssertionError(f"{late}\n{self.server.log[-3000:]}") from late
         (row,) = [row for row in self.server.rows(Kind.RUN, repository.name) if row.key == run.key]
         assert row.created - since <= POLL + SLACK
         return run
@@ -106,12 +109,11 @@ def test_what_no_webhook_told_of_is_found_within_one_poll(place: Place) -> None:
 @pytest.mark.parametrize("how", ["kill", "terminate"])
 def test_what_happened_while_no_server_ran_is_found_once_one_does(place: Place, how: str) -> None:
     number = 10 if how == "kill" else 20
+    place.found(place.listed, place.propose(place.listed, number), time.time())
     getattr(place.server, how)()
+    place.forge.pulls["listed"][0]["state"] = "closed"
     pushed = {repository.name: place.push(repository, number) for repository in (place.listed, place.unlisted)}
     proposed = {one.name: place.propose(one, number + 1) for one in (place.listed, place.unlisted)}
-    place.forge.pulls["listed"][-1]["state"] = "closed"  # pull request 4, or what is oldest now
-    oldest = int(place.forge.pulls["listed"][-1]["number"])
-    place.forge.pulls["listed"].insert(0, place.forge.pulls["listed"].pop())
     place.server.start()
     since = time.time()
     for repository in (place.listed, place.unlisted):
@@ -119,7 +121,7 @@ def test_what_happened_while_no_server_ran_is_found_once_one_does(place: Place, 
         place.found(repository, proposed[repository.name], since)
 
     def is_closed() -> bool:
-        row = place.server.store.load(Kind.PULL_REQUEST, f"listed/{oldest}")
+        row = place.server.store.load(Kind.PULL_REQUEST, f"listed/{number}")
         return row is not None and not read_state(row, PullRequest).is_open
 
     wait_for(is_closed, "the end of a pull request that nobody told of", POLL + SLACK)
