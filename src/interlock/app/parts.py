@@ -130,7 +130,9 @@ class Parts:
         brought = (secrets_of or secrets.values, devices.of, datasets.fetch)
         executor = LocalExecutor(git, blobs, environments, sandbox, folder.execution, PACKAGE / "probes", *brought)
         room = Room(devices.capacity, most_runs, time.monotonic, Costs(store).of)
-        lookups = Lookups(store, git, blobs, environments, platform=_platform(sandbox.is_namespace), program=_program())
+        is_namespace = sandbox.is_namespace
+        machine, program = _platform(is_namespace), _program()
+        lookups = Lookups(store, git, blobs, environments, platform=machine, program=program, sees_all=is_namespace)
         attempts = Attempts(store, executor, blobs, owner_of(os.getpid()), ring)
         sealing = Sealing(store, blobs, signing, lookups, builder=f"interlock/{sandbox.level}")
         return cls(

@@ -35,13 +35,14 @@ from interlock.source.commit import Commit, Tree
 from interlock.vocabulary import Digest, Fact, Json, Phase
 
 LOOKS = "it looks at where the data lives"
+UNSEEN = "it runs without namespaces, and what it reads outside its folder cannot be seen"
 TREES_KEPT = 8
 """Trees of recent commits, and identities of environments, that are kept in memory."""
 
 
 class Lookups:
     """Computes keys and finds earlier executions. ``program`` identifies the code of built-in stages; ``now`` is wall
-    time.
+    time. Unless it ``sees_all`` that stages read, commands are executed in every run.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Lookups:
         platform: str,
         program: str,
         now: Callable[[], float] = time.time,
+        sees_all: bool = True,
     ) -> None:
         self._store = store
         self._git = git
@@ -62,6 +64,7 @@ class Lookups:
         self._platform = platform
         self._program = program
         self._now = now
+        self._sees_all = sees_all
         self._guard = threading.Lock()
         self._trees: dict[tuple[str, str], Tree] = {}
         self._folders: dict[tuple[str, str], Folders] = {}
@@ -76,6 +79,9 @@ class Lookups:
         traces = self._recall(run, "trace", key_of(inputs))
         traces, because = young_enough(stage, traces, run.reruns, self._now())
         because = LOOKS if stage.builtin == "fetch" else because
+        if not self._sees_all and stage.command is not None and not because:
+            traces = [trace for trace in traces if int(trace.run) in run.reruns]
+            because = "" if traces else UNSEEN
         if because:
             return Lookup(key=key_of(inputs), hit=None, because=because, differences=(because,))
         is_checked = stage.determinism == "check"
