@@ -93,17 +93,7 @@ class Server:
         self._loop_passed: float | None = None
         credentials = Credentials(settings.repositories, environment)
         forges = Forges(settings.repositories, credentials, time.time)
-        most_runs = {name: one.most_runs for name, one in settings.repositories.items() if one.most_runs is not None}
-        self._parts = Parts.open(
-            state,
-            self._bell.ring,
-            LocalSigning(StateFolder(state.resolve()).make().keys),
-            settings.database,
-            Remotes(settings.protocols, forges.authorization, forges.by_repository),
-            most_runs,
-            places={name: one.data for name, one in settings.repositories.items()},
-            sandbox_kind=settings.sandbox,
-        )
+        self._parts = self._open_parts(state, forges)
         self._parts.store.check()
         self._repositories = watch_list(settings.repositories, self._parts.folder.mirrors)
         store = self._parts.store
@@ -137,6 +127,19 @@ class Server:
             look=self._look_for_pusher,
             health=self._health,
             say=tell_request,
+        )
+
+    def _open_parts(self, state: Path, forges: Forges) -> Parts:
+        settings, repositories = self._settings, self._settings.repositories
+        return Parts.open(
+            state,
+            self._bell.ring,
+            LocalSigning(StateFolder(state.resolve()).make().keys),
+            settings.database,
+            Remotes(settings.protocols, forges.authorization, forges.by_repository),
+            {name: one.most_runs for name, one in repositories.items() if one.most_runs is not None},
+            places={name: one.data for name, one in repositories.items()},
+            sandbox_kind=settings.sandbox,
         )
 
     def run(self) -> None:
