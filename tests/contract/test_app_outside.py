@@ -38,7 +38,9 @@ def test_a_query_is_reused_while_it_is_young_and_nothing_else_changed(world: loo
     found = world.lookups.look_up(world.run({}, QUERY), QUERY, None)
     assert found.because == "reused from run 1, read 60.0m ago (refresh: 1h)"
     assert at(world, 3601.0).because(world.run({}, QUERY)) == ("what it read over the network is 1h old (refresh: 1h)")
-    assert at(world, 2.0).because(world.run({"train.py": "import helper, os\n"}, QUERY)) == "train.py changed"
+    assert (
+        at(world, 2.0).because(world.run({"train.py": "import helper, os\n"}, QUERY)) == "train.py: the imports changed"
+    )
     other = QUERY.model_copy(update={"command": "python train.py --all"})
     assert (
         at(world, 2.0).because(world.run(lookups.FILES, other)) == "command: python train.py -> python train.py --all"

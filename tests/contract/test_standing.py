@@ -56,7 +56,7 @@ class Project:
         if is_repository:
             git(self.folder.parent, "init", "-q")
             git(self.folder.parent, "add", ".")
-        self.parts = Parts.open(self.state, lambda: None, Unsigned())
+        self.parts = Parts.open(self.state, lambda: None, Unsigned(), places=None)
         self.product = self.parts.blobs.put(str(self.folder / "src"))
         self.report = self.parts.blobs.put_bytes(b"{}")
         time.sleep(SETTLED)

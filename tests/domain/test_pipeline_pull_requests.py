@@ -90,7 +90,7 @@ def test_what_is_left_out_is_told() -> None:
 
 
 def test_measurements_wait_only_for_what_is_there() -> None:
-    assert trim(plan_of(), "evaluate").stage("measurements").needs == ("features", "train", "evaluate")
+    assert trim(plan_of(), "evaluate").stage("measurements").needs == ("evaluate",)
     assert trim(plan_of(), "measurements") == plan_of().model_copy(update={"deploy": ()})
 
 

@@ -40,12 +40,12 @@ def test_a_server_reads_what_its_settings_list_and_nothing_else(folder: Path) ->
         first = server.until("rows", 1, Phase.SUCCEEDED)[-1]
         assert executed(first) == ["fetch", "data", "sum"]
         # When nothing changed, then it is looked at, and nothing else happens
-        repository.commit("docs", notes_txt="more\n")
+        repository.commit("docs", README_md="more\n")
         repository.push()
         assert executed(server.until("rows", 2, Phase.SUCCEEDED)[-1]) == ["fetch"]
         # When the data changed, then what uses it runs, and says so
         (lake / "rows.csv").write_text("a\n3\n")
-        repository.commit("docs", notes_txt="even more\n")
+        repository.commit("docs", README_md="even more\n")
         repository.push()
         third = server.until("rows", 3, Phase.SUCCEEDED)[-1]
         assert third.stages["sum"].differences == ("rows.csv (from fetch) changed",)

@@ -62,6 +62,9 @@ class UvEnvironments:
         lock = Path(python.lock)
         wanted = [python.lock] if _is_requirements(python) else [str(lock.with_name("pyproject.toml")), python.lock]
         found = read(wanted)
+        if not found and len(wanted) > 1:
+            remedy = "list what the code needs in pyproject.toml or requirements.in; `interlock run --lock` locks it"
+            raise Refused(f"there is no {python.lock}, and no pyproject.toml to make it of", "python.lock", remedy)
         for path in wanted:
             if path not in found:
                 remedy = "`interlock run --lock` writes it; commit it" if path == python.lock else "commit the file"
