@@ -1,5 +1,9 @@
-"""The control plane is killed at ten moments of a better model's way: traffic never notices, state converges."""
+"""The control plane is killed at moments of a better model's way: traffic never notices, state converges.
 
+Six of them in every test run, all ten in ``make storm`` (``KILLS=every``).
+"""
+
+import os
 import time
 
 import pytest
@@ -11,12 +15,13 @@ MOMENTS = [(0.05, 4.0), (0.4, 6.0), (1.0, 8.0), (2.0, 10.0), (3.0, 12.0)]
 
 
 @pytest.mark.slow
-def test_killed_at_ten_moments_of_a_better_models_way(journey, traffic) -> None:
+def test_killed_at_moments_of_a_better_models_way(journey, traffic) -> None:
     journey.start()
     journey.push("first model")
     assert journey.until(Kind.RELEASE, 1, "done stopped").phase == "done"
     load = traffic(journey.url())
-    for number, moments in enumerate(MOMENTS, start=2):
+    chosen = MOMENTS if os.environ.get("KILLS") == "every" else MOMENTS[::2]
+    for number, moments in enumerate(chosen, start=2):
         (journey.clone / "params.yaml").write_text(f"train: {{c: {1 / number}}}\n")
         journey.push(f"model {number}")
         pushed = time.monotonic()
@@ -36,6 +41,6 @@ def test_killed_at_ten_moments_of_a_better_models_way(journey, traffic) -> None:
         assert sum(production.state["weights"].values()) == 100
     load.stop()
     assert load.failures == []
-    assert sum(load.served.values()) > 1000
+    assert sum(load.served.values()) > 100 * len(chosen)
     attempts = [row.key for row in journey.rows(Kind.ATTEMPT)]
     assert len(attempts) == len(set(attempts))
