@@ -6,8 +6,9 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,6 +37,7 @@ FILES = {
     "data/more/rows.csv": "3\n",
 }
 INCLUDE = ["data/", "src/train.py"]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 SETTLED = FINE_NANOSECONDS / SECOND + 0.05
 
 
@@ -69,11 +71,15 @@ class Project:
     def tree(self) -> str:
         return self.parts.git.snapshot(str(self.folder), INCLUDE).tree
 
-    def run(self, meanwhile: Callable[[], None] = lambda: None, **changes: object) -> str:
-        """One run from its snapshot to its note; the tree of the snapshot."""
+    def run(
+        self, meanwhile: Callable[[], None] = lambda: None, sources: Mapping[str, str] = NOTHING, **changes: object
+    ) -> str:
+        """One run from its snapshot to its note; the tree of the snapshot. ``sources`` are those of data elsewhere."""
         began = Moment.now()
         commit = self.parts.git.snapshot(str(self.folder), INCLUDE)
-        plan = Plan(stages=(StagePlan(name="train", kind="stage", command="true", deps=("data/",)),))
+        fetched = {"sources": dict(sources), "outs": tuple(sources)}
+        train = StagePlan(name="train", kind="stage", command="true", deps=("data/",), **fetched)
+        plan = Plan(stages=(train,))
         run = begin(
             7, commit, Occasion(kind="local"), plan, Digest("blake3:" + "ab" * 32), driver="d", is_trusted=False
         )
@@ -118,6 +124,43 @@ def test_reading_and_what_is_ignored_change_nothing(project: Project) -> None:
     if (project.folder.parent / ".git").exists():
         git(project.folder, "log", "--all")
     assert project.recall() is not None
+
+
+def lake_of(project: Project) -> Path:
+    """Data that git ignores, and data elsewhere, both settled."""
+    lake = project.folder.parent.parent / "lake"
+    for place in (lake / "rows.csv", lake / "deep" / "more.csv", project.folder / "build/rows.csv"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("1\n")
+    time.sleep(SETTLED)
+    return lake
+
+
+@pytest.mark.parametrize("edited", ["rows.csv", "deep/more.csv", "deep/new.csv", "own", "own time", "gone"])
+def test_data_that_no_commit_holds_is_part_of_what_decided(project: Project, edited: str) -> None:
+    lake = lake_of(project)
+    project.run(sources={"rows": str(lake), "build/rows.csv": "build/rows.csv"})
+    assert project.recall() is not None
+    own = project.folder / "build/rows.csv"
+    before = own.stat()
+    if edited == "gone":
+        shutil.rmtree(lake / "deep")
+    elif edited.startswith("own"):
+        own.write_text("2\n")
+        os.utime(own, ns=(before.st_atime_ns, before.st_mtime_ns if edited == "own time" else before.st_mtime_ns + 1))
+    else:
+        (lake / edited).write_text("2\n")
+    assert project.recall() is None
+
+
+@pytest.mark.parametrize("home", ["s3://lake/rows.csv", "rows.csv.dvc", "linked"])
+def test_data_that_the_file_system_cannot_vouch_for_leaves_no_note(project: Project, home: str) -> None:
+    lake = lake_of(project)
+    (lake / "linked").symlink_to(lake / "deep")
+    project.run(sources={"rows": str(lake / home) if home == "linked" else home})
+    assert project.recall() is None
+    project.run(sources={"rows": str(lake)})
+    assert project.recall() is None, "there is a link in it"
 
 
 def same_size_same_time(project: Project) -> None:
