@@ -313,7 +313,7 @@ def test_a_stage_that_checks_its_determinism_fails_where_two_executions_differ(t
     assert checked["seconds"] > first["seconds"]
     assert tree.interlock("run")["stages"]["train"]["because"] == "unchanged since run 3"
     tree.edit(", determinism: check", "")
-    assert tree.interlock("run")["stages"]["train"]["because"] == "unchanged since run 3"
+    assert tree.interlock("run")["stages"]["train"]["because"] == "reused from run 3"
 
 
 def test_the_flights_model_is_bit_identical_twice(tree: Tree) -> None:
