@@ -83,12 +83,7 @@ def read_body(content_type: str, body: bytes) -> Fields:
         said = shown(content_type) or "of no kind at all"
         raise Refused(f"the body is {said}", "content-type", "choose application/json as the hook's content type")
     try:
-        value = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_without_doubles,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        value = _STRICT.decode(body.decode("utf-8"))
     except RecursionError:
         raise Refused("the body is nested too deeply", "body", _SENDER) from None
     except ValueError as error:
@@ -114,3 +109,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number is out of reach")
     return number
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_without_doubles, parse_constant=_refuse_constant, parse_float=_finite)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -44,7 +43,7 @@ def verify(forge: ForgeKind, headers: Mapping[str, str], body: bytes, secrets: S
     sent = {name: headers[name] for name in _HEADERS[forge] if name in headers}
     if not sent:
         raise _refuse(_HEADERS[forge][0], "the call is not signed")
-    digests = [hmac.new(key, body, hashlib.sha256).hexdigest() for key in keys]
+    digests = [hmac.digest(key, body, "sha256").hex() for key in keys]
     for name, value in sent.items():
         prefix = "sha256=" if name == "x-hub-signature-256" else ""
         if not _is_one_of(value, [f"{prefix}{digest}".encode() for digest in digests]):

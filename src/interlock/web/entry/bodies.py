@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -24,34 +22,51 @@ class Bodies:
     def __init__(self) -> None:
         self._held = 0
 
-    @asynccontextmanager
-    async def read(self, receive: Receive, headers: Headers, most: int) -> AsyncIterator[bytes]:
+    def read(self, receive: Receive, headers: Headers, most: int) -> _Held:
         """The whole body, held until the block ends. 413 beyond ``most`` bytes, 408 for one that does not end."""
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > most:
             raise _too_large(most)
-        body = bytearray()
+        return _Held(self, receive, most)
+
+    def count(self, size: int) -> None:
+        """So many bytes more are held, or fewer. 503 where that is too much."""
+        self._held += size
+        if size > 0 and self._held > MOST_HELD:
+            raise HTTPException(503, "too much is being sent at this moment")
+
+
+class _Held:
+    """One body, read when the block is entered; a class, because a flood of calls makes very many of them."""
+
+    def __init__(self, bodies: Bodies, receive: Receive, most: int) -> None:
+        self._bodies, self._receive, self._most = bodies, receive, most
+        self._body = bytearray()
+
+    async def __aenter__(self) -> bytes:
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                await self._fill(body, receive, most)
-            yield bytes(body)
-        except TimeoutError:
-            raise HTTPException(408, f"the body did not end within {BODY_SECONDS:g} s", CLOSING) from None
-        finally:
-            self._held -= len(body)
+                await self._fill()
+        except BaseException as odd:
+            self._bodies.count(-len(self._body))
+            if isinstance(odd, TimeoutError):
+                raise HTTPException(408, f"the body did not end within {BODY_SECONDS:g} s", CLOSING) from None
+            raise
+        return bytes(self._body)
 
-    async def _fill(self, body: bytearray, receive: Receive, most: int) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        self._bodies.count(-len(self._body))
+
+    async def _fill(self) -> None:
         while True:
-            message = await receive()
+            message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise HTTPException(400, "the caller left before the body ended")
             piece: bytes = message.get("body", b"")
-            body += piece
-            self._held += len(piece)
-            if len(body) > most:
-                raise _too_large(most)
-            if self._held > MOST_HELD:
-                raise HTTPException(503, "too much is being sent at this moment")
+            self._body += piece
+            self._bodies.count(len(piece))
+            if len(self._body) > self._most:
+                raise _too_large(self._most)
             if not message.get("more_body"):
                 return
 
