@@ -115,6 +115,8 @@ def fill_postgres(url: str, runs: int) -> None:
                 for row in content:
                     copy.write_row(row)
             connection.execute(f"VACUUM ANALYZE {table}")
+        # the rows above brought their own places: what is inserted next comes after them
+        connection.execute("SELECT setval(pg_get_serial_sequence('rows', 'place'), max(place)) FROM rows")
 
 
 def asking_sqlite(url: str) -> Ask:
