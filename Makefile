@@ -38,7 +38,7 @@ coverage: setup  ## branch coverage of the domain
 crash-points: setup  ## a server killed and failed at each single call that changes a file; half an hour
 	CRASH_POINTS=every $(BIN)/pytest -q tests/chaos/test_crash_points.py
 
-storm: setup  ## fifty kill storms of twenty runs, ten kills under traffic, a minute's sleep in a canary; short forms are in every test run
+storm: setup  ## fifty kill storms of twenty runs, ten kills under traffic, a minute's sleep in a canary; an hour
 	STORM_SEEDS=50 ASLEEP_SECONDS=60 KILLS=every $(BIN)/pytest -q tests/chaos/test_kill_storm.py \
 		tests/chaos/test_asleep_in_a_canary.py tests/chaos/test_killed_control_plane.py
 
