@@ -1,7 +1,7 @@
 """The control plane is stopped in the middle of a canary, another rolls it back, and it goes on: it undoes nothing.
 
-C3 of the fault matrix, a part of ``make storm``: ``ASLEEP_SECONDS`` says for how long. What a server does that slept while
-nothing moved is in every test run (test_fault_server.py).
+C3 of the fault matrix, a part of ``make storm``: ``ASLEEP_SECONDS`` says for how long. What a server does that slept
+while nothing moved is in every test run (test_fault_server.py).
 """
 
 import os
