@@ -41,7 +41,7 @@ loose>=2
 @pytest.mark.parametrize(
     ("files", "packages"),
     [
-        ({"uv.lock": UV_LOCK, "pyproject.toml": b"name = 1"}, {"numpy": "1.26.4, 2.1.0"}),
+        ({"uv.lock": UV_LOCK, "pyproject.toml": b"name = 1"}, {"numpy": "1.26.4 and 2.1.0"}),
         ({"requirements.txt": REQUIREMENTS}, {"scikit-learn": "1.5.0", "six": "1.17.0"}),
         ({"uv.lock": b"not toml ["}, {}),
         ({"uv.lock": b"package = 3"}, {}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from interlock.pipeline.inputs.packages import Packages, packages_in, tell_packages
+from interlock.pipeline.inputs.packages import Packages, read_packages, tell_packages
 
 UV_LOCK = b"""\
 version = 1
@@ -29,19 +29,19 @@ name = "without"
 
 
 def test_a_uv_lock_names_its_packages_and_not_the_project() -> None:
-    found = packages_in("3.12.1", {"uv.lock": UV_LOCK, "pyproject.toml": b"[project]\n"})
+    found = read_packages("3.12.1", {"uv.lock": UV_LOCK, "pyproject.toml": b"[project]\n"})
     assert (found.python, found.packages) == ("3.12.1", {"numpy": "2.1.0 and 2.2.0"})
     assert set(found.files) == {"uv.lock", "pyproject.toml"}
 
 
 def test_pins_name_their_packages() -> None:
     pins = b"# all\nNum_Py==2.2.0 \\\n    --hash=sha256:aa\nsix[extra] == 1.16.0 ; python_version > '3'\nloose>=1\n"
-    assert packages_in("3", {"requirements.txt": pins}).packages == {"num-py": "2.2.0", "six": "1.16.0"}
+    assert read_packages("3", {"requirements.txt": pins}).packages == {"num-py": "2.2.0", "six": "1.16.0"}
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"[[package", b"package = 3\n", b"package = [3]\n", b""])
 def test_a_lock_that_cannot_be_read_names_nothing(content: bytes) -> None:
-    assert packages_in("3", {"uv.lock": content}).packages == {}
+    assert read_packages("3", {"uv.lock": content}).packages == {}
 
 
 def held(python: str = "3.12.1", files: str = "f", **packages: str) -> Packages:

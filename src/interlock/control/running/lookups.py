@@ -13,7 +13,7 @@ from interlock.errors import Refused
 from interlock.pipeline.inputs.declared import visible_files
 from interlock.pipeline.inputs.differences import Known, differences
 from interlock.pipeline.inputs.names import Folders
-from interlock.pipeline.inputs.packages import Packages, packages_in
+from interlock.pipeline.inputs.packages import Packages, read_packages
 from interlock.pipeline.inputs.sources import Source, importable
 from interlock.pipeline.keys import (
     in_short,
@@ -267,7 +267,7 @@ class Lookups:
         return Known(makers_in(run.plan), definitions, packages)
 
     def _packages(self, run: Run) -> Packages:
-        return packages_in(self._environments.version(run.plan.python), self._lock_files(run))
+        return read_packages(self._environments.version(run.plan.python), self._lock_files(run))
 
     def _lock_files(self, run: Run) -> dict[str, bytes]:
         files = {} if run.lock is None else self._blobs.files(run.lock)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from blake3 import blake3
 
+from interlock.pipeline.locks.packages import changes_between, packages_in
 from interlock.vocabulary import Stored
 
-_PIN = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*==\s*([^\s;,\\]+)", re.MULTILINE)
 _SHOWN = 4
 
 
@@ -25,18 +22,11 @@ class Packages(Stored):
     files: dict[str, str]
 
 
-def packages_in(python: str, files: Mapping[str, bytes]) -> Packages:
+def read_packages(python: str, files: Mapping[str, bytes]) -> Packages:
     """What the lock among ``files`` names. A lock that cannot be read names nothing."""
-    found: dict[str, set[str]] = {}
-    for name, content in files.items():
-        text = content.decode("utf-8", "replace")
-        for package, version in (
-            _locked(text) if name.endswith(".lock") else _pinned(text) if name.endswith(".txt") else ()
-        ):
-            found.setdefault(package, set()).add(version)
     return Packages(
         python=python,
-        packages={name: " and ".join(sorted(versions)) for name, versions in sorted(found.items())},
+        packages=packages_in(files),
         files={name: blake3(content).hexdigest()[:16] for name, content in sorted(files.items())},
     )
 
@@ -46,7 +36,7 @@ def tell_packages(before: Packages | None, now: Packages | None) -> str:
     if before is None or now is None:
         return "environment changed"
     told = [] if before.python == now.python else [f"python {before.python} -> {now.python}"]
-    told += _changed(before.packages, now.packages)
+    told += map(str, changes_between(before.packages, now.packages))
     if not told:
         files = sorted(name for name in {*before.files, *now.files} if before.files.get(name) != now.files.get(name))
         return (
@@ -54,31 +44,3 @@ def tell_packages(before: Packages | None, now: Packages | None) -> str:
         )
     more = len(told) - _SHOWN
     return ", ".join(told[:_SHOWN]) + (f" and {more} more packages" if more > 0 else "")
-
-
-def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    for name in sorted({*before, *now}):
-        if name not in now:
-            yield f"{name} {before[name]} is gone"
-        elif name not in before:
-            yield f"{name} {now[name]} is new"
-        elif before[name] != now[name]:
-            yield f"{name} {before[name]} -> {now[name]}"
-
-
-def _locked(text: str) -> Iterator[tuple[str, str]]:
-    try:
-        packages: Any = tomllib.loads(text).get("package", [])
-    except tomllib.TOMLDecodeError:
-        return
-    for package in packages if isinstance(packages, list) else ():
-        if (
-            isinstance(package, dict)
-            and isinstance(package.get("version"), str)
-            and "virtual" not in package.get("source", {})
-        ):
-            yield str(package.get("name", "")), package["version"]
-
-
-def _pinned(text: str) -> Iterator[tuple[str, str]]:
-    return ((name.lower().replace("_", "-"), version) for name, version in _PIN.findall(text))

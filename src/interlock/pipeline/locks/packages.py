@@ -30,8 +30,8 @@ class Change(NamedTuple):
 def packages_in(lock_files: Mapping[str, bytes]) -> dict[str, str]:
     """Canonical package names to versions, from the files of a lock by name: ``uv.lock``, or a requirements file.
 
-    A package that is locked in several versions, for different machines, has all of them, as ``1.0, 2.0``. The project
-    itself is left out. What cannot be read names no package: refusing it is not the task of this function.
+    A package that is locked in several versions, for different machines, has all of them, as ``1.0 and 2.0``. The
+    project itself is left out. What cannot be read names no package: refusing it is not the task of this function.
     """
     found: dict[str, set[str]] = {}
     for name, content in lock_files.items():
@@ -39,7 +39,7 @@ def packages_in(lock_files: Mapping[str, bytes]) -> dict[str, str]:
         pairs = _locked(text) if name.endswith(".lock") else _pinned(text) if name.endswith(".txt") else ()
         for package, version in pairs:
             found.setdefault(canonical_name(package), set()).add(version)
-    return {name: ", ".join(sorted(found[name])) for name in sorted(found)}
+    return {name: " and ".join(sorted(found[name])) for name in sorted(found)}
 
 
 def changes_between(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
