@@ -5,6 +5,7 @@ import json
 import os
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,22 @@ def test_rounds_go_on_after_faults_and_say_each_once() -> None:
     rounds.end(10)
     assert len(calls) == 10
     assert said == ["books: StoreFault: the disk is full", "books: a defect: KeyError: 'a defect'"]
+
+
+def test_a_bell_that_always_rings_leaves_a_work_its_rest() -> None:
+    over, moments, bell = threading.Event(), list[float](), Bell()
+
+    def work() -> None:
+        moments.append(time.monotonic())
+        bell.ring()
+        if len(moments) > 4:
+            over.set()
+
+    rounds = Rounds(over, lambda _: None)
+    rounds.begin("notices", 3600, work, bell, rest=0.05)
+    assert over.wait(10)
+    rounds.end(10)
+    assert min(after - before for before, after in pairwise(moments)) >= 0.05
 
 
 def test_a_round_that_hangs_is_seen_to_take_ever_longer_and_others_are_not() -> None:

@@ -46,6 +46,8 @@ from interlock.vocabulary import Digest, Json, Kind, Phase
 ANSWER_SECONDS = 1.0
 """How long a push waits to be told what became of it."""
 EVENTS_EVERY = 0.2
+REST_SECONDS = 0.05
+"""Between two looks at what hooks told: in a flood each is for many calls, and leaves the disk to those that come."""
 TICK_SECONDS = 1.0
 """How often schedules are looked at."""
 TELL_SECONDS = 1.0
@@ -152,7 +154,7 @@ class Server:
             if repository.url is None:
                 self._say(f"repository {name}: {install_hook(Path(repository.git_directory), self._parts.folder.root)}")
             rounds.begin(f"repository {name}", self._settings.poll_every, partial(self._poll, name))
-        rounds.begin("notices", self._settings.poll_every, self._take_notices, self._arrivals_bell)
+        rounds.begin("notices", self._settings.poll_every, self._take_notices, self._arrivals_bell, REST_SECONDS)
         rounds.begin("schedules", TICK_SECONDS, self._tick)
         rounds.begin("watched data", self._settings.poll_every, self._look_at_data)
         rounds.begin("reports", TELL_SECONDS, self._reporting.one_pass)

@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -55,6 +55,8 @@ class Hooks:
         self._nobodys = (secrets.token_bytes(32),)
         self._forgeries = Patience(20, 30.0)
         self._untold = 0
+        self._kept: Future[None] | None = None
+        self._is_kept = asyncio.Event()
 
     def close(self) -> None:
         """Takes no more work; what is under way ends by itself."""
@@ -86,8 +88,19 @@ class Hooks:
             return tell(problem(status, refused.problem, refused.where, refused.remedy))
         if notice.kind in ("ping", "other"):
             return answer_json(202, {"notice": "nothing to do"})
-        await asyncio.wrap_future(self._services.inbox.accept(notice))
+        await self._until_kept(notice)
         return answer_json(202, {"notice": "accepted"})
+
+    async def _until_kept(self, notice: Notice) -> None:
+        """Calls whose notices share a commit share one event: a flood crosses from the writer's thread once for each
+        commit, not once for each call.
+        """
+        kept = self._services.inbox.accept(notice)
+        if kept is not self._kept:
+            self._kept, self._is_kept = kept, asyncio.Event()
+            kept.add_done_callback(partial(_tell, asyncio.get_running_loop(), self._is_kept))
+        await self._is_kept.wait()
+        kept.result()
 
     def _read(self, forge: ForgeKind, repository: str, headers: Mapping[str, str], body: bytes) -> Notice:
         watched = self._services.repositories.get(repository)
@@ -126,6 +139,11 @@ class Hooks:
             if os.path.realpath(repository.git_directory) == pushed:
                 return self._services.look(name)
         return ["interlock: this repository is not configured"]
+
+
+def _tell(loop: asyncio.AbstractEventLoop, event: asyncio.Event, _: Future[None]) -> None:
+    if not loop.is_closed():  # at the end of a server what was received is kept, and nobody is left to hear of it
+        loop.call_soon_threadsafe(event.set)
 
 
 def _joined(headers: Headers) -> dict[str, str]:

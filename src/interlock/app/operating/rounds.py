@@ -11,7 +11,8 @@ from interlock.errors import InterlockError
 
 
 class Rounds:
-    """Calls each work at once and then every so many seconds, or when its bell rings, until ``is_over``.
+    """Calls each work at once and then every so many seconds, or when its bell rings, until ``is_over``; with a
+    ``rest``, never sooner than so many seconds after its last end, however often the bell rings.
 
     A fault ends one round, not the work; it is said, but not again while it stays the same.
     """
@@ -22,11 +23,13 @@ class Rounds:
         self._works: list[tuple[threading.Thread, Bell]] = []
         self._began: dict[str, float | None] = {}
 
-    def begin(self, name: str, seconds: float, work: Callable[[], object], bell: Bell | None = None) -> None:
+    def begin(
+        self, name: str, seconds: float, work: Callable[[], object], bell: Bell | None = None, rest: float = 0.0
+    ) -> None:
         """The first round begins now."""
         bell = bell or Bell()
         self._began[name] = None
-        thread = threading.Thread(target=self._go_round, args=(name, seconds, work, bell), name=name, daemon=True)
+        thread = threading.Thread(target=self._go_round, args=(name, seconds, work, bell, rest), name=name, daemon=True)
         self._works.append((thread, bell))
         thread.start()
 
@@ -46,7 +49,7 @@ class Rounds:
         for thread, _ in self._works:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _go_round(self, name: str, seconds: float, work: Callable[[], object], bell: Bell) -> None:
+    def _go_round(self, name: str, seconds: float, work: Callable[[], object], bell: Bell, rest: float) -> None:
         told = ""
         while not self._over.is_set():
             problem = ""
@@ -61,5 +64,5 @@ class Rounds:
                 self._say(problem)
             told = problem
             self._began[name] = None
-            if not self._over.is_set():
+            if not self._over.wait(rest):
                 bell.wait(seconds)

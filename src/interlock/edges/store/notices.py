@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from interlock.edges.store.database import Database
 from interlock.edges.store.schema import NOTICES
@@ -34,11 +34,9 @@ class SqlNotices(Database):
 
     def settle(self, numbers: Sequence[int]) -> None:
         """These notices have been looked into."""
-        settled = [{"settled": number} for number in numbers]
-        if settled:
-            settling = update(NOTICES).where(NOTICES.c.number == bindparam("settled")).values(is_settled=True)
+        if numbers:
             with self._writing() as connection:
-                connection.execute(settling, settled)
+                connection.execute(update(NOTICES).where(NOTICES.c.number.in_(numbers)).values(is_settled=True))
 
     def forget_notices(self, before: float) -> int:
         """Removes settled notices that came before this moment; how many."""
