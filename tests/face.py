@@ -86,7 +86,7 @@ class ServedFace:
             secrets=Secrets(self.store, MemoryVault(), time.time),
             repositories=self.repositories,
             webhook_secrets=lambda name: (b"an older one", SECRET) if name == "small" else (),
-            look=lambda name: [f"interlock: looked at {name}"],
+            look=lambda name, pushed: [f"interlock: looked at {name}", *pushed],
             health=lambda: self.health,
             say=self.heard.append,
         )

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -248,13 +248,13 @@ def test_the_socket_is_reached_however_long_its_path_is(tmp_path: Path) -> None:
 
 
 def test_a_push_is_told_over_the_socket_alone_and_answered_with_lines(face: ServedFace) -> None:
-    push = json.dumps({"git_directory": str(face.folder / "small.git"), "updates": []}).encode()
+    push = json.dumps({"git_directory": str(face.folder / "small.git"), "pushed": {"refs/heads/a": "1" * 40}}).encode()
     told = http_over(face.folder, SOCKET_NAME, "POST", "/hooks/git", body=push)
-    assert (told.status, json.loads(told.body)) == (200, {"lines": ["interlock: looked at small"]})
-    other = json.dumps({"git_directory": "/elsewhere.git", "updates": []}).encode()
+    assert (told.status, json.loads(told.body)) == (200, {"lines": ["interlock: looked at small", "refs/heads/a"]})
+    other = json.dumps({"git_directory": "/elsewhere.git"}).encode()
     told = http_over(face.folder, SOCKET_NAME, "POST", "/hooks/git", body=other)
     assert json.loads(told.body) == {"lines": ["interlock: this repository is not configured"]}
-    for odd in (b"", b"[]", b'{"updates": []}', b"[" * 100_000):
+    for odd in (b"", b"[]", b'{"pushed": {}}', b"[" * 100_000):
         assert http_over(face.folder, SOCKET_NAME, "POST", "/hooks/git", body=odd).status == 422
     assert face.ask("POST", "/hooks/git", push).status == 404
 
@@ -263,7 +263,7 @@ def test_a_pusher_waits_for_a_slow_look_only_so_long(face: ServedFace, monkeypat
     monkeypatch.setattr("interlock.web.hooks.LOOK_SECONDS", 0.1)
     go_on = threading.Event()
 
-    def look(_name: str) -> list[str]:
+    def look(_name: str, _pushed: Mapping[str, str]) -> list[str]:
         go_on.wait(30)
         return []
 

@@ -303,8 +303,8 @@ SLOW = "import os, sys, time\nprint('begun', flush=True)\ntime.sleep(600)\n"
 def killed(tree: Tree) -> Iterator[subprocess.Popen[bytes]]:
     """`interlock run` in the middle of its training."""
     tree.write(train_dot_py=SLOW)
-    process = subprocess.Popen(
-        [BIN / "interlock", "run", "--state", tree.state],
+    process = subprocess.Popen(  # whoever runs the tests may ignore the signal
+        ["env", "--default-signal=INT", BIN / "interlock", "run", "--state", tree.state],
         cwd=tree.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

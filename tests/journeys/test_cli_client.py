@@ -129,18 +129,18 @@ def http(status: str, body: bytes) -> bytes:
 )
 def test_an_answer_is_read_as_http_and_nonsense_is_none(tmp_path: Path, answer: bytes, told: list[str]) -> None:
     with answering(tmp_path, answer) as heard:
-        assert tell(str(tmp_path), "/r/small.git") == told
+        assert tell(str(tmp_path), "/r/small.git", {"refs/heads/a": "1" * 40}) == told
     head, _, body = heard[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /hooks/git HTTP/1.1\r\nHost: localhost\r\n")
     assert f"Content-Length: {len(body)}".encode() in head
-    assert json.loads(body) == {"git_directory": "/r/small.git"}
+    assert json.loads(body) == {"git_directory": "/r/small.git", "pushed": {"refs/heads/a": "1" * 40}}
 
 
 def test_a_server_that_never_answers_is_not_waited_for_longer_than_patience(tmp_path: Path) -> None:
     listener = listen(tmp_path, "control.sock")
     try:
         began = time.monotonic()
-        assert tell(str(tmp_path), "/r", patience=0.2) == [SILENT]
+        assert tell(str(tmp_path), "/r", {}, patience=0.2) == [SILENT]
         assert time.monotonic() - began >= 0.2
     finally:
         listener.close()

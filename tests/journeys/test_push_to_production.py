@@ -2,6 +2,7 @@
 
 import time
 
+from interlock.client.hook import tell
 from interlock.vocabulary import Kind
 
 
@@ -120,4 +121,9 @@ def test_a_push_that_no_hook_told_of_is_found_by_the_poll(journey) -> None:
     hook.unlink()
     told = journey.push("without a hook")
     assert "interlock" not in told
-    journey.until(Kind.RUN, 1, "queued running succeeded", seconds=20)
+    run = journey.until(Kind.RUN, 1, "queued running succeeded", seconds=20)
+    commit = run.state["commit"]
+    # a hook that comes after the poll tells of the run that the poll began
+    told = tell(str(journey.state), str(journey.origin), {commit["ref"]: commit["sha"]})
+    assert told[0].startswith("run 1")
+    assert tell(str(journey.state), str(journey.origin), {commit["ref"]: "1" * 40}) == []

@@ -45,6 +45,8 @@ from interlock.vocabulary import Digest, Json, Kind, Phase
 
 ANSWER_SECONDS = 1.0
 """How long a push waits to be told what became of it."""
+FORMER_RUNS = 20
+"""Where the runs of a push are looked for that something else had seen before its hook told of it."""
 EVENTS_EVERY = 0.2
 REST_SECONDS = 0.05
 """Between two looks at what hooks told: in a flood each is for many calls, and leaves the disk to those that come."""
@@ -213,7 +215,7 @@ class Server:
             self._bell.ring()
         return [f"run {run.number} of {run.commit.repository}: {run.because}" for run in begun]
 
-    def _look_for_pusher(self, name: str) -> list[str]:
+    def _look_for_pusher(self, name: str, pushed: Mapping[str, str]) -> list[str]:
         """Looks at a repository for somebody who has just pushed and waits to hear what comes of it."""
         repository = self._repositories[name]
         try:
@@ -221,7 +223,14 @@ class Server:
         except InterlockError as fault:
             return [f"repository {name}: {fault}"]
         self._bell.ring()
-        return [line for run in begun for line in self._tell(run)]
+        return [line for run in begun or self._begun_before(name, pushed) for line in self._tell(run)]
+
+    def _begun_before(self, name: str, pushed: Mapping[str, str]) -> list[Run]:
+        """The runs of a push that a poll saw a moment before its hook told of it."""
+        rows = self._parts.store.rows(Kind.RUN, repository=name, newest=FORMER_RUNS)
+        runs = [Run.model_validate(row.state) for row in reversed(rows)]
+        found = [run for run in runs if pushed.get(run.commit.ref) == run.commit.sha]
+        return [run for run in found if run.occasion == found[-1].occasion]
 
     def _tell(self, run: Run) -> list[str]:
         """What became of a run within the time that a push can wait."""

@@ -30,8 +30,8 @@ class Health(Stored):
 @dataclass(frozen=True)
 class Services:
     """``webhook_secrets`` answers the secrets valid for a repository, none where hooks are refused; ``look`` looks at a
-    repository now and answers lines for a pusher; ``health`` is asked without a token and must cost nothing; ``say``
-    hears of every request, as one line of the access log.
+    repository now and answers lines for whoever pushed those refs to those commits; ``health`` is asked without a token
+    and must cost nothing; ``say`` hears of every request, as one line of the access log.
     """
 
     store: Store
@@ -43,6 +43,6 @@ class Services:
     secrets: Secrets
     repositories: Mapping[str, Watched]
     webhook_secrets: Callable[[str], Sequence[bytes]]
-    look: Callable[[str], list[str]]
+    look: Callable[[str, Mapping[str, str]], list[str]]
     health: Callable[[], Health]
     say: Callable[[Mapping[str, Json]], None]

@@ -18,14 +18,16 @@ PATIENCE = 5.0
 """Seconds a push waits for the server's answer."""
 LONGEST = 1 << 20
 """Bytes of an answer that are read at most."""
+MOST_REFS = 100
+"""Refs of one push that are told, so that the runs of it can be named."""
 AWAY = "interlock: the server is not there; it will find this push when it is back"
 SILENT = "interlock: the server gave no answer; it will find this push all the same"
 
 
-def tell(state: str, git_directory: str, patience: float = PATIENCE) -> list[str]:
+def tell(state: str, git_directory: str, pushed: dict[str, str], patience: float = PATIENCE) -> list[str]:
     """Tells the server of a state folder of a push; the lines to show to the pusher, whatever came of it.
 
-    What was pushed is not told: the server asks the repository itself.
+    ``pushed``, refs to commits, only says whose runs to tell of: the server asks the repository itself.
     """
     deadline = time.monotonic() + patience
     try:
@@ -40,7 +42,8 @@ def tell(state: str, git_directory: str, patience: float = PATIENCE) -> list[str
                 connection.connect(f"/proc/self/fd/{folder}/{SOCKET}")
             except OSError:
                 return [AWAY]
-            connection.sendall(_request(json.dumps({"git_directory": git_directory}).encode()))
+            told = {"git_directory": git_directory, "pushed": pushed}
+            connection.sendall(_request(json.dumps(told).encode()))
             return _lines(_read(connection, deadline))
     except (OSError, ValueError):
         return [SILENT]
@@ -88,9 +91,11 @@ def visible(text: str) -> str:
 
 def main(state: str) -> int:
     """Tells of one push; always 0."""
-    sys.stdin.buffer.read()  # what git says of the refs; the server asks the repository itself
+    # "old new ref" of each ref (githooks(5)); all is read, or git's pipe would break
+    updates = [line.decode(errors="replace").split(" ", 2) for line in sys.stdin.buffer.read().splitlines()]
+    pushed = {update[2]: update[1] for update in updates[:MOST_REFS] if len(update) == 3}
     git_directory = os.path.realpath(os.environ.get("GIT_DIR", "."))
-    for line in tell(state, git_directory):
+    for line in tell(state, git_directory, pushed):
         sys.stdout.buffer.write(visible(line).encode() + b"\n")
     sys.stdout.buffer.flush()
     return 0

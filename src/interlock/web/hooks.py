@@ -39,9 +39,12 @@ STILL_LOOKING = "interlock: the server is still looking at this push; interlock 
 
 
 class Push(BaseModel):
-    """What git's own hook tells. Which commit a ref names now is asked of the repository all the same."""
+    """What git's own hook tells. Which commit a ref names now is asked of the repository all the same; ``pushed``,
+    refs to commits, says whose runs the pusher wants to hear of.
+    """
 
     git_directory: str
+    pushed: dict[str, str] = {}
 
 
 class Hooks:
@@ -126,18 +129,18 @@ class Hooks:
             push = Push.model_validate_json(body)
         except ValidationError as odd:
             raise Refused("it is not what a post-receive hook tells", "the body", "see docs/api.md") from odd
-        looking = asyncio.get_running_loop().run_in_executor(self._threads, self._lines, push.git_directory)
+        looking = asyncio.get_running_loop().run_in_executor(self._threads, self._lines, push)
         try:
             lines = await asyncio.wait_for(asyncio.shield(looking), LOOK_SECONDS)
         except TimeoutError:
             lines = [STILL_LOOKING]
         return answer_json(200, {"lines": list(lines)})
 
-    def _lines(self, git_directory: str) -> list[str]:
-        pushed = os.path.realpath(git_directory)
+    def _lines(self, push: Push) -> list[str]:
+        directory = os.path.realpath(push.git_directory)
         for name, repository in self._services.repositories.items():
-            if os.path.realpath(repository.git_directory) == pushed:
-                return self._services.look(name)
+            if os.path.realpath(repository.git_directory) == directory:
+                return self._services.look(name, push.pushed)
         return ["interlock: this repository is not configured"]
 
 
