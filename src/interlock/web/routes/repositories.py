@@ -35,7 +35,7 @@ def show_repository(name: str, services: ServicesOf, caller: CallerOf) -> Watche
 def sync_repository(name: str, services: ServicesOf, caller: CallerOf) -> Lines:
     """Looks at a repository now, as if a push had been told of."""
     caller.require(Action.RUN, repository=name)
-    return Lines(lines=tuple(services.look(_known(services, name).name)))
+    return Lines(lines=tuple(services.look(_known(services, name).name, {})))
 
 
 def _known(services: ServicesOf, name: str) -> Watched:
