@@ -59,9 +59,13 @@ BODY = json.dumps(
 
 
 class Load(NamedTuple):
-    """How long each call took in seconds, and how many connections ended before their answer."""
+    """How many calls were answered, the seconds of the middle one and of 99 in 100, and how many connections ended before
+    their answer.
+    """
 
-    took: list[float]
+    calls: int
+    middle: float
+    late: float
     lost: int
 
 
@@ -131,7 +135,9 @@ async def load(port: int, seconds: float) -> Load:
         return 0
 
     lost = await asyncio.gather(*(call() for _ in range(CONNECTIONS)))
-    return Load(took, sum(lost))
+    took.sort()
+    middle, late = (took[int(len(took) * share)] if took else 0.0 for share in (0.5, 0.99))
+    return Load(len(took), middle, late, sum(lost))
 
 
 class Contender:
@@ -161,8 +167,7 @@ class Contender:
         pushing.join()
         if told.lost:
             raise RuntimeError(f"{told.lost} connections were lost")
-        took = sorted(told.took)
-        return Figures(len(took) / seconds, took[len(took) // 2], took[int(len(took) * 0.99)], ended)
+        return Figures(told.calls / seconds, told.middle, told.late, ended)
 
     def die_under_load(self) -> tuple[int, float]:
         """How many acknowledged calls are lost when it is killed, and the seconds until the next life has looked into
@@ -188,7 +193,7 @@ class Contender:
         port = urlsplit(self.server.url).port
         command = [sys.executable, __file__, "--load", str(port), str(seconds)]
         told = Load(*json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-        self.acknowledged += len(told.took)
+        self.acknowledged += told.calls
         return told
 
     def _push(self, over: threading.Event) -> None:
