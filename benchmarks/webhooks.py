@@ -59,9 +59,7 @@ BODY = json.dumps(
 
 
 class Load(NamedTuple):
-    """How many calls were answered, the seconds of the middle one and of 99 in 100, and how many connections ended before
-    their answer.
-    """
+    """How many calls were answered, the seconds of the middle one and of 99 in 100, and how many connections ended."""
 
     calls: int
     middle: float

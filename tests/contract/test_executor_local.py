@@ -492,6 +492,19 @@ def test_a_stage_that_will_not_end_is_killed(world: World, executor: LocalExecut
     assert processes_with(f"sleep\0{marker}") == []
 
 
+def test_an_attempt_whose_workspace_cannot_be_made_ends_as_a_fault_of_ours(
+    world: World, executor: LocalExecutor
+) -> None:
+    request = request_for(world.commit({}), "true")
+    (own,) = (entry for entry in (world.folder / "executor" / "workspaces").iterdir() if entry.is_dir())
+    own.rmdir()
+    outcome = executor.run(request)
+    assert outcome.phase is Phase.ERRORED
+    assert "No such file or directory" in outcome.because
+    own.mkdir()
+    assert executor.run(request).phase is Phase.SUCCEEDED
+
+
 def test_a_stage_that_takes_too_much_memory_is_told_so(world: World, executor: LocalExecutor) -> None:
     script = "import time\nx = bytearray(b'x') * (200 << 20)\ntime.sleep(30)\n"
     request = request_for(world.commit({"a.py": script}), "python a.py", resources=Resources(memory=100 << 20))

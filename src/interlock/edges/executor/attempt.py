@@ -81,7 +81,7 @@ class Parts(NamedTuple):
 
 
 def run_attempt(parts: Parts, request: StageRequest, folder: Path, log_path: Path, brake: Brake) -> StageOutcome:
-    """Runs it below ``folder``, which the caller makes and removes. Never raises: trouble of ours is ``errored``."""
+    """Runs it in ``folder``, which it makes and the caller removes. Never raises: trouble of ours is ``errored``."""
     began = time.monotonic()
     masker = Masker(())
 
@@ -91,6 +91,7 @@ def run_attempt(parts: Parts, request: StageRequest, folder: Path, log_path: Pat
     try:
         with CappedLog(log_path) as log:
             try:
+                folder.mkdir(mode=0o700)
                 secrets = _grant(parts, request)
                 masker = log.masker = Masker(secrets.values())
                 outcome = _Attempt(parts, request, secrets, folder, log, brake).run()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -140,10 +142,11 @@ class LocalExecutor:
     def _work(self, attempt: str) -> None:
         with self._guard:
             request, finished, brake, _ = self._accepted[attempt]
-        folder = Path(tempfile.mkdtemp(prefix=f"{quote(attempt, safe='')[:100]}-", dir=self._own))
+        folder = self._own / f"{quote(attempt, safe='')[:100]}-{token_hex(4)}"
         try:
             finished(run_attempt(self._parts, request, folder, Path(self.log_path(attempt)), brake))
-            remove_tree(folder)  # nobody waits for this
+            with suppress(OSError):  # nobody waits for this; what cannot be removed now is at the next start
+                remove_tree(folder)
         finally:
             with self._guard:
                 del self._accepted[attempt]
