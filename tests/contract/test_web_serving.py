@@ -150,7 +150,7 @@ def test_a_body_that_does_not_end_is_given_up(face: ServedFace, monkeypatch: pyt
 def test_what_is_under_way_is_answered_before_the_end(face: ServedFace) -> None:
     go_on, is_looking = threading.Event(), threading.Event()
 
-    def look(name: str) -> list[str]:
+    def look(name: str, _pushed: Mapping[str, str]) -> list[str]:
         is_looking.set()
         go_on.wait(30)
         return [f"looked at {name}"]
