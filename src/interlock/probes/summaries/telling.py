@@ -1,0 +1,133 @@
+"""How much a single column tells of the label, in 0.5 to 1 for two classes and in 0 to 1 for others.
+
+A column's values are learned on one half of the rows and asked on the other, and the other way round, so that a column
+in which every value is another tells nothing. Which half a row is in depends on its place alone, in no regular order.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .columns import Array, Column, rank_correlation, ranks_of
+
+MOST_CLASSES = 20
+"""A label of numbers with more distinct values is a quantity."""
+
+_BINS = 64
+_EXACT = 200  # distinct numbers that are told apart one by one
+
+
+class Label(NamedTuple):
+    """The label of the rows that have one: ``rows`` says which; ``classes`` are codes from 0; None of a quantity."""
+
+    rows: Array
+    classes: Array | None
+    count: int
+    target: Array
+
+
+def read_label(column: Column, target: Array) -> Label:
+    """The label as it is asked about."""
+    rows = column.is_there
+    distinct = len(column.names)
+    is_quantity = column.numbers is not None and distinct > MOST_CLASSES
+    return Label(rows, None if is_quantity else column.codes[rows], distinct, target[rows])
+
+
+def how_much_is_told(column: Column, label: Label) -> dict[str, Any] | None:
+    """``strength`` and the ``measure`` that it is of; None where nothing can be told."""
+    codes = _bin(column)[label.rows]
+    fold = _fold(codes.size)
+    numbers = None if column.numbers is None else column.numbers[label.rows]
+    if label.classes is None:
+        return _about_quantity(numbers, codes, label, fold)
+    if label.count == 2:
+        return _about_two(numbers, codes, label.classes, fold)
+    return _about_several(codes, label.classes, label.count, fold) if label.count > 2 else None
+
+
+def _about_two(numbers: Array | None, codes: Array, classes: Array, fold: Array) -> dict[str, Any] | None:
+    found = [area for side in (0, 1) if (area := _area_across(codes, classes, fold == side)) is not None]
+    if len(found) < 2:
+        return None
+    strength = sum(found) / 2.0
+    if numbers is not None:
+        there = np.isfinite(numbers)
+        area = area_under_curve(classes[there], numbers[there])
+        # Rows without a value are told as well as by a coin, so that a column of a few values is no leak.
+        share = float(there.mean())
+        strength = max(strength, 0.5 if area is None else 0.5 + share * (max(area, 1.0 - area) - 0.5))
+    return {"strength": strength, "measure": "AUC"}
+
+
+def _area_across(codes: Array, classes: Array, asked: Array) -> float | None:
+    """The AUC on the rows ``asked`` of the rates that the others have by code, drawn a little to their mean."""
+    size = int(codes.max()) + 1
+    learned = ~asked
+    base = float(classes[learned].mean()) if learned.any() else 0.0
+    rows = np.bincount(codes[learned], minlength=size)
+    hits = np.bincount(codes[learned], weights=classes[learned].astype(float), minlength=size)
+    rates = (hits + base) / (rows + 1.0)
+    return area_under_curve(classes[asked], rates[codes[asked]])
+
+
+def area_under_curve(classes: Array, scores: Array) -> float | None:
+    """The chance that a row of class 1 has a higher score than one of class 0, ties counting half."""
+    positives = int((classes == 1).sum())
+    negatives = classes.size - positives
+    if not positives or not negatives:
+        return None
+    total = float(ranks_of(scores)[classes == 1].sum())
+    return (total - positives * (positives + 1) / 2.0) / (positives * negatives)
+
+
+def _about_several(codes: Array, classes: Array, count: int, fold: Array) -> dict[str, Any] | None:
+    """How much fewer mistakes than always guessing the most frequent class (Goodman and Kruskal's lambda)."""
+    size = int(codes.max()) + 1
+    right = 0
+    for side in (0, 1):
+        asked, learned = fold == side, fold != side
+        table = np.bincount(codes[learned] * count + classes[learned], minlength=size * count).reshape(size, count)
+        usual = int(np.bincount(classes[learned], minlength=count).argmax())
+        guesses = np.where(table.sum(axis=1) > 0, table.argmax(axis=1), usual)
+        right += int((guesses[codes[asked]] == classes[asked]).sum())
+    base = float(np.bincount(classes).max()) / classes.size
+    if base >= 1.0:
+        return None
+    return {"strength": max(0.0, (right / classes.size - base) / (1.0 - base)), "measure": "lambda"}
+
+
+def _about_quantity(numbers: Array | None, codes: Array, label: Label, fold: Array) -> dict[str, Any] | None:
+    size = int(codes.max()) + 1
+    guesses = np.empty(codes.size)
+    for side in (0, 1):
+        asked, learned = fold == side, fold != side
+        rows = np.bincount(codes[learned], minlength=size)
+        sums = np.bincount(codes[learned], weights=label.target[learned], minlength=size)
+        guesses[asked] = ((sums + 0.5) / (rows + 1.0))[codes[asked]]
+    found = [rank_correlation(guesses, label.target)]
+    if numbers is not None:
+        found.append(rank_correlation(np.where(np.isfinite(numbers), numbers, np.nan), label.target))
+        share = float(np.isfinite(numbers).mean())
+        found[1] = None if found[1] is None else found[1] * share
+    strengths = [abs(one) for one in found if one is not None]
+    return {"strength": max(strengths), "measure": "rank correlation"} if strengths else None
+
+
+def _bin(column: Column) -> Array:
+    """Codes from 0 for every row; no value is a code of its own, and many numbers share one of 64 bins."""
+    if column.numbers is None or len(column.names) <= _EXACT:
+        codes: Array = column.codes + 1
+        return codes
+    there = column.is_there
+    edges = np.unique(np.quantile(column.numbers[there], np.linspace(0.0, 1.0, _BINS + 1)[1:-1]))
+    binned: Array = np.where(there, np.searchsorted(edges, column.numbers, side="right") + 1, 0)
+    return binned
+
+
+def _fold(rows: int) -> Array:
+    """0 or 1 for each row: a bit of its number, mixed by a multiplication (Knuth's golden ratio hash)."""
+    fold: Array = ((np.arange(rows, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)) & np.uint64(1)
+    return fold
