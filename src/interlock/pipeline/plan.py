@@ -87,6 +87,19 @@ class PythonPlan(Stored):
     lock: str = "uv.lock"
 
 
+class DataCheckPlan(Stored):
+    """One check of a dataset: its ``limits`` by name, columns that it leaves out, and perhaps the one it is about.
+
+    ``is_written``: the file names it, so that it must be decided; else it is asked where it can be.
+    """
+
+    name: str
+    is_written: bool = False
+    limits: dict[str, float] = {}
+    ignore: tuple[str, ...] = ()
+    column: str | None = None
+
+
 class DataPlan(Stored):
     """One dataset; ``schema_path`` names its schema, ``disjoint_from`` another dataset that shares no row with it."""
 
@@ -96,6 +109,7 @@ class DataPlan(Stored):
     id: str | None = None
     label: str | None = None
     disjoint_from: str | None = None
+    checks: tuple[DataCheckPlan, ...] = ()
 
 
 class ModelPlan(Stored):

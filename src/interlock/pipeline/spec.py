@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from interlock.pipeline.datasets.checks import DataChecksSpec
 from interlock.pipeline.rules.patterns import (
     Cron,
     DataHome,
@@ -29,6 +30,7 @@ from interlock.pipeline.rules.values import (
     NotYet,
     ParamName,
     Path,
+    Section,
     Size,
     StageName,
     Text,
@@ -50,12 +52,6 @@ MOST = 200
 MOST_STAGES = 1000
 """The most stages."""
 LATER_LIVE_METRICS = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy", "auc")
-
-
-class Section(BaseModel):
-    """A mapping with fixed keys; unknown ones are refused."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PushSpec(Section):
@@ -160,6 +156,8 @@ class DataSpec(Section):
     """The column with the truth that the model predicts."""
     disjoint_from: Text | None = None
     """Another dataset that shares no row with this one."""
+    checks: DataChecksSpec = DataChecksSpec()
+    """What it is asked besides, against itself, the training data, and the data that was accepted last."""
 
 
 class RefreshSpec(Section):

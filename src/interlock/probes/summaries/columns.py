@@ -1,7 +1,7 @@
 """Columns as they are meant: what kind each is, its values, and its summary.
 
-A kind is told by every value that is there: ``integer``, ``number``, ``boolean``, ``datetime`` (ISO 8601), else ``text``;
-``empty`` where there is none.
+A kind is told by every value that is there: ``integer``, ``number``, ``boolean``, ``datetime`` (ISO 8601), else
+``text``; ``empty`` where there is none.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ def _summarise_one(columns: dict[str, Column], identifier: str | None, label: st
     if labels is not None and target is not None and labels.is_there.any():
         asked = read_label(labels, target)
         summary["label"] = {"name": label, "kind": "quantity", "rows": int(asked.rows.sum()), "classes": {}}
-        if asked.classes is not None and asked.count <= MOST_CLASSES_SHOWN:
-            counts = np.bincount(asked.classes, minlength=asked.count).tolist()
+        if asked.classes is not None and asked.distinct <= MOST_CLASSES_SHOWN:
+            counts = np.bincount(asked.classes, minlength=asked.distinct).tolist()
             classes = {str(name): count for name, count in zip(labels.names, counts, strict=True)}
             summary["label"] |= {"kind": "classes", "classes": classes}
     for name, column in features.items():

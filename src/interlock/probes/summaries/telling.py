@@ -24,7 +24,7 @@ class Label(NamedTuple):
 
     rows: Array
     classes: Array | None
-    count: int
+    distinct: int
     target: Array
 
 
@@ -43,9 +43,9 @@ def how_much_is_told(column: Column, label: Label) -> dict[str, Any] | None:
     numbers = None if column.numbers is None else column.numbers[label.rows]
     if label.classes is None:
         return _about_quantity(numbers, codes, label, fold)
-    if label.count == 2:
+    if label.distinct == 2:
         return _about_two(numbers, codes, label.classes, fold)
-    return _about_several(codes, label.classes, label.count, fold) if label.count > 2 else None
+    return _about_several(codes, label.classes, label.distinct, fold) if label.distinct > 2 else None
 
 
 def _about_two(numbers: Array | None, codes: Array, classes: Array, fold: Array) -> dict[str, Any] | None:

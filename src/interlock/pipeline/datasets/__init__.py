@@ -1,0 +1,1 @@
+"""What a dataset is asked before anything is trained on it."""
