@@ -16,7 +16,7 @@ from interlock.gate.data.subject import (
     references,
     too_small,
 )
-from interlock.gate.data.summaries import NUMERIC, LabelSummary
+from interlock.gate.data.summaries import NUMERIC, LabelSummary, TableSummary
 from interlock.pipeline.plan import DataCheckPlan
 from interlock.vocabulary import Json, Verdict
 
@@ -25,7 +25,7 @@ SURPRISING = 1e-4
 
 
 def types(check: DataCheckPlan, subject: Subject) -> Answer:
-    """Every column is of the kind that it is elsewhere; whole numbers may have become others, and the other way round."""
+    """Every column is of the kind that it is elsewhere; whole and other numbers count as one."""
     others = references(subject)
     if not others:
         return CannotTell(subject.no_accepted)
@@ -70,9 +70,7 @@ def constant(check: DataCheckPlan, subject: Subject) -> Answer:
     most, accepted = check.limits.get("max"), subject.accepted
     if subject.table.rows < 2 or (most is None and accepted is None):
         return CannotTell(subject.no_accepted if accepted is None else "one row varies in nothing")
-    varied = {
-        name for name in constants if accepted and name in accepted.columns and accepted.columns[name].distinct > 1
-    }
+    varied = {name for name in constants if accepted and _has_varied(accepted, name, subject.table.filled(name))}
     evidence: dict[str, Json] = {"constant": [*constants], "varied": [*sorted(varied)], "max": most}
     if varied:
         return Finding(
@@ -172,6 +170,15 @@ def drift(check: DataCheckPlan, subject: Subject) -> Answer:
     first = ordered[0]
     said = f"{first} moved most, by {found[first].value:.3f} of at most {most:g} (adjusted p {adjusted[first]:.2g})"
     return Finding(Verdict.PASS, said, evidence)
+
+
+def _has_varied(accepted: TableSummary, name: str, rows: int) -> bool:
+    """Whether a column of the accepted data varies so much that chance does not make ``rows`` of it all the same."""
+    column = accepted.columns.get(name)
+    if column is None or column.distinct < 2:
+        return False
+    most = max((count for count, _ in column.categories.values()), default=0)
+    return bool((most / max(1, accepted.filled(name))) ** rows < SURPRISING) or not rows
 
 
 def _apart(pair: Pair) -> Distance | None:

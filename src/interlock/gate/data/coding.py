@@ -19,25 +19,29 @@ COMMON = 0.01
 MOST = 30
 """Columns with more common categories are not asked about: there sorting alone explains too much."""
 
+LEFT = 0.1
+"""The share of the variation that may be left when the names are undone, beside what chance leaves: any two lists of
+shares that are sorted look alike, so that much must be explained.
+"""
+
 _MOSTLY = 0.8  # of the rows with new names must be explained by the way they are written
 
 
-def why_coded_anew(new: ColumnSummary, old: ColumnSummary, least: float, surprising: float, most_left: float) -> str:
+def why_coded_anew(new: ColumnSummary, old: ColumnSummary, least: float, surprising: float) -> str:
     """What seems to have been done to the names; empty where nothing explains the change, or there is none.
 
-    ``least``: the total variation that is let be; ``surprising``: the p-value that rules chance out; ``most_left``: the
-    share of the variation that may be left.
+    ``least``: the total variation that is let be; ``surprising``: the p-value that rules chance out.
     """
     if not new.categories or not old.categories or "number" in (new.kind, old.kind):
         return ""
-    names, olds = _common(new), _common(old)
-    if not names or not olds or max(len(names), len(olds)) > MOST:
+    names = sorted({*_common(new), *_common(old)})
+    if not 1 < len(names) <= MOST:
         return ""
-    if set(names) == set(olds):
-        return _permuted(new, old, sorted(names), least, surprising, most_left)
+    if all(name in one.categories for name in names for one in (new, old)):
+        return _permuted(new, old, names, least, surprising)
     if new.kind != "text" or old.kind != "text":
         return ""  # whole numbers may well go on to others: months, weeks, versions
-    return _written_otherwise(new, old, least) or _renamed(new, old, least, most_left)
+    return _written_otherwise(new, old, least) or _renamed(new, old, least)
 
 
 def _common(column: ColumnSummary) -> list[str]:
@@ -45,9 +49,7 @@ def _common(column: ColumnSummary) -> list[str]:
     return [name for name, (count, _) in column.categories.items() if count >= COMMON * total]
 
 
-def _permuted(
-    new: ColumnSummary, old: ColumnSummary, names: list[str], least: float, surprising: float, most_left: float
-) -> str:
+def _permuted(new: ColumnSummary, old: ColumnSummary, names: list[str], least: float, surprising: float) -> str:
     counts, olds = _cells(new, names), _cells(old, names)
     apart = of_counts(counts.ravel(), olds.ravel())
     if apart.value < least + 2.0 * apart.by_chance or apart.p_value >= surprising:
@@ -55,7 +57,7 @@ def _permuted(
     shares, old_shares = counts / counts.sum(), olds / olds.sum()
     match = best_match(shares, old_shares)
     left = total_variation(shares.ravel(), old_shares[match].ravel())
-    if left > most_left * apart.value + apart.by_chance:
+    if left > LEFT * apart.value + apart.by_chance:
         return ""
     moved = {names[one]: names[other] for one, other in enumerate(match) if one != other}
     return f"seems coded anew: {_told(moved)} (of {apart.value:.1%} that moved, {left:.1%} are left)"
@@ -72,7 +74,7 @@ def _written_otherwise(new: ColumnSummary, old: ColumnSummary, least: float) -> 
     return f"is written otherwise: {_told(known)} in {explained / total:.1%} of the rows"
 
 
-def _renamed(new: ColumnSummary, old: ColumnSummary, least: float, most_left: float) -> str:
+def _renamed(new: ColumnSummary, old: ColumnSummary, least: float) -> str:
     """All names are other ones, and their shares and labels the same."""
     names, olds = _common(new), _common(old)
     if set(new.categories) & set(old.categories) or len(names) != len(olds):
@@ -81,7 +83,7 @@ def _renamed(new: ColumnSummary, old: ColumnSummary, least: float, most_left: fl
     shares, old_shares = counts / counts.sum(), old_counts / old_counts.sum()
     match = best_match(shares, old_shares)
     left = total_variation(shares.ravel(), old_shares[match].ravel())
-    if left > max(least, most_left / 2.0):
+    if left > least:
         return ""
     return f"has other names for all: {_told({names[one]: olds[other] for one, other in enumerate(match)})}"
 

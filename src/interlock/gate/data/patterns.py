@@ -1,6 +1,6 @@
 """Changes that look like a certain mistake: columns exchanged, a unit changed, categories coded anew, hours shifted.
 
-A pattern is told only where three things hold: the distance is above ``max`` and twice what chance makes of it; chance
+A pattern is told only where three things hold: the distance is above ``max`` and twice what chance makes; chance
 is ruled out (p below 1e-4 over all columns); and undoing the mistake leaves a quarter of the distance at most.
 """
 
@@ -27,6 +27,9 @@ LEFT = 0.25
 """The share of the distance that may be left when the mistake is undone."""
 
 _HOURS = 24
+SUMMER_TIME = (0, 1, 23)
+"""Shifts that are let be: one hour, for a schedule in local time moves so against UTC twice a year."""
+
 _FEWEST_VALUES = 10  # of a column whose unit can be told by how its values are spread
 _FEWEST_HOURS, _LATE_HOUR = 8, 13  # a column of whole numbers is one of hours with so many of them, some after noon
 
@@ -72,7 +75,7 @@ def _look_for(check: DataCheckPlan, subject: Subject, explain: Explain, nothing:
 
 def has_moved(apart: Distance | None, least: float, tests: int) -> bool:
     """Whether a distance is worth an explanation."""
-    if apart is None or apart.value < least + 2.0 * apart.by_chance:
+    if apart is None or apart.value < max(least, 2.0 * apart.by_chance):
         return False
     return apart.p_value * tests < SURPRISING
 
@@ -115,7 +118,7 @@ def _coded_anew(columns: Sequence[Pair], least: float) -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in columns:
         if hours_of(pair.new) is None or hours_of(pair.old) is None:
-            why = why_coded_anew(pair.new, pair.old, least, SURPRISING / len(columns), LEFT)
+            why = why_coded_anew(pair.new, pair.old, least, SURPRISING / len(columns))
             found |= {pair.column: f"{pair.column} {why}"} if why else {}
     return found
 
@@ -129,7 +132,7 @@ def _shifted(columns: Sequence[Pair], least: float) -> dict[str, str]:
         apart = of_counts(new, old)
         turned = [of_counts(new, np.roll(old, hours)).value for hours in range(_HOURS)]
         best = int(np.argmin(turned))
-        if best and has_moved(apart, least, len(columns)) and _is_explained(turned[best], apart):
+        if best not in SUMMER_TIME and has_moved(apart, least, len(columns)) and _is_explained(turned[best], apart):
             hours = best if best <= _HOURS // 2 else best - _HOURS
             found[pair.column] = f"{pair.column} seems shifted by {hours:+d} hours"
     return found

@@ -48,9 +48,12 @@ TEMPERATURES = (
     ("kelvin to Celsius", 1.0, -273.15),
 )
 
-CLOSE = 0.05
-"""The mean difference of quantiles that may be left, in spreads of the sample (5th to 95th percentile)."""
+CLOSE, CLOSE_AFTER_A_LARGE_ONE = 0.005, 0.2
+"""The mean difference of quantiles that may be left, in spreads of the sample (5th to 95th percentile), beside what
+chance leaves. Data that moves by itself looks now and then like miles as kilometres, and never like minutes as seconds.
+"""
 
+LARGE, ROWS_FOR_A_SMALL_ONE = 5.0, 500
 LEFT = 0.25
 _FEWEST = 0.25  # of the quantiles must have a ratio: not be 0, nor of the other sign
 
@@ -63,22 +66,22 @@ def why_rescaled(new: Array, old: Array, rows: int) -> str:
     if new.size != old.size or new.size < 20:
         return ""
     new, old = new[ends[0] : ends[1]], old[ends[0] : ends[1]]
-    slack = 1.0 / math.sqrt(rows)
+    slack = 0.8 / math.sqrt(rows)  # twice what two samples of one distribution differ by
     unchanged = _left(new, old)
-    for told, factor, offset in TEMPERATURES:
-        left = _left(new, factor * old + offset)
-        if left <= CLOSE + slack and left <= LEFT * unchanged:
-            return f"seems changed from {told}"
+    explanations = [
+        (_left(new, factor * old + offset), CLOSE, f"seems changed from {told}")
+        for told, factor, offset in TEMPERATURES
+    ]
     ratio = _ratio(new, old)
-    if ratio is None:
-        return ""
-    for factor, told in FACTORS.items():
+    for factor, told in FACTORS.items() if ratio is not None else ():
         for exact in (factor, 1.0 / factor):
-            if abs(math.log(ratio / exact)) <= 0.01 + 0.5 * slack:
-                left = _left(new, exact * old)
-                if left <= CLOSE + slack and left <= LEFT * unchanged:
-                    return f"seems multiplied by {exact:.4g} ({told})"
-    return ""
+            if factor < LARGE and rows < ROWS_FOR_A_SMALL_ONE:
+                continue
+            close = CLOSE_AFTER_A_LARGE_ONE if factor >= LARGE else CLOSE
+            if abs(math.log(ratio / exact)) <= close + slack:
+                explanations.append((_left(new, exact * old), close, f"seems multiplied by {exact:.4g} ({told})"))
+    left, close, why = min(explanations)
+    return why if left <= min(close + slack, LEFT * unchanged) else ""
 
 
 def _ratio(new: Array, old: Array) -> float | None:

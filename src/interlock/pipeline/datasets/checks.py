@@ -154,7 +154,7 @@ class DataChecksSpec(Section):
     categories: Switch[PatternSpec] | None = None
     """No column's categories are coded anew. Asked unless `off`."""
     time_shift: Switch[PatternSpec] | None = None
-    """No column's hours of the day are shifted by whole hours. Asked unless `off`."""
+    """No column's hours of the day are shifted by two hours or more (one is summer time). Asked unless `off`."""
     drift: Switch[DriftSpec] | None = None
     """No column has moved far from the accepted data. Asked only where it is written, for data may well move."""
     freshness: Switch[FreshnessSpec] | None = None
