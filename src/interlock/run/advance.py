@@ -13,6 +13,7 @@ an attempt ended                                      its stage takes the outcom
                                                       to be tried after a pause, as often as its ``retries`` say
 an attempt's executor is gone                         its stage is queued again, as the next attempt, 10 times
 a stage failed or errored for good                    the others are cancelled or skipped, the run ends as it did
+a check of the data fails                             failed, before anything is trained on it
 a limit on a metric is broken for good                failed, before any other stage goes on
 a queued stage that pauses after a fault              nothing, until the pause is over
 a queued stage, all it needs succeeded, cache hit     succeeded, reused, unless it is asked for anew
@@ -28,7 +29,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from interlock.gate.data.judge import judge_data
 from interlock.gate.judge import is_limit_on_metric, judge, judge_limits
+from interlock.gate.judgement import Judgement
 from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.run.attempting import after_attempt, after_break, after_loss, reused, started
@@ -102,6 +105,19 @@ def _end_broken(run: Run, _seen: RunSeen, _now: float) -> Decision[Run] | None:
             if stage_run.phase is phase:
                 return stop(run, phase, f"{name} {phase}: {stage_run.because}", f"{name} did not succeed")
     return None
+
+
+def _judge_data(run: Run, seen: RunSeen, now: float) -> Decision[Run] | None:
+    """The checks of datasets, as soon as these were measured. What is undecided holds the run up at its end."""
+    if run.data is not None or "data" not in seen.reports:
+        return None
+    data = judge_data(run.plan.data, seen.reports["data"], seen.accepted, seen.production, now)
+    judged = run.model_copy(update={"data": data})
+    if data.verdict is not Verdict.FAIL:
+        return Decision(state=judged, because=f"data checks {data.verdict}: {data.because}")
+    because = f"data checks {data.verdict}: {data.because}"
+    judged = judged.model_copy(update={"judgement": Judgement(results=data.objections)})
+    return stop(judged, Phase.FAILED, because, "the data is not to be trained on")
 
 
 def _stop_hopeless(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
@@ -187,6 +203,8 @@ def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
     if run.judgement is not None or any(s.phase is not Phase.SUCCEEDED for s in run.stages.values()):
         return None
     judgement = judge(run.plan.gates, seen.reports, production=run.production or "unknown")
+    if run.data is not None and run.data.objections:
+        judgement = Judgement(results=(*judgement.results, *run.data.objections))
     because = f"gates {judgement.verdict}: {judgement.because}"
     phase = {Verdict.FAIL: Phase.FAILED, Verdict.UNDECIDED: Phase.HELD, Verdict.PASS: Phase.RUNNING}[judgement.verdict]
     state = run.model_copy(update={"judgement": judgement, "phase": phase, "because": because})
@@ -206,6 +224,7 @@ RULES: tuple[Callable[[Run, RunSeen, float], Decision[Run] | None], ...] = (
     _give_way,
     _take_outcomes,
     _end_broken,
+    _judge_data,
     _stop_hopeless,
     _start_ready,
     _stop_unchanged,

@@ -51,13 +51,13 @@ class DataJudgement(Judgement):
     left_out: dict[str, str] = {}
 
     @property
-    def undecided(self) -> tuple[GateResult, ...]:
-        """The results that a run has to wait for."""
-        return tuple(result for result in self.results if result.verdict is Verdict.UNDECIDED)
+    def objections(self) -> tuple[GateResult, ...]:
+        """The results that did not pass."""
+        return tuple(result for result in self.results if result.verdict is not Verdict.PASS)
 
 
 def judge_data(
-    datasets: Sequence[DataPlan], report: Json, accepted: Json, production: str, now: float, holdout: str | None = None
+    datasets: Sequence[DataPlan], report: Json, accepted: Json, production: str, now: float
 ) -> DataJudgement:
     """Every check of every dataset. ``report`` and ``accepted`` are reports of the data probe: this run's, and that of
     the run which made the model in ``production``, None where it is not kept. ``now`` in seconds since 1970.
@@ -78,7 +78,7 @@ def judge_data(
     for dataset in asked:
         if dataset.name not in tables:
             continue
-        subject = _subject(dataset.name, tables, accepted, production, now, holdout)
+        subject = _subject(dataset.name, tables, accepted, production, now)
         for check in dataset.checks:
             answer, title = CHECKS[check.name](check, subject), title_of(dataset, check)
             if not isinstance(answer, CannotTell):
@@ -99,13 +99,11 @@ def title_of(dataset: DataPlan, check: DataCheckPlan) -> str:
     return f"{check.name} of {dataset.name}"
 
 
-def _subject(
-    name: str, tables: Mapping[str, TableSummary], accepted: Json, production: str, now: float, holdout: str | None
-) -> Subject:
+def _subject(name: str, tables: Mapping[str, TableSummary], accepted: Json, production: str, now: float) -> Subject:
     before, because = None, NOTHING_ACCEPTED
     if production != NO_PRODUCTION:
         before, because = read_summary(accepted, name)
         because = f"it is not known what data was accepted: {because}" if accepted is None else because
     ours = tables[name]
-    training = {other: tables[other] for other in ours.shared if other in tables} if name == holdout else {}
+    training = {other: tables[other] for other in ours.shared if other in tables}
     return Subject(name, ours, before, because, training, now)

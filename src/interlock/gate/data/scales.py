@@ -73,12 +73,11 @@ def why_rescaled(new: Array, old: Array, rows: int) -> str:
         for told, factor, offset in TEMPERATURES
     ]
     ratio = _ratio(new, old)
-    for factor, told in FACTORS.items() if ratio is not None else ():
+    for factor, told in FACTORS.items():
+        close = CLOSE_AFTER_A_LARGE_ONE if factor >= LARGE else CLOSE
         for exact in (factor, 1.0 / factor):
-            if factor < LARGE and rows < ROWS_FOR_A_SMALL_ONE:
-                continue
-            close = CLOSE_AFTER_A_LARGE_ONE if factor >= LARGE else CLOSE
-            if abs(math.log(ratio / exact)) <= close + slack:
+            is_near = ratio is not None and abs(math.log(ratio / exact)) <= close + slack
+            if is_near and (factor >= LARGE or rows >= ROWS_FOR_A_SMALL_ONE):
                 explanations.append((_left(new, exact * old), close, f"seems multiplied by {exact:.4g} ({told})"))
     left, close, why = min(explanations)
     return why if left <= min(close + slack, LEFT * unchanged) else ""
