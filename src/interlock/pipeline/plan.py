@@ -87,8 +87,9 @@ class PythonPlan(Stored):
     lock: str = "uv.lock"
 
 
-class DataCheckPlan(Stored):
-    """One check of a dataset: its ``limits`` by name, columns that it leaves out, and perhaps the one it is about.
+class CheckPlan(Stored):
+    """One check of a dataset, or of a served model: its ``limits`` by name, columns that it leaves out, and perhaps the
+    one it is about.
 
     ``is_written``: the file names it, so that it must be decided; else it is asked where it can be.
     """
@@ -109,7 +110,7 @@ class DataPlan(Stored):
     id: str | None = None
     label: str | None = None
     disjoint_from: str | None = None
-    checks: tuple[DataCheckPlan, ...] = ()
+    checks: tuple[CheckPlan, ...] = ()
 
 
 class ModelPlan(Stored):
@@ -119,6 +120,7 @@ class ModelPlan(Stored):
     path: str
     format: Literal["skops", "joblib"]
     golden: str | None = None
+    checks: tuple[CheckPlan, ...] = ()
 
 
 class GatePlan(Stored):

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from blake3 import blake3
 
-from interlock.pipeline.datasets.resolution import data_checks
+from interlock.pipeline.checks.resolution import data_checks, serving_checks
 from interlock.pipeline.document import Path, Problem, refuse_all
 from interlock.pipeline.entries import entry_files, has_tests
 from interlock.pipeline.outside.refresh import refresh_of, with_version
@@ -214,6 +214,7 @@ def _model(spec: FileSpec, fallback: str) -> ModelPlan | None:
         path=model.path,
         format="joblib" if (model.format or model.path.lower()).endswith("joblib") else "skops",
         golden=model.golden,
+        checks=serving_checks(model.checks),
     )
 
 

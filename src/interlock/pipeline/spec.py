@@ -11,7 +11,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from interlock.pipeline.datasets.checks import DataChecksSpec
+from interlock.pipeline.checks.data import DataChecksSpec
+from interlock.pipeline.checks.serving import ServingChecksSpec
 from interlock.pipeline.rules.patterns import (
     Cron,
     DataHome,
@@ -239,6 +240,8 @@ class ModelSpec(Section):
     """How it was saved. Without it the ending of the path tells; else `skops`."""
     golden: Path | None = None
     """A file with requests and the answers expected; latency is measured with them."""
+    checks: ServingChecksSpec = ServingChecksSpec()
+    """What the served model is asked besides."""
 
 
 class GateSpec(Section):

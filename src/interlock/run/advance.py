@@ -32,6 +32,7 @@ from collections.abc import Callable
 from interlock.gate.data.judge import judge_data
 from interlock.gate.judge import is_limit_on_metric, judge, judge_limits
 from interlock.gate.judgement import Judgement
+from interlock.gate.serving.consistency import judge_serving
 from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.run.attempting import after_attempt, after_break, after_loss, reused, started
@@ -203,11 +204,13 @@ def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
     if run.judgement is not None or any(s.phase is not Phase.SUCCEEDED for s in run.stages.values()):
         return None
     judgement = judge(run.plan.gates, seen.reports, production=run.production or "unknown")
-    if run.data is not None and run.data.objections:
-        judgement = Judgement(results=(*judgement.results, *run.data.objections))
+    model = run.plan.model
+    served = judge_serving(model.checks, seen.reports.get("served"), model.name) if model else None
+    objections = [result for checked in (run.data, served) if checked for result in checked.objections]
+    judgement = Judgement(results=(*judgement.results, *objections))
     because = f"gates {judgement.verdict}: {judgement.because}"
     phase = {Verdict.FAIL: Phase.FAILED, Verdict.UNDECIDED: Phase.HELD, Verdict.PASS: Phase.RUNNING}[judgement.verdict]
-    state = run.model_copy(update={"judgement": judgement, "phase": phase, "because": because})
+    state = run.model_copy(update={"judgement": judgement, "served": served, "phase": phase, "because": because})
     return Decision(state=state, because=because)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from interlock.gate.data.judge import DataJudgement
-from interlock.gate.judgement import Judgement
+from interlock.gate.judgement import Checked, Judgement
 from interlock.pipeline.plan import Plan, StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.run.scheduling.estimate import Estimate
@@ -67,7 +66,7 @@ class Run(Stored):
     measuring began: ``unknown`` without a server, ``none``, or a version's title; ``lock`` the artifact of the files
     its environment is made of; ``version`` the model version it made or found unchanged. ``estimate`` is what it was
     expected to cost when it was known what runs; ``limits`` what the limits on metrics said while stages still ran;
-    ``data`` what the checks of its datasets said, once they were measured.
+    ``data`` what the checks of its datasets said, once they were measured, and ``served`` those of its model.
     """
 
     number: int
@@ -92,7 +91,8 @@ class Run(Stored):
     production: str | None = None
     estimate: Estimate | None = None
     limits: Judgement | None = None
-    data: DataJudgement | None = None
+    data: Checked | None = None
+    served: Checked | None = None
     judgement: Judgement | None = None
     version: str | None = None
     problems: tuple[Problem, ...] = ()

@@ -336,7 +336,7 @@ def _settings(run: Run, stage: StagePlan) -> dict[str, Json]:
     if stage.builtin in ("data", "measurements"):
         return {"data": [_dumped(plan) for plan in run.plan.data]}
     if stage.builtin == "served" and run.plan.model is not None:
-        return {"model": run.plan.model.model_dump(mode="json")}
+        return {"model": run.plan.model.model_dump(mode="json", exclude={"checks"})}
     return {}
 
 

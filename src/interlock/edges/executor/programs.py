@@ -159,7 +159,7 @@ class Programs:
             raise Refused("there is no model to serve", "model", "name the model in interlock.yaml")
         python = python_in(self.prepare(request, "serve", say))
         settings: dict[str, Json] = {
-            "model": model.model_dump(mode="json"),
+            "model": model.model_dump(mode="json", exclude={"checks"}),
             "digest": self._digest_at(request.inputs, model.path, outside),
             "python": python,
             "inference_folder": f"{inside.package}/interlock/inference",

@@ -6,7 +6,7 @@ import math
 
 from interlock.gate.data.subject import SMALLEST_TABLE, Answer, CannotTell, Finding, Subject, listed
 from interlock.gate.data.summaries import Shared
-from interlock.pipeline.plan import DataCheckPlan
+from interlock.pipeline.plan import CheckPlan
 from interlock.vocabulary import Json, Verdict
 
 RARE_BY_CHANCE = 0.001
@@ -19,7 +19,7 @@ SMALLEST_CLASS = 20
 _MOST_TOLD, _MOST_TOLD_OF_QUANTITY = 0.99, 0.999
 
 
-def duplicates(check: DataCheckPlan, subject: Subject) -> Answer:
+def duplicates(check: CheckPlan, subject: Subject) -> Answer:
     """At most ``max`` of the rows repeat another; tables whose rows agree by chance only where that is written."""
     repeated, rows = subject.table.repeated, subject.table.rows
     if repeated is None:
@@ -38,19 +38,19 @@ def duplicates(check: DataCheckPlan, subject: Subject) -> Answer:
     return _at_most(share, most, said, evidence, f"{most:.1%}")
 
 
-def overlap(check: DataCheckPlan, subject: Subject) -> Answer:
+def overlap(check: CheckPlan, subject: Subject) -> Answer:
     """At most ``max`` of the holdout's rows are in training data as they are, beyond what is usual."""
     counts = {name: (one, one.exact, one.usual_exact) for name, one in subject.table.shared.items()}
     return _shared(check, counts, "are in it too", "the id aside")
 
 
-def near_duplicates(check: DataCheckPlan, subject: Subject) -> Answer:
+def near_duplicates(check: CheckPlan, subject: Subject) -> Answer:
     """At most ``max`` of the holdout's rows are nearly in training data, beyond what is usual."""
     counts = {name: (one, one.near, one.usual_near) for name, one in subject.table.shared.items()}
     return _shared(check, counts, "have a near like in it", "rounded, in all columns but one")
 
 
-def leakage(check: DataCheckPlan, subject: Subject) -> Answer:
+def leakage(check: CheckPlan, subject: Subject) -> Answer:
     """No column tells more than ``max`` of the label."""
     label = subject.table.label
     if label is None:
@@ -88,7 +88,7 @@ def leakage(check: DataCheckPlan, subject: Subject) -> Answer:
     return Finding(Verdict.PASS, said, evidence)
 
 
-def freshness(check: DataCheckPlan, subject: Subject) -> Answer:
+def freshness(check: CheckPlan, subject: Subject) -> Answer:
     """The newest time of ``column`` lies at most ``max_age`` seconds back."""
     column = subject.table.columns.get(check.column or "")
     if column is None:
@@ -109,7 +109,7 @@ def _at_most(value: float, most: float, said: str, evidence: dict[str, Json], to
     return Finding(Verdict.PASS, f"{said}, at most {told}", evidence)
 
 
-def _shared(check: DataCheckPlan, counts: dict[str, tuple[Shared, int, int]], verb: str, how: str) -> Answer:
+def _shared(check: CheckPlan, counts: dict[str, tuple[Shared, int, int]], verb: str, how: str) -> Answer:
     if not counts:
         return CannotTell("it is not the holdout, or there is no training data to compare with")
     most, evidence = check.limits["max"], dict[str, Json]()

@@ -17,14 +17,14 @@ from interlock.gate.data.subject import (
     too_small,
 )
 from interlock.gate.data.summaries import NUMERIC, LabelSummary, TableSummary
-from interlock.pipeline.plan import DataCheckPlan
+from interlock.pipeline.plan import CheckPlan
 from interlock.vocabulary import Json, Verdict
 
 SURPRISING = 1e-4
 """The p-value below which a change of empty cells or of classes is taken for one, whatever its size."""
 
 
-def types(check: DataCheckPlan, subject: Subject) -> Answer:
+def types(check: CheckPlan, subject: Subject) -> Answer:
     """Every column is of the kind that it is elsewhere; whole and other numbers count as one."""
     others = references(subject)
     if not others:
@@ -41,7 +41,7 @@ def types(check: DataCheckPlan, subject: Subject) -> Answer:
     return Finding(Verdict.PASS, f"every column is of the kind that it is in {' and '.join(others)}", evidence)
 
 
-def nulls(check: DataCheckPlan, subject: Subject) -> Answer:
+def nulls(check: CheckPlan, subject: Subject) -> Answer:
     """The share of empty cells of no column rose by more than ``max_rise``."""
     accepted = subject.accepted
     if accepted is None:
@@ -63,7 +63,7 @@ def nulls(check: DataCheckPlan, subject: Subject) -> Answer:
     return Finding(Verdict.PASS, f"the share of empty cells rose most in {worst[0]}, by {worst[1]:.1%}", evidence)
 
 
-def constant(check: DataCheckPlan, subject: Subject) -> Answer:
+def constant(check: CheckPlan, subject: Subject) -> Answer:
     """No column that varied is constant; with ``max`` also not more than so many are at all."""
     columns = subject.table.columns
     constants = [name for name, one in columns.items() if one.distinct <= 1 and name not in check.ignore]
@@ -87,7 +87,7 @@ def constant(check: DataCheckPlan, subject: Subject) -> Answer:
     )
 
 
-def balance(check: DataCheckPlan, subject: Subject) -> Answer:
+def balance(check: CheckPlan, subject: Subject) -> Answer:
     """Two classes at least, each with ``min`` of the rows; their shares moved by ``max_shift`` at most."""
     label = subject.table.label
     if label is None or label.kind == "quantity":
@@ -117,7 +117,7 @@ def balance(check: DataCheckPlan, subject: Subject) -> Answer:
     return Finding(Verdict.PASS, f"{said}, the classes moved by {moved.value:.1%}", evidence)
 
 
-def volume(check: DataCheckPlan, subject: Subject) -> Answer:
+def volume(check: CheckPlan, subject: Subject) -> Answer:
     """The number of rows is between ``min_ratio`` and ``max_ratio`` of the accepted one's."""
     if subject.accepted is None:
         return CannotTell(subject.no_accepted)
@@ -132,7 +132,7 @@ def volume(check: DataCheckPlan, subject: Subject) -> Answer:
     return Finding(Verdict.PASS, said, evidence)
 
 
-def drift(check: DataCheckPlan, subject: Subject) -> Answer:
+def drift(check: CheckPlan, subject: Subject) -> Answer:
     """No column moved by more than ``max``, where the chance that one seems to although none has is ``alpha``."""
     accepted = subject.accepted
     if accepted is None:

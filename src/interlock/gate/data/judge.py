@@ -15,11 +15,11 @@ from interlock.gate.data import alone, changes, patterns
 from interlock.gate.data.subject import Answer, CannotTell, Subject
 from interlock.gate.data.summaries import TableSummary, read_summary
 from interlock.gate.judge import NO_PRODUCTION
-from interlock.gate.judgement import GateResult, Judgement
-from interlock.pipeline.plan import DataCheckPlan, DataPlan
+from interlock.gate.judgement import Checked, GateResult
+from interlock.pipeline.plan import CheckPlan, DataPlan
 from interlock.vocabulary import Json, Verdict
 
-Check: TypeAlias = Callable[[DataCheckPlan, Subject], Answer]
+Check: TypeAlias = Callable[[CheckPlan, Subject], Answer]
 
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {
@@ -45,20 +45,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
 NOTHING_ACCEPTED: Final = "no data was accepted yet"
 
 
-class DataJudgement(Judgement):
-    """The verdicts of the checks; ``left_out`` says why others were not asked, by check."""
-
-    left_out: dict[str, str] = {}
-
-    @property
-    def objections(self) -> tuple[GateResult, ...]:
-        """The results that did not pass."""
-        return tuple(result for result in self.results if result.verdict is not Verdict.PASS)
-
-
-def judge_data(
-    datasets: Sequence[DataPlan], report: Json, accepted: Json, production: str, now: float
-) -> DataJudgement:
+def judge_data(datasets: Sequence[DataPlan], report: Json, accepted: Json, production: str, now: float) -> Checked:
     """Every check of every dataset. ``report`` and ``accepted`` are reports of the data probe: this run's, and that of
     the run which made the model in ``production``, None where it is not kept. ``now`` in seconds since 1970.
     """
@@ -91,10 +78,10 @@ def judge_data(
                 is_first = answer.because == NOTHING_ACCEPTED
                 verdict = Verdict.PASS if is_first else Verdict.UNDECIDED
                 results.append(GateResult(gate=title, verdict=verdict, because=answer.because))
-    return DataJudgement(results=tuple(results), left_out=left_out)
+    return Checked(results=tuple(results), left_out=left_out)
 
 
-def title_of(dataset: DataPlan, check: DataCheckPlan) -> str:
+def title_of(dataset: DataPlan, check: CheckPlan) -> str:
     """The check in a few words, unique within a plan."""
     return f"{check.name} of {dataset.name}"
 

@@ -16,7 +16,7 @@ from interlock.gate.data.distances import Array, Distance, distance, of_counts
 from interlock.gate.data.scales import why_rescaled
 from interlock.gate.data.subject import Answer, CannotTell, Finding, Pair, Subject, listed, pairs, references, too_small
 from interlock.gate.data.summaries import ColumnSummary
-from interlock.pipeline.plan import DataCheckPlan
+from interlock.pipeline.plan import CheckPlan
 from interlock.vocabulary import Json, Verdict
 
 Explain: TypeAlias = Callable[[Sequence[Pair], float], dict[str, str]]
@@ -34,27 +34,27 @@ _FEWEST_VALUES = 10  # of a column whose unit can be told by how its values are 
 _FEWEST_HOURS, _LATE_HOUR = 8, 13  # a column of whole numbers is one of hours with so many of them, some after noon
 
 
-def swapped_columns(check: DataCheckPlan, subject: Subject) -> Answer:
+def swapped_columns(check: CheckPlan, subject: Subject) -> Answer:
     """No two columns have each other's values."""
     return _look_for(check, subject, _swapped, "no two columns are exchanged")
 
 
-def units(check: DataCheckPlan, subject: Subject) -> Answer:
+def units(check: CheckPlan, subject: Subject) -> Answer:
     """No column is the old one in another unit."""
     return _look_for(check, subject, _rescaled, "no unit changed")
 
 
-def categories(check: DataCheckPlan, subject: Subject) -> Answer:
+def categories(check: CheckPlan, subject: Subject) -> Answer:
     """No column has its categories under other names."""
     return _look_for(check, subject, _coded_anew, "no categories are coded anew")
 
 
-def time_shift(check: DataCheckPlan, subject: Subject) -> Answer:
+def time_shift(check: CheckPlan, subject: Subject) -> Answer:
     """No column's hours of the day are the old ones, some hours later."""
     return _look_for(check, subject, _shifted, "no hours are shifted")
 
 
-def _look_for(check: DataCheckPlan, subject: Subject, explain: Explain, nothing: str) -> Answer:
+def _look_for(check: CheckPlan, subject: Subject, explain: Explain, nothing: str) -> Answer:
     others = references(subject)
     if not others:
         return CannotTell(subject.no_accepted)

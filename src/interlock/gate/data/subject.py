@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 from interlock.gate.data.summaries import ColumnSummary, TableSummary
-from interlock.pipeline.plan import DataCheckPlan
+from interlock.pipeline.plan import CheckPlan
 from interlock.vocabulary import Json, Verdict
 
 SMALLEST_TABLE = 200
@@ -59,7 +59,7 @@ def references(subject: Subject) -> dict[str, TableSummary]:
     return found | {f"the dataset {name}": table for name, table in subject.training.items()}
 
 
-def pairs(check: DataCheckPlan, new: TableSummary, old: TableSummary) -> list[Pair]:
+def pairs(check: CheckPlan, new: TableSummary, old: TableSummary) -> list[Pair]:
     """The columns that both tables have, but for those that are ignored."""
     return [
         Pair(name, column, old.columns[name], new.filled(name), old.filled(name))

@@ -1,1 +1,0 @@
-"""What a dataset is asked before anything is trained on it."""
