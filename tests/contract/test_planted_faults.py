@@ -248,7 +248,112 @@ def test_a_planted_fault_is_caught_by_its_check(
 def test_clean_data_alarms_nobody(world: World, accepted: Json, tmp_path: Path) -> None:
     for seed in range(1, CLEAN + 1):
         datasets = write(tmp_path, world.tables(seed))
-        found = measure({"data": [{**one, "path": str(tmp_path / one["path"])} for one in datasets], "holdout": "holdout"})
+        found = measure(
+            {"data": [{**one, "path": str(tmp_path / one["path"])} for one in datasets], "holdout": "holdout"}
+        )
         checked = judged(json.loads(json.dumps(found["report"])), accepted)
         assert [result.because for result in checked.objections] == [], seed
         assert len(checked.results) == 24
+
+
+# Served models of plain Python; each request has one minute of the hour that is not known.
+CODE = """
+class Minutes:
+    def predict(self, table):
+        return self.prepare(table).sum(axis=1)
+
+class Sound(Minutes):
+    def prepare(self, table):
+        return table.fillna(30.0)
+
+class FillsFromTheBatch(Minutes):
+    def prepare(self, table):
+        return table.fillna(table.mean()).fillna(30.0)
+
+class CarriesOn(Minutes):
+    def prepare(self, table):
+        return table.fillna(30.0).cumsum()
+
+class FillsFromTheRowBefore(Minutes):
+    def prepare(self, table):
+        return table.ffill().fillna(30.0)
+"""
+MAKE = """
+import pathlib, sys, joblib
+for name in sys.argv[3:]:
+    folder = pathlib.Path(sys.argv[1], name)
+    folder.mkdir()
+    (folder / "minutes.py").write_text(sys.argv[2])
+    sys.path[:0] = [str(folder)]
+    import minutes
+    joblib.dump(getattr(minutes, name)(), folder / "model.joblib")
+"""
+MODELS = ("Sound", "FillsFromTheBatch", "CarriesOn", "FillsFromTheRowBefore")
+ROWS = [[5.0, 20.0], [17.0, 45.0], [9.0, 10.0], [21.0, 59.0]]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    subprocess.run([sys.executable, "-c", MAKE, str(root), CODE, *MODELS], check=True)
+    return root
+
+
+def serve(models: Path, model: str, folder: Path, responses: list[float] | None = None) -> dict[str, Any]:
+    """What the probe of served models reports."""
+    requests = [
+        {
+            "inputs": [
+                {"name": "hour", "shape": [1], "datatype": "FP64", "data": [hour]},
+                {"name": "minute", "shape": [1], "datatype": "FP64", "data": [minute]},
+            ]
+        }
+        for hour, minute in ROWS
+    ]
+    golden: dict[str, Any] = {"requests": requests}
+    if responses is not None:
+        golden["responses"] = [{"outputs": [{"name": "prediction", "data": [value]}]} for value in responses]
+    (folder / "golden.json").write_text(json.dumps(golden))
+    settings = {
+        "model": {
+            "name": model,
+            "format": "joblib",
+            "path": str(models / model),
+            "golden": str(folder / "golden.json"),
+        },
+        "digest": str(LocalBlobs(folder / "blobs").put(str(models / model))),
+        "python": sys.executable,
+        "inference_folder": str(SOURCE / "interlock" / "inference"),
+        "baseline": None,
+        "requests": 60,
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "interlock.probes", "served", "settings.json", "report.json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("Sound", set()),
+        ("FillsFromTheBatch", {"nulls of flights"}),
+        ("CarriesOn", {"row_by_row of flights", "row_order of flights"}),
+        ("FillsFromTheRowBefore", {"nulls of flights"}),
+    ],
+)
+def test_a_served_model_answers_a_row_alike(model: str, expected: set[str], models: Path, tmp_path: Path) -> None:
+    found = serve(models, model, tmp_path)
+    assert found["passed"], found["because"]
+    checked = judge_serving(serving_checks(ServingChecksSpec()), found["report"], "flights")
+    assert failed(checked) == expected
+    assert len(checked.results) == 3
+
+
+def test_other_preprocessing_offline_is_caught_by_the_golden_rows(models: Path, tmp_path: Path) -> None:
+    offline = [(hour * 60 + minute) / 60 for hour, minute in ROWS]  # the hours were made minutes before predicting
+    found = serve(models, "Sound", tmp_path, offline)
+    assert found["passed"] is False
+    assert "golden request 0: prediction[0] is 25.0, expected 5.333" in found["because"]

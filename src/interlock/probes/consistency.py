@@ -37,10 +37,12 @@ def measure_consistency(requests: list[dict[str, Any]], ask: Ask) -> dict[str, A
         turned = {name: values[::-1] for name, values in backwards.items()}
         found["row_order"] = _compare(together, [_row(turned, row) for row in range(len(rows))])
     emptied = list(_emptied(rows))
-    pairs = [(ask(_join([row, *rows])), ask(row)) for row in emptied]
+    pairs = [(ask(_join([*rows, row, *rows])), ask(row)) for row in emptied]
     answered = [(among, single) for among, single in pairs if among is not None and single is not None]
     if answered:
-        first: dict[str, list[Any]] = {name: [among[name][0] for among, _ in answered] for name in answered[0][0]}
+        first: dict[str, list[Any]] = {
+            name: [among[name][len(rows)] for among, _ in answered] for name in answered[0][0]
+        }
         found["nulls"] = _compare(first, [single for _, single in answered])
     return {name: one for name, one in found.items() if one["asked"]}
 
