@@ -1,12 +1,11 @@
-"""Faults planted in real data, in a train and holdout of real flights, and in a served model: each is caught by its check.
+"""Faults planted in real flights, for training and for the holdout, and in served models: each is caught by its check.
 
-The probes run as the stages run them: as programs, on files, with a real model server. What they report is judged by the
-checks that a pipeline file has without asking for any. The accepted data is another sample of the same months.
+The probes run as the stages run them: as programs, on files, with a real model server. What they report is judged by
+the checks that a pipeline file has without asking for any. The accepted data is another sample of the same months.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 import subprocess
@@ -340,7 +339,7 @@ def serve(models: Path, model: str, folder: Path, responses: list[float] | None 
     [
         ("Sound", set()),
         ("FillsFromTheBatch", {"nulls of flights"}),
-        ("CarriesOn", {"row_by_row of flights", "row_order of flights"}),
+        ("CarriesOn", {"row_by_row of flights", "row_order of flights", "nulls of flights"}),
         ("FillsFromTheRowBefore", {"nulls of flights"}),
     ],
 )

@@ -68,8 +68,8 @@ def constant(check: CheckPlan, subject: Subject) -> Answer:
     columns = subject.table.columns
     constants = [name for name, one in columns.items() if one.distinct <= 1 and name not in check.ignore]
     most, accepted = check.limits.get("max"), subject.accepted
-    if subject.table.rows < 2 or (most is None and accepted is None):
-        return CannotTell(subject.no_accepted if accepted is None else "one row varies in nothing")
+    if most is None and accepted is None:
+        return CannotTell(subject.no_accepted)
     varied = {name for name in constants if accepted and _has_varied(accepted, name, subject.table.filled(name))}
     evidence: dict[str, Json] = {"constant": [*constants], "varied": [*sorted(varied)], "max": most}
     if varied:
@@ -96,10 +96,10 @@ def balance(check: CheckPlan, subject: Subject) -> Answer:
         return CannotTell(too_small(subject.table))
     least = check.limits["min"]
     shares = {name: count / label.rows for name, count in label.classes.items()}
-    rarest = min(shares, key=lambda name: (shares[name], name))
     evidence: dict[str, Json] = {"classes": dict(label.classes), "min": least, "max_shift": check.limits["max_shift"]}
     if len(shares) < 2:
-        return Finding(Verdict.FAIL, f"{label.name} has one class only: {rarest}", evidence)
+        return Finding(Verdict.FAIL, f"{label.name} has one class only: {listed(list(shares))}", evidence)
+    rarest = min(shares, key=lambda name: (shares[name], name))
     said = f"the rarest class {rarest} has {shares[rarest]:.2%} of the rows"
     if shares[rarest] < least:
         return Finding(Verdict.FAIL, f"{said}, below {least:.2%}", evidence)

@@ -51,7 +51,7 @@ class LabelSummary(Measured):
 
     name: str
     kind: Literal["classes", "quantity"]
-    rows: Count
+    rows: Annotated[int, Field(gt=0)]
     classes: dict[str, Count]
 
 
