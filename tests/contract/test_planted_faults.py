@@ -51,22 +51,19 @@ def default_checks() -> tuple[DataPlan, ...]:
 
 
 class World:
-    """Two halves of a year of flights, and samples of them."""
+    """Samples of a year of flights; ``arrived`` are those that were drawn, as they came."""
 
     def __init__(self) -> None:
-        self.months = flights._arrived()
-        self._weather = {flights._hour_of(record): record for record in flights._records("weather.csv")}
-        self._planes = flights._planes()
-        self.arrived = {flight["id"]: flight for month in self.months.values() for flight in month}
+        self.year = flights.Year()
+        self.arrived: dict[str, Record] = {}
 
     def sample(self, months: range, size: int, seed: int) -> list[Record]:
-        every = [flight for month in months for flight in self.months[month]]
-        chosen = sorted(random.Random(seed).sample(range(len(every)), size))
-        return [self._joined(every[place]) for place in chosen]
-
-    def _joined(self, flight: Record) -> Record:
-        known = flights._joined(flight, self._weather, self._planes)
-        return {**known, "air_time": flight["air_time"], "scheduled": flight["time_hour"]}
+        chosen = self.year.sample(months, size, seed)
+        self.arrived |= {flight["id"]: flight for flight in chosen}
+        return [
+            {**self.year.joined(flight), "air_time": flight["air_time"], "scheduled": flight["time_hour"]}
+            for flight in chosen
+        ]
 
     def tables(self, seed: int) -> Tables:
         return {
