@@ -60,7 +60,10 @@ def test_what_is_written_counts() -> None:
 
 
 def test_what_is_no_table_has_no_checks() -> None:
-    assert plan_of("{path: images/, from: data/images}").data[0].checks == ()
+    assert plan_of("{path: images/, from: data/images}").data == ()
+    with pytest.raises(SeveralRefused) as refused:
+        plan_of("{path: images/, from: data/images, checks: {leakage: off}}")
+    assert "images is no table, so nothing of it can be checked" in str(refused.value)
 
 
 @pytest.mark.parametrize(

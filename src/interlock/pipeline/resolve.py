@@ -200,8 +200,7 @@ def python_of(spec: FileSpec, there: Collection[str]) -> PythonPlan:
 
 def _dataset(name: str, spec: FileSpec) -> DataPlan:
     dataset = spec.data[name]
-    checks = data_checks(dataset.checks) if is_table(dataset) else ()
-    return DataPlan(name=name, **dataset.model_dump(exclude={"home", "checks"}), checks=checks)
+    return DataPlan(name=name, **dataset.model_dump(exclude={"home", "checks"}), checks=data_checks(dataset.checks))
 
 
 def _model(spec: FileSpec, fallback: str) -> ModelPlan | None:

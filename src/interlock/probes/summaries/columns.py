@@ -31,13 +31,23 @@ _GLANCE = 50  # values that are tried before a whole column is read as times
 class Column(NamedTuple):
     """One column. ``numbers``: float64, NaN where there is none; of times the seconds since 1970; None of texts.
 
-    ``codes`` count the distinct values from 0, -1 where there is none; ``names`` are these values as texts.
+    ``codes`` count the distinct values from 0 in their order, -1 where there is none; ``values`` are these.
     """
 
     kind: str
     numbers: Array | None
     codes: Array
-    names: Array
+    values: Array
+
+    @property
+    def distinct(self) -> int:
+        """How many values there are."""
+        return len(self.values)
+
+    def name(self, code: int) -> str:
+        """The value of this code as a text."""
+        value = self.values[code]
+        return str(value) if self.numbers is None else _name_of(float(value))
 
     @property
     def is_there(self) -> Array:
@@ -58,24 +68,23 @@ def read_column(cells: pd.Series) -> Column:
         names, merged = np.unique(texts.astype(str), return_inverse=True)
         return Column(kind, None, _through(merged, place)[codes], names)
     distinct, merged = np.unique(values, return_inverse=True)
-    names = np.array([_name_of(value) for value in distinct], dtype=object)
     numbers = np.append(values, np.nan)[np.where(place < 0, len(values), place)][codes]
-    return Column(kind, numbers, _through(merged, place)[codes], names)
+    return Column(kind, numbers, _through(merged, place)[codes], distinct)
 
 
-def summarise_column(column: Column, target: Array | None) -> dict[str, Any]:
-    """The summary. ``target`` is the label's rank of each row, from 0 to 1, NaN where it has none.
+def summarise_column(column: Column, label: Column | None) -> dict[str, Any]:
+    """The summary, beside that of the label where it is not the label itself.
 
     ``quantiles``: GRID of them, from the smallest to the largest value. ``categories``: count and mean of the target by
     value. ``hours``: how many times lie in each hour of the day (UTC). ``association``: rank correlation with the
     target.
     """
     there = column.is_there
-    counts = np.bincount(column.codes[there], minlength=len(column.names))
+    counts = np.bincount(column.codes[there], minlength=column.distinct)
     summary: dict[str, Any] = {
         "kind": column.kind,
         "nulls": int((~there).sum()),
-        "distinct": len(column.names),
+        "distinct": column.distinct,
         "quantiles": [],
         "categories": {},
         "hours": [],
@@ -88,43 +97,51 @@ def summarise_column(column: Column, target: Array | None) -> dict[str, Any]:
         if column.kind == "datetime":
             hours = (ordered // 3600 % 24).astype(int)
             summary["hours"] = np.bincount(hours, minlength=24).tolist()
-        elif target is not None:
-            summary["association"] = rank_correlation(column.numbers, target)
-    if 0 < len(column.names) <= MOST_CATEGORIES and column.kind != "datetime":
-        means = _means_by_code(column.codes, target, len(column.names))
+        elif label is not None:
+            summary["association"] = rank_correlation(column.codes, label.codes)
+    if 0 < column.distinct <= MOST_CATEGORIES and column.kind != "datetime":
+        means = _means_by_code(column.codes, None if label is None else target_of(label), column.distinct)
         summary["categories"] = {
-            str(name)[:LONGEST_CATEGORY]: [int(count), mean]
-            for name, count, mean in zip(column.names, counts, means, strict=True)
+            column.name(code)[:LONGEST_CATEGORY]: [int(count), mean]
+            for code, (count, mean) in enumerate(zip(counts, means, strict=True))
         }
     return summary
 
 
-def rank_correlation(values: Array, target: Array) -> float | None:
-    """Spearman's: Pearson's correlation of mid-ranks, over the rows that have both; None where one does not vary."""
-    both = np.isfinite(values) & np.isfinite(target)
+def rank_correlation(codes: Array, others: Array) -> float | None:
+    """Spearman's, of values that are given as codes in their order: Pearson's correlation of mid-ranks over the rows
+    that have both; None where one does not vary.
+    """
+    both = (codes >= 0) & (others >= 0)
     if both.sum() < 2:
         return None
-    ranks, others = ranks_of(values[both]), ranks_of(target[both])
-    ranks, others = ranks - ranks.mean(), others - others.mean()
-    scale = float(np.sqrt((ranks @ ranks) * (others @ others)))
-    return float(ranks @ others) / scale if scale > 0.0 else None
+    ranks, other_ranks = ranks_of(codes[both]), ranks_of(others[both])
+    ranks, other_ranks = ranks - ranks.mean(), other_ranks - other_ranks.mean()
+    scale = float(np.sqrt((ranks @ ranks) * (other_ranks @ other_ranks)))
+    return float(ranks @ other_ranks) / scale if scale > 0.0 else None
 
 
-def ranks_of(values: Array) -> Array:
-    """Mid-ranks from 1; equal values share the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: Array = (last - (counts - 1) / 2.0)[place]
+def ranks_of(codes: Array) -> Array:
+    """Mid-ranks from 1 of values given as codes in their order; equal ones share the mean of theirs."""
+    counts = np.bincount(codes)
+    ranks: Array = (np.cumsum(counts) - (counts - 1) / 2.0)[codes]
     return ranks
 
 
+def codes_of(values: Array) -> Array:
+    """The place of each value among the distinct ones, from 0."""
+    codes: Array = np.unique(values, return_inverse=True)[1]
+    return codes
+
+
 def target_of(label: Column) -> Array:
-    """The label as ranks between 0 and 1: a number in its own order, classes in that of their names."""
+    """The label of each row as a rank from 0 to 1: a number in its own order, classes in that of their names; NaN where
+    there is none.
+    """
     target = np.full(label.codes.size, np.nan)
-    values = label.codes.astype(float) if label.numbers is None else label.numbers
     there = label.is_there
     if there.any():
-        ranks = ranks_of(values[there])
+        ranks = ranks_of(label.codes[there])
         spread = ranks.max() - ranks.min()
         target[there] = (ranks - ranks.min()) / spread if spread else 0.5
     return target

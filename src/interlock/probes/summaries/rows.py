@@ -94,7 +94,7 @@ def _exact(name: str, column: Column) -> Array:
     """The digest of each cell: numbers as numbers, whatever else as its text."""
     if column.numbers is not None:
         return _mix(name, column.numbers.view(np.uint64), column.is_there)
-    texts = np.append(column.names.astype(object), "")
+    texts = np.append(column.values.astype(object), "")
     return _mix(name, pd.util.hash_array(texts)[column.codes], column.is_there)
 
 

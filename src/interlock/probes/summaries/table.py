@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .columns import Column, read_column, summarise_column, target_of
+from .columns import Column, read_column, summarise_column
 from .rows import repeated_rows, shared_rows
 from .telling import how_much_is_told, read_label
 
@@ -41,7 +41,6 @@ def summarise(datasets: list[dict[str, Any]], tables: dict[str, pd.DataFrame], h
 def _summarise_one(columns: dict[str, Column], identifier: str | None, label: str | None) -> dict[str, Any]:
     features = _without(columns, {identifier})
     labels = columns.get(label) if label else None
-    target = None if labels is None else target_of(labels)
     summary: dict[str, Any] = {
         "rows": next(iter(columns.values())).codes.size,
         "label": None,
@@ -50,16 +49,16 @@ def _summarise_one(columns: dict[str, Column], identifier: str | None, label: st
         "shared": {},
     }
     asked = None
-    if labels is not None and target is not None and labels.is_there.any():
-        asked = read_label(labels, target)
+    if labels is not None and labels.is_there.any():
+        asked = read_label(labels)
         summary["label"] = {"name": label, "kind": "quantity", "rows": int(asked.rows.sum()), "classes": {}}
-        if asked.classes is not None and asked.distinct <= MOST_CLASSES_SHOWN:
-            counts = np.bincount(asked.classes, minlength=asked.distinct).tolist()
-            classes = {str(name): count for name, count in zip(labels.names, counts, strict=True)}
+        if not asked.is_quantity and asked.distinct <= MOST_CLASSES_SHOWN:
+            counts = np.bincount(asked.codes, minlength=asked.distinct).tolist()
+            classes = {labels.name(code): count for code, count in enumerate(counts)}
             summary["label"] |= {"kind": "classes", "classes": classes}
     for name, column in features.items():
         is_label = name == label
-        found = summarise_column(column, None if is_label else target)
+        found = summarise_column(column, None if is_label else labels)
         found["told"] = None if asked is None or is_label else how_much_is_told(column, asked)
         summary["columns"][name] = found
     return summary

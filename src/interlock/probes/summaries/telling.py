@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .columns import Array, Column, rank_correlation, ranks_of
+from .columns import Array, Column, codes_of, rank_correlation, target_of
 
 MOST_CLASSES = 20
 """A label of numbers with more distinct values is a quantity."""
@@ -20,42 +20,42 @@ _EXACT = 200  # distinct numbers that are told apart one by one
 
 
 class Label(NamedTuple):
-    """The label of the rows that have one: ``rows`` says which; ``classes`` are codes from 0; None of a quantity."""
+    """The label of the rows that have one (``rows``): ``codes`` of its values, and ``target``, their ranks."""
 
     rows: Array
-    classes: Array | None
+    codes: Array
     distinct: int
+    is_quantity: bool
     target: Array
 
 
-def read_label(column: Column, target: Array) -> Label:
+def read_label(column: Column) -> Label:
     """The label as it is asked about."""
-    rows = column.is_there
-    distinct = len(column.names)
+    rows, distinct = column.is_there, column.distinct
     is_quantity = column.numbers is not None and distinct > MOST_CLASSES
-    return Label(rows, None if is_quantity else column.codes[rows], distinct, target[rows])
+    return Label(rows, column.codes[rows], distinct, is_quantity, target_of(column)[rows])
 
 
 def how_much_is_told(column: Column, label: Label) -> dict[str, Any] | None:
     """``strength`` and the ``measure`` that it is of; None where nothing can be told."""
-    codes = _bin(column)[label.rows]
-    fold = _fold(codes.size)
-    numbers = None if column.numbers is None else column.numbers[label.rows]
-    if label.classes is None:
-        return _about_quantity(numbers, codes, label, fold)
+    binned = _bin(column)[label.rows]
+    fold = _fold(binned.size)
+    ordered = None if column.numbers is None else column.codes[label.rows]
+    if label.is_quantity:
+        return _about_quantity(ordered, binned, label, fold)
     if label.distinct == 2:
-        return _about_two(numbers, codes, label.classes, fold)
-    return _about_several(codes, label.classes, label.distinct, fold) if label.distinct > 2 else None
+        return _about_two(ordered, binned, label.codes, fold)
+    return _about_several(binned, label.codes, label.distinct, fold) if label.distinct > 2 else None
 
 
-def _about_two(numbers: Array | None, codes: Array, classes: Array, fold: Array) -> dict[str, Any] | None:
-    found = [area for side in (0, 1) if (area := _area_across(codes, classes, fold == side)) is not None]
+def _about_two(ordered: Array | None, binned: Array, classes: Array, fold: Array) -> dict[str, Any] | None:
+    found = [area for side in (0, 1) if (area := _area_across(binned, classes, fold == side)) is not None]
     if len(found) < 2:
         return None
     strength = sum(found) / 2.0
-    if numbers is not None:
-        there = np.isfinite(numbers)
-        area = area_under_curve(classes[there], numbers[there])
+    if ordered is not None:
+        there = ordered >= 0
+        area = area_under_curve(classes[there], ordered[there])
         # Rows without a value are told as well as by a coin, so that a column of a few values is no leak.
         share = float(there.mean())
         strength = max(strength, 0.5 if area is None else 0.5 + share * (max(area, 1.0 - area) - 0.5))
@@ -70,17 +70,18 @@ def _area_across(codes: Array, classes: Array, asked: Array) -> float | None:
     rows = np.bincount(codes[learned], minlength=size)
     hits = np.bincount(codes[learned], weights=classes[learned].astype(float), minlength=size)
     rates = (hits + base) / (rows + 1.0)
-    return area_under_curve(classes[asked], rates[codes[asked]])
+    return area_under_curve(classes[asked], codes_of(rates)[codes[asked]])
 
 
 def area_under_curve(classes: Array, scores: Array) -> float | None:
-    """The chance that a row of class 1 has a higher score than one of class 0, ties counting half."""
-    positives = int((classes == 1).sum())
-    negatives = classes.size - positives
-    if not positives or not negatives:
-        return None
-    total = float(ranks_of(scores)[classes == 1].sum())
-    return (total - positives * (positives + 1) / 2.0) / (positives * negatives)
+    """The chance that a row of class 1 has a higher score than one of class 0, ties counting half. ``scores`` are codes
+    in their order.
+    """
+    positives = np.bincount(scores[classes == 1], minlength=int(scores.max(initial=0)) + 1)
+    negatives = np.bincount(scores[classes != 1], minlength=positives.size)
+    pairs = int(positives.sum()) * int(negatives.sum())
+    below = np.cumsum(negatives) - negatives / 2.0
+    return float(positives @ below) / pairs if pairs else None
 
 
 def _about_several(codes: Array, classes: Array, count: int, fold: Array) -> dict[str, Any] | None:
@@ -99,26 +100,24 @@ def _about_several(codes: Array, classes: Array, count: int, fold: Array) -> dic
     return {"strength": max(0.0, (right / classes.size - base) / (1.0 - base)), "measure": "lambda"}
 
 
-def _about_quantity(numbers: Array | None, codes: Array, label: Label, fold: Array) -> dict[str, Any] | None:
-    size = int(codes.max()) + 1
-    guesses = np.empty(codes.size)
+def _about_quantity(ordered: Array | None, binned: Array, label: Label, fold: Array) -> dict[str, Any] | None:
+    size = int(binned.max()) + 1
+    guesses = np.empty(binned.size)
     for side in (0, 1):
         asked, learned = fold == side, fold != side
-        rows = np.bincount(codes[learned], minlength=size)
-        sums = np.bincount(codes[learned], weights=label.target[learned], minlength=size)
-        guesses[asked] = ((sums + 0.5) / (rows + 1.0))[codes[asked]]
-    found = [rank_correlation(guesses, label.target)]
-    if numbers is not None:
-        found.append(rank_correlation(np.where(np.isfinite(numbers), numbers, np.nan), label.target))
-        share = float(np.isfinite(numbers).mean())
-        found[1] = None if found[1] is None else found[1] * share
+        rows = np.bincount(binned[learned], minlength=size)
+        sums = np.bincount(binned[learned], weights=label.target[learned], minlength=size)
+        guesses[asked] = ((sums + 0.5) / (rows + 1.0))[binned[asked]]
+    found = [rank_correlation(codes_of(guesses), label.codes)]
+    if ordered is not None and (straight := rank_correlation(ordered, label.codes)) is not None:
+        found.append(straight * float((ordered >= 0).mean()))
     strengths = [abs(one) for one in found if one is not None]
     return {"strength": max(strengths), "measure": "rank correlation"} if strengths else None
 
 
 def _bin(column: Column) -> Array:
     """Codes from 0 for every row; no value is a code of its own, and many numbers share one of 64 bins."""
-    if column.numbers is None or len(column.names) <= _EXACT:
+    if column.numbers is None or column.distinct <= _EXACT:
         codes: Array = column.codes + 1
         return codes
     there = column.is_there
