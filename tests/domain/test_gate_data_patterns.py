@@ -124,6 +124,7 @@ def test_distances_below_the_limit_are_let_be() -> None:
         ("units", changed("minutes", lambda one: one % 7)),
         ("swapped_columns", changed("temp", lambda one: one + 40)),
         ("swapped_columns", changed("temp", lambda one: one + 40) | {"minutes": NEW["minutes"] + 100}),
+        ("swapped_columns", changed("temp", lambda one: one + 40) | {"carrier": ["WN"] * ROWS}),
         ("categories", changed("carrier", lambda one: "AA" if one == "B6" else one)),
         ("categories", changed("code", lambda one: one + 1)),  # the next months, weeks or versions
         ("categories", changed("carrier", lambda one: "ZZ" if one == "WN" else one)),

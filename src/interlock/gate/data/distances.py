@@ -120,15 +120,14 @@ def chi_squared_tail(statistic: float, freedom: int) -> float:
     tiny = 1e-300
     b = x + 1.0 - shape
     c, d = 1.0 / tiny, 1.0 / b
-    fraction = d
-    for number in range(1, 10_000):
+    fraction, number = d, 0
+    while abs(d * c - 1.0) > 1e-14:
+        number += 1
         a = -number * (number - shape)
         b += 2.0
         d = 1.0 / (a * d + b or tiny)
         c = b + a / c or tiny
         fraction *= d * c
-        if abs(d * c - 1.0) < 1e-15:
-            break
     return min(1.0, max(0.0, front * fraction))
 
 
