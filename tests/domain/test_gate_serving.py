@@ -67,9 +67,11 @@ def one_at_a_time(table: Table) -> list[float]:
     return filled(table, 0.0)
 
 
-def judged(found: Mapping[str, Any], **written: object) -> dict[str, Verdict]:
-    report: Json = json.loads(json.dumps({"candidate": {"consistency": found}}))
-    checked = judge_serving(serving_checks(ServingChecksSpec.model_validate(written)), report, "flights")
+def judged(
+    found: Mapping[str, Any], inputs: tuple[str, ...] = (), labels: tuple[str, ...] = (), **written: object
+) -> dict[str, Verdict]:
+    report: Json = json.loads(json.dumps({"candidate": {"consistency": found, "inputs": inputs}}))
+    checked = judge_serving(serving_checks(ServingChecksSpec.model_validate(written)), report, "flights", labels)
     return {result.gate.partition(" ")[0]: result.verdict for result in checked.results}
 
 
@@ -89,6 +91,23 @@ def test_models_and_their_faults(model: Model, failing: set[str], passing: set[s
     verdicts = judged(served(model))
     assert {name for name, verdict in verdicts.items() if verdict is Verdict.FAIL} == failing
     assert {name for name, verdict in verdicts.items() if verdict is Verdict.PASS} == passing
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "written", "verdicts"),
+    [
+        (("hour", "late"), ("late",), {}, {"target": Verdict.FAIL}),
+        (("hour", "late"), ("late",), {"target": {"ignore": ["late"]}}, {"target": Verdict.PASS}),
+        (("hour", "minute"), ("late",), {}, {"target": Verdict.PASS}),
+        ((), ("late",), {}, {}),
+        ((), ("late",), {"target": {}}, {"target": Verdict.UNDECIDED}),
+        (("hour",), (), {"target": {}}, {"target": Verdict.UNDECIDED}),
+    ],
+)
+def test_the_label_is_no_input(
+    inputs: tuple[str, ...], labels: tuple[str, ...], written: Mapping[str, Any], verdicts: Mapping[str, Verdict]
+) -> None:
+    assert judged({}, inputs, labels, **written) == verdicts
 
 
 def test_the_tolerance_is_the_file_s() -> None:
@@ -154,4 +173,4 @@ def test_without_a_measurement_nothing_passes(report: Json) -> None:
     assert [(result.gate, result.verdict) for result in checked.results] == [
         ("row_by_row of flights", Verdict.UNDECIDED)
     ]
-    assert set(checked.left_out) == {"row_order of flights", "nulls of flights"}
+    assert set(checked.left_out) == {"target of flights", "row_order of flights", "nulls of flights"}

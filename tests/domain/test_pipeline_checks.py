@@ -41,6 +41,7 @@ def test_what_is_asked_without_being_written() -> None:
     model = plan_of().model
     assert model is not None
     assert [(check.name, check.limits) for check in model.checks] == [
+        ("target", {}),
         ("row_by_row", {"tolerance": 1e-4}),
         ("row_order", {"tolerance": 1e-4}),
         ("nulls", {"tolerance": 1e-4}),
@@ -56,7 +57,11 @@ def test_what_is_written_counts() -> None:
     assert checks["drift"].limits == {"max": 0.1, "alpha": 0.01}
     plan = plan_of(model="{path: model/, checks: {row_order: off, nulls: {tolerance: 0.5}}}")
     assert plan.model is not None
-    assert [(check.name, check.is_written) for check in plan.model.checks] == [("row_by_row", False), ("nulls", True)]
+    assert [(check.name, check.is_written) for check in plan.model.checks] == [
+        ("target", False),
+        ("row_by_row", False),
+        ("nulls", True),
+    ]
 
 
 def test_what_is_no_table_has_no_checks() -> None:
@@ -96,7 +101,8 @@ def test_a_change_cannot_soften_the_checks_of_the_base_branch() -> None:
     assert named(judged)["leakage"].limits == {"max": 0.8}
     assert "drift" in named(judged)
     assert judged.model is not None
-    assert {check.name: check.limits["tolerance"] for check in judged.model.checks} == {
+    assert {check.name: check.limits.get("tolerance") for check in judged.model.checks} == {
+        "target": None,
         "row_by_row": 1e-4,
         "row_order": 1e-4,
         "nulls": 0.1,

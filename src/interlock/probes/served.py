@@ -39,8 +39,8 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
     ``settings``: ``model`` (name, format, path, golden or None), ``digest``, ``python`` (of the serving environment),
     ``inference_folder``, ``baseline`` (name, path, format, python, digest; or None), ``requests`` (measured in all with
     two servers, 1000 unless said). The report has ``candidate`` and ``baseline``, each with ``latency_ms`` (a number
-    for each answered request), ``memory_peak_mb``, ``requests``, ``errors``, ``startup_ms``, ``golden`` and
-    ``consistency`` (of the candidate: whether a row is answered alike whatever stands beside it).
+    for each answered request), ``memory_peak_mb``, ``requests``, ``errors``, ``startup_ms``, ``golden`` and, of
+    the candidate, its ``inputs`` and ``consistency`` (whether a row is answered alike whatever stands beside it).
     """
     problems: list[dict[str, Any]] = []
     model, golden = settings["model"], settings["model"].get("golden")
@@ -64,6 +64,7 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
             server.read_stats()
         if golden:
             until = time.perf_counter() + CONSISTENCY_SECONDS
+            candidate.inputs = [str(tensor["name"]) for tensor in requests[0]["inputs"]]
             candidate.consistency = measure_consistency(requests, lambda request: candidate.answer(request, until))
     if baseline is not None and not baseline.latencies:
         problems.append(_warning(f"{baseline.name} answers none of the golden requests: it is not compared", golden))
@@ -108,6 +109,7 @@ class _Server:
         self.startup_ms = 0.0
         self.stats: dict[str, Any] = {}
         self.consistency: dict[str, Any] = {}
+        self.inputs: list[str] = []
 
     def start(self, model: dict[str, Any], python: str, digest: str, golden: str | None) -> None:
         """Starts it and waits until it is ready. NotServed where that does not happen."""
@@ -254,6 +256,7 @@ def _measured(server: _Server) -> dict[str, Any]:
         "requests": server.requests,
         "errors": server.errors,
         "startup_ms": server.startup_ms,
+        "inputs": server.inputs,
         "consistency": server.consistency,
         "golden": {"checked": server.stats.get("golden_checked", 0), "wrong": []},
     }

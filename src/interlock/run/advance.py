@@ -205,7 +205,8 @@ def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
         return None
     judgement = judge(run.plan.gates, seen.reports, production=run.production or "unknown")
     model = run.plan.model
-    served = judge_serving(model.checks, seen.reports.get("served"), model.name) if model else None
+    labels = tuple(dict.fromkeys(data.label for data in run.plan.data if data.label))
+    served = judge_serving(model.checks, seen.reports.get("served"), model.name, labels) if model else None
     objections = [result for checked in (run.data, served) if checked for result in checked.objections]
     judgement = Judgement(results=(*judgement.results, *objections))
     because = f"gates {judgement.verdict}: {judgement.because}"

@@ -1,4 +1,6 @@
-"""Checks of a served model: the same row has the same answer alone, among others, and in another order."""
+"""Checks of a served model: it is not given its label, and the same row has the same answer alone, among others, and in
+another order.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +25,22 @@ class Compared(BaseModel):
     where: str
 
 
-def judge_serving(checks: Sequence[CheckPlan], report: Json, model: str) -> Checked:
+def judge_serving(checks: Sequence[CheckPlan], report: Json, model: str, labels: Sequence[str] = ()) -> Checked:
     """Every check of the served model. ``report`` is that of the probe ``served``; without golden rows that can be put
-    together there is nothing to decide with.
+    together there is nothing to decide with. ``labels`` are those of the datasets.
     """
+    side = report.get("candidate") if isinstance(report, dict) else None
+    served = side if isinstance(side, dict) else {}
     results: list[GateResult] = []
     left_out: dict[str, str] = {}
     for check in checks:
         title = f"{check.name} of {model}"
-        compared, because = _read(report, check.name)
-        if compared is not None:
-            results.append(_judge(check, compared, title))
+        if check.name == "target":
+            found, because = _judge_target(check, served.get("inputs"), labels, title)
+        else:
+            found, because = _judge_consistency(check, served.get("consistency"), title)
+        if found is not None:
+            results.append(found)
         elif check.is_written:
             results.append(GateResult(gate=title, verdict=Verdict.UNDECIDED, because=because))
         else:
@@ -41,19 +48,32 @@ def judge_serving(checks: Sequence[CheckPlan], report: Json, model: str) -> Chec
     return Checked(results=tuple(results), left_out=left_out)
 
 
-def _judge(check: CheckPlan, compared: Compared, title: str) -> GateResult:
+def _judge_target(check: CheckPlan, inputs: Json, labels: Sequence[str], title: str) -> tuple[GateResult | None, str]:
+    if not isinstance(inputs, list) or not inputs or not labels:
+        return None, "no golden rows name the inputs" if labels else "no dataset names a label"
+    given = [label for label in labels if label in inputs and label not in check.ignore]
+    evidence: dict[str, Json] = {"inputs": inputs, "labels": [*labels]}
+    if given:
+        because = f"the label {given[0]} is an input of the golden requests: it will not be known when serving"
+        return GateResult(gate=title, verdict=Verdict.FAIL, because=because, evidence=evidence), ""
+    because = f"{', '.join(labels)} is none of {len(inputs)} inputs"
+    return GateResult(gate=title, verdict=Verdict.PASS, because=because, evidence=evidence), ""
+
+
+def _judge_consistency(check: CheckPlan, found: Json, title: str) -> tuple[GateResult | None, str]:
+    compared, unread = _read(found, check.name)
+    if compared is None:
+        return None, unread
     most = check.limits["tolerance"]
     evidence: dict[str, Json] = {**compared.model_dump(), "tolerance": most}
-    if compared.worst > most:
-        because = f"one row, two answers: {compared.where}; they differ by {compared.worst:.3g}, above {most:g}"
-        return GateResult(gate=title, verdict=Verdict.FAIL, because=because, evidence=evidence)
+    verdict = Verdict.PASS if compared.worst <= most else Verdict.FAIL
     because = f"{compared.asked} rows are answered alike, within {compared.worst:.2g} of at most {most:g}"
-    return GateResult(gate=title, verdict=Verdict.PASS, because=because, evidence=evidence)
+    if verdict is Verdict.FAIL:
+        because = f"one row, two answers: {compared.where}; they differ by {compared.worst:.3g}, above {most:g}"
+    return GateResult(gate=title, verdict=verdict, because=because, evidence=evidence), ""
 
 
-def _read(report: Json, name: str) -> tuple[Compared | None, str]:
-    side = report.get("candidate") if isinstance(report, dict) else None
-    found = side.get("consistency") if isinstance(side, dict) else None
+def _read(found: Json, name: str) -> tuple[Compared | None, str]:
     raw = found.get(name) if isinstance(found, dict) else None
     if raw is None:
         return None, "no golden rows could be asked together and alone"

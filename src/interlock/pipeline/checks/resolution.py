@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from interlock.pipeline.checks import data
-from interlock.pipeline.checks.serving import ConsistencySpec, ServingChecksSpec
+from interlock.pipeline.checks.serving import ConsistencySpec, ServingChecksSpec, TargetSpec
 from interlock.pipeline.plan import CheckPlan
 from interlock.pipeline.rules.values import Section
 
@@ -34,10 +34,11 @@ def data_checks(spec: data.DataChecksSpec) -> tuple[CheckPlan, ...]:
 
 def serving_checks(spec: ServingChecksSpec) -> tuple[CheckPlan, ...]:
     """Every check of a served model that is asked."""
-    return tuple(_asked(spec, dict.fromkeys(ServingChecksSpec.model_fields, ConsistencySpec())))
+    consistency = dict.fromkeys(ServingChecksSpec.model_fields, ConsistencySpec())
+    return tuple(_asked(spec, {**consistency, "target": TargetSpec()}))
 
 
-def _asked(spec: Section, unwritten: dict[str, Section]) -> Iterator[CheckPlan]:
+def _asked(spec: Section, unwritten: Mapping[str, Section]) -> Iterator[CheckPlan]:
     for name in type(spec).model_fields:
         written = getattr(spec, name)
         section = written or unwritten.get(name)
