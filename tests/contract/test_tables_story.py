@@ -26,7 +26,7 @@ from interlock.cli.story import (
 from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release
 from interlock.errors import NotFound, Refused
-from interlock.gate.judgement import GateResult, Judgement
+from interlock.gate.judgement import Checked, GateResult, Judgement
 from interlock.pipeline.plan import EnvironmentPlan, GatePlan, Plan
 from interlock.run.run import Run, StageRun
 from interlock.run.scheduling.estimate import Estimate
@@ -275,6 +275,19 @@ def test_a_judged_gate_tells_every_number() -> None:
         "      interval.low: -0.0123457",
         "      interval.high: 1",
         "  pass       accuracy: 0.9",
+    ]
+
+
+def test_checks_of_data_are_told_before_the_gates_and_once() -> None:
+    objection = GateResult(gate="units of train", verdict=Verdict.FAIL, because="times 60", evidence={"max": 0.1})
+    data = Checked(results=(objection,), left_out={"drift of train": "no data was accepted yet"})
+    run = a_run(data=data, served=Checked(), judgement=Judgement(results=(objection,)))
+    assert [line.text for line in gate_story(run)[1:]] == [
+        "checks of data",
+        "  fail       units of train: times 60",
+        "      max: 0.1",
+        "  not asked  drift of train: no data was accepted yet",
+        "gates",
     ]
 
 

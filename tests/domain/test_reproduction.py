@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.errors import Conflict
-from interlock.pipeline.plan import ConcurrencyPlan, EnvironmentPlan, GatePlan, ModelPlan, Plan, StagePlan
+from interlock.pipeline.plan import (
+    CheckPlan,
+    ConcurrencyPlan,
+    DataPlan,
+    EnvironmentPlan,
+    GatePlan,
+    ModelPlan,
+    Plan,
+    StagePlan,
+)
 from interlock.run.advance import advance
 from interlock.run.conditions import Conditions, changed_conditions
 from interlock.run.reproduction.comparison import (
@@ -197,6 +206,7 @@ PLAN = Plan(
         StagePlan(name="served", kind="measure", builtin="served", needs=("train",)),
     ),
     concurrency=ConcurrencyPlan(group="all"),
+    data=(DataPlan(name="train", path="train.csv", checks=(CheckPlan(name="volume"),)),),
     model=ModelPlan(name="small", path="model/", format="skops"),
     gates=(GatePlan(metric="auc", min=0.5),),
     deploy=(EnvironmentPlan(name="production"),),
@@ -225,6 +235,7 @@ def test_a_reproduction_executes_everything_anew_and_can_neither_register_nor_de
     assert [stage.name for stage in again.plan.stages] == ["unit", "train", "evaluate"]
     assert again.fresh == ("unit", "train", "evaluate")
     assert (again.plan.model, again.plan.deploy, again.plan.gates, again.plan.concurrency) == (None, (), (), None)
+    assert again.plan.data == (DataPlan(name="train", path="train.csv"),)
     assert all(stage.determinism is None for stage in again.plan.stages)
     assert (again.lock, again.commit, again.is_trusted) == (run.lock, run.commit, True)
     assert again.scope == "reproduction 9"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from interlock.pipeline.plan import DataPlan, Plan, PythonPlan, StagePlan
+from interlock.pipeline.plan import CheckPlan, DataPlan, Plan, PythonPlan, StagePlan
 from interlock.run.run import Run, StageRun, begin
 from interlock.run.unchanged import as_it_stands, would_repeat
 from interlock.source.commit import Commit, Occasion
@@ -49,6 +49,11 @@ def test_data_that_is_not_in_the_project_would_not_surely_repeat(path: str, key:
     data = DataPlan(**{"name": "rows", "path": "rows.csv", key: path})
     assert not would_repeat(ended(data=(data,)))
     assert not would_repeat(ended(python=PythonPlan(lock=path)))
+
+
+def test_data_whose_age_is_checked_would_not_surely_repeat() -> None:
+    check = CheckPlan(name="freshness", is_written=True, limits={"max_age": 60.0}, column="at")
+    assert not would_repeat(ended(data=(DataPlan(name="rows", path="rows.csv", checks=(check,)),)))
 
 
 def test_a_run_that_was_not_needed_is_told_as_reused_with_its_reason() -> None:

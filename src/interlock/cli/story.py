@@ -19,6 +19,7 @@ from interlock.cli.show import (
     stage_line,
 )
 from interlock.errors import NotFound, Refused
+from interlock.gate.judgement import Checked, GateResult
 from interlock.run.run import Run
 from interlock.run.scheduling.estimate import Estimate, roughly
 from interlock.vocabulary import Event, Json, Kind, Row
@@ -160,7 +161,8 @@ def of_stage(events: Sequence[Event], name: str) -> list[Event]:
 
 def gate_story(run: Run) -> list[Line]:
     """Every gate of a run with all the numbers that led to its verdict."""
-    lines = [run_title(run)]
+    lines = [run_title(run), *_check_lines("checks of data", run.data), *_check_lines("checks as served", run.served)]
+    lines += [Line("gates", "title")] if len(lines) > 1 else []
     if run.judgement is None:
         return [
             *lines,
@@ -169,10 +171,24 @@ def gate_story(run: Run) -> list[Line]:
         ]
     if not run.judgement.results:
         return [*lines, Line("no gate was asked for", "warn")]
+    told = {result.gate for checked in (run.data, run.served) if checked for result in checked.results}
     for result in run.judgement.results:
-        lines.append(gate_line(result))
-        lines += [Line(f"      {name}: {format_value(value)}", "dim") for name, value in flatten(result.evidence)]
+        lines += _result_lines(result) if result.gate not in told else []
     return lines
+
+
+def _check_lines(title: str, checked: Checked | None) -> list[Line]:
+    """The checks that were asked with all their numbers, and why others were not."""
+    if checked is None:
+        return []
+    asked = [line for result in checked.results for line in _result_lines(result)]
+    left = [Line(f"  {'not asked':<10} {name}: {because}", "dim") for name, because in checked.left_out.items()]
+    return [Line(title, "title"), *asked, *left] if asked or left else []
+
+
+def _result_lines(result: GateResult) -> list[Line]:
+    numbers = [Line(f"      {name}: {format_value(value)}", "dim") for name, value in flatten(result.evidence)]
+    return [gate_line(result), *numbers]
 
 
 def event_lines(events: Sequence[Event]) -> list[Line]:

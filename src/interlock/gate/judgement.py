@@ -37,3 +37,14 @@ class Judgement(Stored):
         if self.verdict is Verdict.PASS:
             return f"all {len(worst)} gates passed"
         return "; ".join(f"{result.gate}: {result.because}" for result in worst)
+
+
+class Checked(Judgement):
+    """The verdicts of checks; ``left_out`` says of others why there was nothing to decide them with."""
+
+    left_out: dict[str, str] = {}
+
+    @property
+    def objections(self) -> tuple[GateResult, ...]:
+        """The results that did not pass."""
+        return tuple(result for result in self.results if result.verdict is not Verdict.PASS)

@@ -87,6 +87,20 @@ class PythonPlan(Stored):
     lock: str = "uv.lock"
 
 
+class CheckPlan(Stored):
+    """One check of a dataset, or of a served model: its ``limits`` by name, columns that it leaves out, and perhaps the
+    one it is about.
+
+    ``is_written``: the file names it, so that it must be decided; else it is asked where it can be.
+    """
+
+    name: str
+    is_written: bool = False
+    limits: dict[str, float] = {}
+    ignore: tuple[str, ...] = ()
+    column: str | None = None
+
+
 class DataPlan(Stored):
     """One dataset; ``schema_path`` names its schema, ``disjoint_from`` another dataset that shares no row with it."""
 
@@ -96,6 +110,7 @@ class DataPlan(Stored):
     id: str | None = None
     label: str | None = None
     disjoint_from: str | None = None
+    checks: tuple[CheckPlan, ...] = ()
 
 
 class ModelPlan(Stored):
@@ -105,6 +120,7 @@ class ModelPlan(Stored):
     path: str
     format: Literal["skops", "joblib"]
     golden: str | None = None
+    checks: tuple[CheckPlan, ...] = ()
 
 
 class GatePlan(Stored):

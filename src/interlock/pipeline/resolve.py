@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from blake3 import blake3
 
+from interlock.pipeline.checks.resolution import data_checks, serving_checks
 from interlock.pipeline.document import Path, Problem, refuse_all
 from interlock.pipeline.entries import entry_files, has_tests
 from interlock.pipeline.outside.refresh import refresh_of, with_version
@@ -198,7 +199,8 @@ def python_of(spec: FileSpec, there: Collection[str]) -> PythonPlan:
 
 
 def _dataset(name: str, spec: FileSpec) -> DataPlan:
-    return DataPlan(name=name, **spec.data[name].model_dump(exclude={"home"}))
+    dataset = spec.data[name]
+    return DataPlan(name=name, **dataset.model_dump(exclude={"home", "checks"}), checks=data_checks(dataset.checks))
 
 
 def _model(spec: FileSpec, fallback: str) -> ModelPlan | None:
@@ -211,6 +213,7 @@ def _model(spec: FileSpec, fallback: str) -> ModelPlan | None:
         path=model.path,
         format="joblib" if (model.format or model.path.lower()).endswith("joblib") else "skops",
         golden=model.golden,
+        checks=serving_checks(model.checks),
     )
 
 

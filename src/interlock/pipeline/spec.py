@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from interlock.pipeline.checks.data import DataChecksSpec
+from interlock.pipeline.checks.serving import ServingChecksSpec
 from interlock.pipeline.rules.patterns import (
     Cron,
     DataHome,
@@ -29,6 +31,7 @@ from interlock.pipeline.rules.values import (
     NotYet,
     ParamName,
     Path,
+    Section,
     Size,
     StageName,
     Text,
@@ -50,12 +53,6 @@ MOST = 200
 MOST_STAGES = 1000
 """The most stages."""
 LATER_LIVE_METRICS = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy", "auc")
-
-
-class Section(BaseModel):
-    """A mapping with fixed keys; unknown ones are refused."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class PushSpec(Section):
@@ -160,6 +157,8 @@ class DataSpec(Section):
     """The column with the truth that the model predicts."""
     disjoint_from: Text | None = None
     """Another dataset that shares no row with this one."""
+    checks: DataChecksSpec = DataChecksSpec()
+    """What it is asked besides, against itself, the training data, and the data that was accepted last."""
 
 
 class RefreshSpec(Section):
@@ -241,6 +240,8 @@ class ModelSpec(Section):
     """How it was saved. Without it the ending of the path tells; else `skops`."""
     golden: Path | None = None
     """A file with requests and the answers expected; latency is measured with them."""
+    checks: ServingChecksSpec = ServingChecksSpec()
+    """What the served model is asked besides."""
 
 
 class GateSpec(Section):

@@ -1,6 +1,7 @@
 """Validates a project's datasets: schemas, identifiers, labels, and that a holdout shares nothing with its training.
 
-Settings: ``{"data": [{"name", "path", "schema_path", "id", "label", "disjoint_from"}]}``, the last four may be null.
+Settings: ``{"data": [{"name", "path", "schema_path", "id", "label", "disjoint_from"}], "holdout": name}``; of a
+dataset the last four, and the holdout, may be null.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import pandas as pd
 from .data_check import check_table
 from .data_schema import NO_RULES, read_schema
 from .data_table import Found, Table, UnreadableTable, found, read_table
+from .summaries import summarise
 
 
 def measure(settings: dict[str, Any]) -> dict[str, Any]:
-    """Reads and checks every dataset. The report holds rows, columns and the digest of the rows, by name."""
+    """Reads and checks every dataset. The report holds by name rows, columns, the digest of the rows, and, where every
+    rule is kept, the ``summary`` that gates judge.
+    """
     problems: list[Found] = []
     tables: dict[str, Table] = {}
     report: dict[str, Any] = {}
@@ -37,6 +41,10 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
     for dataset in settings["data"]:
         if dataset.get("disjoint_from") and dataset["name"] in tables:
             problems += _check_disjoint(dataset, tables, settings["data"])
+    if not problems:
+        cells = {name: table.cells for name, table in tables.items()}
+        for name, summary in summarise(settings["data"], cells, settings.get("holdout")).items():
+            report[name]["summary"] = summary
     return {
         "passed": not problems,
         "because": _summary(problems, tables, len(settings["data"])),

@@ -19,11 +19,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from .consistency import measure_consistency, read_outputs, rows_in
+
 WARM_UP = 50
 WALL_SECONDS = 12.0
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
+CONSISTENCY_SECONDS = 6.0
 
 
 class NotServed(Exception):
@@ -36,7 +39,8 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
     ``settings``: ``model`` (name, format, path, golden or None), ``digest``, ``python`` (of the serving environment),
     ``inference_folder``, ``baseline`` (name, path, format, python, digest; or None), ``requests`` (measured in all with
     two servers, 1000 unless said). The report has ``candidate`` and ``baseline``, each with ``latency_ms`` (a number
-    for each answered request), ``memory_peak_mb``, ``requests``, ``errors``, ``startup_ms`` and ``golden``.
+    for each answered request), ``memory_peak_mb``, ``requests``, ``errors``, ``startup_ms``, ``golden`` and, of
+    the candidate, its ``inputs`` and ``consistency`` (whether a row is answered alike whatever stands beside it).
     """
     problems: list[dict[str, Any]] = []
     model, golden = settings["model"], settings["model"].get("golden")
@@ -51,12 +55,17 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
         baseline = _start_baseline(stack, folder, settings, problems) if golden else None
         servers = [server for server in (candidate, baseline) if server is not None]
         if golden:
-            bodies = [json.dumps(request).encode() for request in json.loads(Path(golden).read_bytes())["requests"]]
+            requests = json.loads(Path(golden).read_bytes())["requests"]
+            bodies = [json.dumps(request).encode() for request in requests]
             _drive(servers, bodies, (settings.get("requests") or 1000) // 2)
         else:
             problems.append(_warning("no golden requests: latency was not measured", None))
         for server in servers:
             server.read_stats()
+        if golden:
+            until = time.perf_counter() + CONSISTENCY_SECONDS
+            candidate.inputs = [str(tensor["name"]) for tensor in requests[0]["inputs"]]
+            candidate.consistency = measure_consistency(requests, lambda request: candidate.answer(request, until))
     if baseline is not None and not baseline.latencies:
         problems.append(_warning(f"{baseline.name} answers none of the golden requests: it is not compared", golden))
         baseline = None
@@ -99,6 +108,8 @@ class _Server:
         self.errors = 0
         self.startup_ms = 0.0
         self.stats: dict[str, Any] = {}
+        self.consistency: dict[str, Any] = {}
+        self.inputs: list[str] = []
 
     def start(self, model: dict[str, Any], python: str, digest: str, golden: str | None) -> None:
         """Starts it and waits until it is ready. NotServed where that does not happen."""
@@ -132,6 +143,13 @@ class _Server:
             self.latencies.append(elapsed)
         else:
             self.errors += 1
+
+    def answer(self, request: dict[str, Any], until: float) -> dict[str, list[Any]] | None:
+        """The outputs of one request, which counts nowhere; None where the model does not answer it, or time is up."""
+        if time.perf_counter() > until:
+            return None
+        status, content = self._connection.send("POST", self._path, json.dumps(request).encode())
+        return read_outputs(content, rows_in(request)) if status == 200 else None
 
     def read_stats(self) -> None:
         """Asks the server about itself."""
@@ -238,6 +256,8 @@ def _measured(server: _Server) -> dict[str, Any]:
         "requests": server.requests,
         "errors": server.errors,
         "startup_ms": server.startup_ms,
+        "inputs": server.inputs,
+        "consistency": server.consistency,
         "golden": {"checked": server.stats.get("golden_checked", 0), "wrong": []},
     }
 

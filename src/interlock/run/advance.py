@@ -13,6 +13,7 @@ an attempt ended                                      its stage takes the outcom
                                                       to be tried after a pause, as often as its ``retries`` say
 an attempt's executor is gone                         its stage is queued again, as the next attempt, 10 times
 a stage failed or errored for good                    the others are cancelled or skipped, the run ends as it did
+a check of the data fails                             failed, before anything is trained on it
 a limit on a metric is broken for good                failed, before any other stage goes on
 a queued stage that pauses after a fault              nothing, until the pause is over
 a queued stage, all it needs succeeded, cache hit     succeeded, reused, unless it is asked for anew
@@ -30,6 +31,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from interlock.gate.judgement import Judgement
+from interlock.gate.serving.consistency import judge_serving
 from interlock.later import Later
 from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.trace import Lookup
@@ -39,8 +41,9 @@ from interlock.vocabulary import Decision, Phase, Verdict
 
 if TYPE_CHECKING:
     from interlock.gate import judge as gates
+    from interlock.gate.data import judge as data_gates
 else:  # its arithmetic takes a tenth of a second to load, and most runs are asked for no gate
-    gates = Later("interlock.gate.judge")
+    gates, data_gates = Later("interlock.gate.judge"), Later("interlock.gate.data.judge")
 
 
 def advance(run: Run, seen: RunSeen, now: float) -> Decision[Run]:
@@ -109,6 +112,19 @@ def _end_broken(run: Run, _seen: RunSeen, _now: float) -> Decision[Run] | None:
             if stage_run.phase is phase:
                 return stop(run, phase, f"{name} {phase}: {stage_run.because}", f"{name} did not succeed")
     return None
+
+
+def _judge_data(run: Run, seen: RunSeen, now: float) -> Decision[Run] | None:
+    """The checks of datasets, as soon as these were measured. What is undecided holds the run up at its end."""
+    if run.data is not None or "data" not in seen.reports:
+        return None
+    data = data_gates.judge_data(run.plan.data, seen.reports["data"], seen.accepted, seen.production, now)
+    judged = run.model_copy(update={"data": data})
+    if data.verdict is not Verdict.FAIL:
+        return Decision(state=judged, because=f"data checks {data.verdict}: {data.because}")
+    because = f"data checks {data.verdict}: {data.because}"
+    judged = judged.model_copy(update={"judgement": Judgement(results=data.objections)})
+    return stop(judged, Phase.FAILED, because, "the data is not to be trained on")
 
 
 def _stop_hopeless(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
@@ -198,9 +214,14 @@ def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
     judgement = Judgement(results=())
     if run.plan.gates:
         judgement = gates.judge(run.plan.gates, seen.reports, production=run.production or "unknown")
+    model = run.plan.model
+    labels = tuple(dict.fromkeys(data.label for data in run.plan.data if data.label))
+    served = judge_serving(model.checks, seen.reports.get("served"), model.name, labels) if model else None
+    objections = [result for checked in (run.data, served) if checked for result in checked.objections]
+    judgement = Judgement(results=(*judgement.results, *objections))
     because = f"gates {judgement.verdict}: {judgement.because}"
     phase = {Verdict.FAIL: Phase.FAILED, Verdict.UNDECIDED: Phase.HELD, Verdict.PASS: Phase.RUNNING}[judgement.verdict]
-    state = run.model_copy(update={"judgement": judgement, "phase": phase, "because": because})
+    state = run.model_copy(update={"judgement": judgement, "served": served, "phase": phase, "because": because})
     return Decision(state=state, because=because)
 
 
@@ -217,6 +238,7 @@ RULES: tuple[Callable[[Run, RunSeen, float], Decision[Run] | None], ...] = (
     _give_way,
     _take_outcomes,
     _end_broken,
+    _judge_data,
     _stop_hopeless,
     _start_ready,
     _stop_unchanged,

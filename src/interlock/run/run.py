@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from interlock.gate.judgement import Judgement
+from interlock.gate.judgement import Checked, Judgement
 from interlock.pipeline.plan import Plan, StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.run.scheduling.estimate import Estimate
@@ -65,7 +65,8 @@ class Run(Stored):
     ``reruns`` are the runs that it runs again, the first one first. ``production`` is what was in production when the
     measuring began: ``unknown`` without a server, ``none``, or a version's title; ``lock`` the artifact of the files
     its environment is made of; ``version`` the model version it made or found unchanged. ``estimate`` is what it was
-    expected to cost when it was known what runs; ``limits`` what the limits on metrics said while stages still ran.
+    expected to cost when it was known what runs; ``limits`` what the limits on metrics said while stages still ran;
+    ``data`` what the checks of its datasets said, once they were measured, and ``served`` those of its model.
     """
 
     number: int
@@ -90,6 +91,8 @@ class Run(Stored):
     production: str | None = None
     estimate: Estimate | None = None
     limits: Judgement | None = None
+    data: Checked | None = None
+    served: Checked | None = None
     judgement: Judgement | None = None
     version: str | None = None
     problems: tuple[Problem, ...] = ()
@@ -140,6 +143,7 @@ class RunSeen(Stored):
     others are given; ``estimate`` what the run will cost, once it is known what runs. ``flaky`` is what is odd about an
     outcome, by stage. ``ahead`` is the run of its group that goes first, ``superseded_by`` the newer one that
     takes its place. ``reports`` what the measuring stages found, by built-in name, once there is something to judge;
+    ``accepted`` what ``data`` found in the run that made the model in production;
     ``twin`` the version that would serve just as this run's model does; ``needs_seal`` whether a good model of this run
     is to be registered.
     """
@@ -154,6 +158,7 @@ class RunSeen(Stored):
     ahead: int | None = None
     superseded_by: int | None = None
     reports: dict[str, Json] = {}
+    accepted: Json = None
     baseline: Baseline | None = None
     production: str = "unknown"
     twin: str | None = None

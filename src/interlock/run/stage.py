@@ -12,7 +12,7 @@ class Baseline(Stored):
     """The production model version that a candidate is measured beside.
 
     ``model``, ``lock`` and ``predictions`` are artifacts; ``name`` is for people (``flights v3``); ``python`` and
-    ``lock`` say together which environment it is served in.
+    ``lock`` say together which environment it is served in; ``made_by`` is the key of the run that made it.
     """
 
     name: str
@@ -21,6 +21,7 @@ class Baseline(Stored):
     python: PythonPlan = PythonPlan()
     format: str
     predictions: Digest | None = None
+    made_by: str = ""
 
 
 class StageRequest(Stored):

@@ -10,12 +10,14 @@ def would_repeat(run: Run) -> bool:
     """Whether nothing but the working tree, the options and the installation decides how such a run ends.
 
     Only what succeeded is ever taken for granted. A stage that may use the network or is given secrets depends on what
-    nobody can see from here. Data that no commit holds is for the caller to look at.
+    nobody can see from here, and data whose age is checked grows old. Data that no commit holds is for the caller to
+    look at.
     """
     return (
         run.phase is Phase.SUCCEEDED
         and all(stage_run.phase is Phase.SUCCEEDED for stage_run in run.stages.values())
         and not any(stage.network or stage.secrets for stage in run.plan.stages)
+        and not any(check.name == "freshness" for data in run.plan.data for check in data.checks)
         and all(_is_in_the_project(path) for path in _given(run))
     )
 

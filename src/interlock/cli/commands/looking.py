@@ -142,7 +142,9 @@ def _tell(reading: Reading, wanted: Thing, row: Row) -> tuple[list[Line], dict[s
     if wanted.kind is not Kind.RUN:
         lines = [*story.headline(row), Line("decisions", "title"), *story.event_lines(events)]
     elif wanted.is_gate:
-        return story.gate_story(show.read_run(row)), {"judgement": row.state.get("judgement")}
+        return story.gate_story(show.read_run(row)), {
+            name: row.state.get(name) for name in ("judgement", "data", "served")
+        }
     elif wanted.stage is not None:
         run = show.read_run(row)
         events = story.of_stage(events, wanted.stage)

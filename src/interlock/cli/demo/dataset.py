@@ -42,20 +42,34 @@ class Sizes:
     live: int = 24_000
 
 
+class Year:
+    """The flights of the year that arrived, the weather and the planes."""
+
+    def __init__(self) -> None:
+        self._months = _arrived()
+        self._weather = {_hour_of(record): record for record in _records("weather.csv")}
+        self._planes = _planes()
+
+    def sample(self, months: Iterable[int], size: int, seed: int = 2013) -> list[Record]:
+        """So many flights of these months as the package has them, drawn without replacement, in their order."""
+        return _sample([flight for month in months for flight in self._months[month]], size, seed)
+
+    def joined(self, flight: Record) -> Record:
+        """The flight as a model sees it: with the weather at its origin, its plane, and whether it was late."""
+        return _joined(flight, self._weather, self._planes)
+
+
 def make_data(repository: Path, live: Path, sizes: Sizes) -> None:
     """Writes ``data/train.csv`` and ``data/holdout.csv`` below ``repository``, later months' flights to ``live``."""
     folder = repository / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    arrived = _arrived()
-    weather = {_hour_of(record): record for record in _records("weather.csv")}
-    planes = _planes()
+    year = Year()
     for path, months, size in (
         (folder / "train.csv", TRAIN_MONTHS, sizes.train),
         (folder / "holdout.csv", HOLDOUT_MONTHS, sizes.holdout),
         (live, LIVE_MONTHS, sizes.live),
     ):
-        sample = _sample([flight for month in months for flight in arrived[month]], size)
-        write_records(path, (_joined(flight, weather, planes) for flight in sample), COLUMNS)
+        write_records(path, map(year.joined, year.sample(months, size)), COLUMNS)
 
 
 def write_planes(path: Path) -> None:
@@ -112,9 +126,8 @@ def _joined(flight: Record, weather: dict[tuple[str, ...], Record], planes: dict
     }
 
 
-def _sample(flights: list[Record], size: int) -> list[Record]:
-    """``size`` of the flights, drawn without replacement, in their order."""
-    chosen = sorted(random.Random(2013).sample(range(len(flights)), min(size, len(flights))))  # noqa: S311 - no secret
+def _sample(flights: list[Record], size: int, seed: int) -> list[Record]:
+    chosen = sorted(random.Random(seed).sample(range(len(flights)), min(size, len(flights))))  # noqa: S311 - no secret
     return [flights[index] for index in chosen]
 
 

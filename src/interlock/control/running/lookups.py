@@ -339,12 +339,13 @@ def _settings(run: Run, stage: StagePlan) -> dict[str, Json]:
     if stage.builtin in ("data", "measurements"):
         return {"data": [_dumped(plan) for plan in run.plan.data]}
     if stage.builtin == "served" and run.plan.model is not None:
-        return {"model": run.plan.model.model_dump(mode="json")}
+        return {"model": run.plan.model.model_dump(mode="json", exclude={"checks"})}
     return {}
 
 
 def _dumped(plan: DataPlan) -> dict[str, Json]:
-    dumped: dict[str, Json] = plan.model_dump(mode="json")
+    """The dataset as the probe is told of it: its checks are judged here, and change nothing that is measured."""
+    dumped: dict[str, Json] = plan.model_dump(mode="json", exclude={"checks"})
     return dumped
 
 

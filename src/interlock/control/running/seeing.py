@@ -65,6 +65,7 @@ class Seeing:
             name: outcome for name in running if (outcome := self._attempts.outcome(run.attempt_key(name))) is not None
         }
         baseline, production = self._production(run)
+        reports = self._reports(run)
         twin = self.twin(run)
         ready = [stage for stage in ready_stages(run, self._now()) if stage.kind != "measure" or twin is None]
         lookups, places = self._look_up(run, ready, baseline if run.production is None else run.baseline)
@@ -76,7 +77,8 @@ class Seeing:
             gpus=places.gpus,
             estimate=self._room.foresee(run, lookups) if run.estimate is None else None,
             flaky=self._flaky(run, outcomes),
-            reports=self._reports(run),
+            reports=reports,
+            accepted=self._accepted(baseline) if baseline and "data" in reports else None,
             baseline=baseline,
             production=production,
             twin=twin.title if twin else None,
@@ -164,10 +166,23 @@ class Seeing:
             python=version.python,
             format=version.format,
             predictions=version.predictions,
+            made_by=version.run,
         )
         return baseline, version.title
 
+    def _accepted(self, baseline: Baseline) -> Json:
+        """What the data probe found in the run that made the version in production; None where that is not kept."""
+        made_by, _ = load_state(self._store, Kind.RUN, baseline.made_by, Run)
+        report = made_by.stages["data"].report if made_by and "data" in made_by.stages else None
+        if report is None or not self._blobs.has(report):
+            return None
+        found: Json = json.loads(self._blobs.read(report))
+        return found
+
     def _reports(self, run: Run) -> dict[str, Json]:
+        measured = run.stages.get("data")
+        if run.data is None and measured and measured.phase is Phase.SUCCEEDED and measured.report is not None:
+            return {"data": json.loads(self._blobs.read(measured.report))}
         is_done = run.judgement is None and all(s.phase is Phase.SUCCEEDED for s in run.stages.values())
         if not is_done and not is_worth_judging_early(run):
             return {}

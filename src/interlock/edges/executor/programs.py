@@ -133,7 +133,7 @@ class Programs:
         if stage.builtin in ("syntax", "imports"):
             return {"entries": list(stage.deps)}, ()
         if stage.builtin == "data":
-            return {"data": [data.model_dump(mode="json") for data in request.data]}, ()
+            return _settings_of_data(request), ()
         if stage.builtin == "measurements":
             return self._settings_of_measurements(request, inside, outside), ()
         return self._settings_of_served(request, inside, outside, say)
@@ -159,7 +159,7 @@ class Programs:
             raise Refused("there is no model to serve", "model", "name the model in interlock.yaml")
         python = python_in(self.prepare(request, "serve", say))
         settings: dict[str, Json] = {
-            "model": model.model_dump(mode="json"),
+            "model": model.model_dump(mode="json", exclude={"checks"}),
             "digest": self._digest_at(request.inputs, model.path, outside),
             "python": python,
             "inference_folder": f"{inside.package}/interlock/inference",
@@ -199,6 +199,13 @@ class Programs:
     def _show(self, digest: Digest, target: str) -> None:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         self._blobs.materialise(digest, target)
+
+
+def _settings_of_data(request: StageRequest) -> dict[str, Json]:
+    """Without the checks: what a dataset is asked is judged by the control plane."""
+    holdout = holdout_of(request.data)
+    datasets: list[Json] = [data.model_dump(mode="json", exclude={"checks"}) for data in request.data]
+    return {"data": datasets, "holdout": holdout.name if holdout else None}
 
 
 class WasUsed(NamedTuple):

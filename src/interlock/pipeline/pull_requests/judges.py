@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from interlock.pipeline.plan import Plan
+from typing import TypeVar
+
+from interlock.pipeline.plan import CheckPlan, DataPlan, ModelPlan, Plan
 from interlock.pipeline.pull_requests.bounds import trim
+
+CheckedT = TypeVar("CheckedT", DataPlan, ModelPlan)
 
 
 def judged_by(plan: Plan, base: Plan) -> Plan:
     """The plan of a change, as the ``base`` branch's plan would have it judged.
 
-    It has the gates of the base, and those that it adds itself. When it runs, how far and in which group is the base's
-    say as well, and it delivers nothing. Both plans are bounded before their gates are put together: a gate of the base
-    that the change no longer measures stays, and is undecided. Where gates differ, the warnings tell.
+    It has the gates of the base, and those that it adds itself, and so it has the checks of data and model. When it
+    runs, how far and in which group is the base's say as well, and it delivers nothing. Both plans are bounded before
+    their gates are put together: a gate of the base that the change no longer measures stays, and is undecided. Where
+    gates or checks differ, the warnings tell.
     """
     wanted = base.triggers.pull_request
     if wanted is not None and wanted.until is not None:
@@ -24,8 +29,16 @@ def judged_by(plan: Plan, base: Plan) -> Plan:
         if gate not in plan.gates
     ]
     told += [f"the gate {gate.title} is new in this change: it is judged too" for gate in added]
+    before = {dataset.name: dataset for dataset in base.data}
+    data = tuple(_checked_by(dataset, before.get(dataset.name)) for dataset in plan.data)
+    model = _checked_by(plan.model, base.model) if plan.model else None
+    softened = [f"dataset {now.name}" for now, was in zip(data, plan.data, strict=True) if now.checks != was.checks]
+    softened += ["model"] if model != plan.model else []
+    told += [f"the checks of the {what} are not as the base branch has them: its own are asked" for what in softened]
     return plan.model_copy(
         update={
+            "data": data,
+            "model": model,
             "gates": (*base.gates, *added),
             "triggers": base.triggers,
             "concurrency": base.concurrency,
@@ -33,3 +46,10 @@ def judged_by(plan: Plan, base: Plan) -> Plan:
             "warnings": (*plan.warnings, *told),
         }
     )
+
+
+def _checked_by(own: CheckedT, base: CheckedT | None) -> CheckedT:
+    """With the checks of the base, and those that only the change has."""
+    asked: tuple[CheckPlan, ...] = base.checks if base else ()
+    names: set[str] = {check.name for check in asked}
+    return own.model_copy(update={"checks": (*asked, *(check for check in own.checks if check.name not in names))})

@@ -131,6 +131,9 @@ def _check_untabled(name: str, dataset: DataSpec) -> Iterator[Problem]:
         if getattr(dataset, "schema_path" if key == "schema" else key) is not None:
             problem = f"{dataset.path} is no table, so it has no {key}"
             yield Problem(("data", name, key), problem, f"remove it, or use a file that ends in {endings}")
+    if dataset.checks.model_fields_set:
+        problem = f"{dataset.path} is no table, so nothing of it can be checked"
+        yield Problem(("data", name, "checks"), problem, f"remove it, or use a file that ends in {endings}")
 
 
 def check_overlap(spec: FileSpec) -> Iterator[Problem]:

@@ -95,7 +95,9 @@ def plan_to_reproduce(plan: Plan) -> Plan:
     No stage checks its own determinism: the reproduction itself does.
     """
     stages = tuple(stage.model_copy(update={"determinism": None}) for stage in plan.stages if stage.kind != "measure")
-    return plan.model_copy(update={"stages": stages, "gates": (), "model": None, "deploy": (), "concurrency": None})
+    data = tuple(dataset.model_copy(update={"checks": ()}) for dataset in plan.data)  # accepted is other data now
+    bare: dict[str, object] = {"gates": (), "model": None, "deploy": (), "concurrency": None}
+    return plan.model_copy(update={"stages": stages, "data": data, **bare})
 
 
 def compare_runs(original: Run, again: Run, kept: Kept) -> Compared:

@@ -1,0 +1,1 @@
+"""What is judged of data before anything is trained on it."""

@@ -1,0 +1,1 @@
+"""What is judged of a model as it is served."""

@@ -1,0 +1,1 @@
+"""What datasets and served models are asked, beside what gates measure."""
