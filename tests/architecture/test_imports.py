@@ -36,6 +36,13 @@ def test_the_source_keeps_every_contract() -> None:
     assert result.returncode == 0, result.stdout
 
 
+def test_a_run_loads_nothing_that_most_runs_do_not_need() -> None:
+    program = "import sys, interlock.app.local, interlock.cli.show; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "interlock.run.advance" in loaded
+    assert not {"numpy", "pandas", "alembic", "psycopg", "httpx", "fastapi", "rich"} & set(loaded)
+
+
 PLANTED = [
     ("layers", "gate/judgement.py", "import interlock.delivery.rollout"),
     ("standing-alone", "inference/__init__.py", "import interlock.errors"),

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, MetaData, Table, create_engine, text
 
 from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
 from interlock.edges.store import SqlStore
-from interlock.edges.store.opening import MIGRATIONS
+from interlock.edges.store.migrations.walking import walk_to
 from interlock.errors import StoreFault
 from interlock.registry.version import ModelVersion
 from interlock.run.run import Run
@@ -89,20 +87,12 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[list[dict[s
         url = f"sqlite:///{tmp_path}/interlock.db" if is_file else request.getfixturevalue("postgres").create()
         engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
         with engine.begin() as connection:
-            make_first_schema(connection)
+            walk_to(connection, "0001", None, url)
             insert_all(connection, stored)
         engine.dispose()
         return str(url)
 
     return make
-
-
-def make_first_schema(connection: Connection) -> None:
-    config = Config()
-    config.set_main_option("script_location", MIGRATIONS)
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "0001")
 
 
 def insert_all(connection: Connection, stored: list[dict[str, Any]]) -> None:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interlock.access.audit import AuditEntry
 from interlock.access.tokens import Token, why_invalid
 from interlock.cli.output import ExitCode, Line, Style
-from interlock.client.models import RunSummary
 from interlock.control.reusing.production import Against
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment, desired
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
 from interlock.gate.judgement import GateResult, Judgement
-from interlock.inference.joined import Joined
 from interlock.pipeline.keys import in_short
 from interlock.pipeline.plan import GatePlan, Plan, StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.registry.version import ModelVersion
 from interlock.run.run import Run, StageRun
 from interlock.vocabulary import Phase, Row, Verdict
+
+if TYPE_CHECKING:
+    from interlock.client.models import RunSummary
+    from interlock.inference.joined import Joined
 
 PHASE_STYLES: dict[str, Style] = {
     "succeeded": "good",

@@ -27,13 +27,20 @@ judged pass, and sealed (or nothing to seal)          succeeded
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from interlock.gate.judge import is_limit_on_metric, judge, judge_limits
+from interlock.gate.judgement import Judgement
+from interlock.later import Later
 from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.run.attempting import after_attempt, after_break, after_loss, reused, started
 from interlock.run.run import Run, RunSeen, StageRun, ready_stages
 from interlock.vocabulary import Decision, Phase, Verdict
+
+if TYPE_CHECKING:
+    from interlock.gate import judge as gates
+else:  # its arithmetic takes a tenth of a second to load, and most runs are asked for no gate
+    gates = Later("interlock.gate.judge")
 
 
 def advance(run: Run, seen: RunSeen, now: float) -> Decision[Run]:
@@ -108,7 +115,7 @@ def _stop_hopeless(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None
     """The limits on metrics, as soon as every file they may come from was measured: no later stage changes them."""
     if "measurements" not in seen.reports or not is_worth_judging_early(run):
         return None
-    limits = judge_limits(run.plan.gates, seen.reports["measurements"])
+    limits = gates.judge_limits(run.plan.gates, seen.reports["measurements"])
     if limits.verdict is not Verdict.FAIL:
         return Decision(state=run.model_copy(update={"limits": limits}), because=f"so far {limits.because}")
     because = f"gates {limits.verdict}: {limits.because}"
@@ -118,7 +125,9 @@ def _stop_hopeless(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None
 
 def is_worth_judging_early(run: Run) -> bool:
     """Whether the metrics are measured, some other stage is not done, and their limits were not judged yet."""
-    if run.limits is not None or run.judgement is not None or not any(map(is_limit_on_metric, run.plan.gates)):
+    if run.limits is not None or run.judgement is not None:
+        return False
+    if not any(gates.is_limit_on_metric(gate) for gate in run.plan.gates):
         return False
     measured = run.stages.get("measurements")
     is_there = measured is not None and measured.phase is Phase.SUCCEEDED
@@ -186,7 +195,9 @@ def _stop_unchanged(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | Non
 def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
     if run.judgement is not None or any(s.phase is not Phase.SUCCEEDED for s in run.stages.values()):
         return None
-    judgement = judge(run.plan.gates, seen.reports, production=run.production or "unknown")
+    judgement = Judgement(results=())
+    if run.plan.gates:
+        judgement = gates.judge(run.plan.gates, seen.reports, production=run.production or "unknown")
     because = f"gates {judgement.verdict}: {judgement.because}"
     phase = {Verdict.FAIL: Phase.FAILED, Verdict.UNDECIDED: Phase.HELD, Verdict.PASS: Phase.RUNNING}[judgement.verdict]
     state = run.model_copy(update={"judgement": judgement, "phase": phase, "because": because})

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Engine, make_url
+from sqlalchemy import URL, Engine, inspect, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from interlock.edges.store.postgres import postgres_engine
+from interlock.edges.store.schema import METADATA, NEWEST, SCHEMA
 from interlock.edges.store.sqlite import opening_alone, sqlite_engine
 from interlock.errors import Refused
+from interlock.later import Later
 
-MIGRATIONS = "interlock.edges.store:migrations"
+if TYPE_CHECKING:
+    from interlock.edges.store.migrations import walking
+else:
+    walking = Later("interlock.edges.store.migrations.walking")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def open_engines(url: str, is_durable: bool = True) -> Engines:
     writer = engine.execution_options(is_write=True)
     try:
         with opening_alone(engine) if is_file else nullcontext():
-            _migrate(writer, str(parsed.database) if is_file else parsed.render_as_string())
+            _bring_up_to_date(writer, str(parsed.database) if is_file else parsed.render_as_string())
     except BaseException:
         engine.dispose()
         raise
@@ -61,20 +63,14 @@ def parse_url(url: str) -> URL:
     return parsed
 
 
-def _migrate(writer: Engine, where: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", MIGRATIONS)
-    config.set_main_option("path_separator", "os")
-    script = ScriptDirectory.from_config(config)
-    known = {revision.revision for revision in script.walk_revisions()}
+def _bring_up_to_date(writer: Engine, where: str) -> None:
+    """A new database is made as it is today; an older one is walked here, step by step."""
     with writer.begin() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-        if current is not None and current not in known:
-            raise Refused(
-                f"the database has schema {current}, which this release does not know",
-                where=where,
-                remedy="start the newer release that wrote it, or restore the copy made before it",
-            )
-        if current != script.get_current_head():
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        tables = set(inspect(connection).get_table_names())
+        if tables.isdisjoint(METADATA.tables):
+            METADATA.create_all(connection)
+            connection.execute(SCHEMA.insert().values(version_num=NEWEST))
+            return
+        current = connection.scalar(select(SCHEMA.c.version_num)) if SCHEMA.name in tables else None
+        if current != NEWEST:
+            walking.walk_to(connection, NEWEST, current, where)

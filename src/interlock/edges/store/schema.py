@@ -1,4 +1,4 @@
-"""The tables as queries see them. The migrations make them; a test holds the two together."""
+"""The tables of a new database, as queries see them. Migrations bring an older one here; a test holds both together."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
@@ -25,15 +26,20 @@ from interlock.vocabulary import Event, Json, Kind, Row
 
 METADATA = MetaData()
 
+NEWEST = "0002"
+"""The last step of the migrations: what a database of these tables has behind it."""
+
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
 """SQLite counts by itself only in a column that is called INTEGER; it is as wide."""
+KEY = String().with_variant(String(collation="C"), "postgresql")
+"""Compared byte by byte everywhere, so that keys of one beginning stand together in the index."""
 
 ROWS = Table(
     "rows",
     METADATA,
     Column("place", NUMBER, primary_key=True),  # order of creation: the clock may jump, this does not
     Column("kind", String, nullable=False),
-    Column("key", String, nullable=False),
+    Column("key", KEY, nullable=False),
     Column("version", Integer, nullable=False),
     Column("phase", String, nullable=False),
     Column("state", Text, nullable=False),
@@ -106,6 +112,14 @@ NOTICES = Table(
     Index("notices_by_settling", "is_settled", "number"),
     sqlite_autoincrement=True,
 )
+
+SCHEMA = Table(
+    "alembic_version",
+    METADATA,
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""Which step of the migrations the database has behind it; the table is Alembic's own."""
 
 
 def row_of(found: Found[Any], state: dict[str, Json] | None = None) -> Row:

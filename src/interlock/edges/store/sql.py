@@ -70,7 +70,7 @@ class SqlStore(SqlNotices):
         """Rows in order of creation; with ``newest`` the last so many, newest first."""
         wanted: list[ColumnElement[bool]] = [ROWS.c.kind == kind]
         if prefix:
-            wanted.append(ROWS.c.key.between(prefix, prefix + LAST))
+            wanted += [ROWS.c.key >= prefix, ROWS.c.key <= prefix + LAST]
         if repository is not None:
             wanted.append(ROWS.c.repository == repository)
         if ref is not None:
