@@ -29,7 +29,7 @@ class Stored(BaseModel):
     Unknown fields are refused, so that a value of another shape is never read as this one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Verdict(StrEnum):

@@ -12,7 +12,7 @@ FINAL_PHASES = frozenset({"held", "succeeded", "failed", "errored", "skipped", "
 class Answer(BaseModel):
     """A frozen value. Fields that this client does not know are kept, so that it can talk to a newer server."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
 
 class Commit(Answer):
