@@ -75,6 +75,8 @@ class Attempts:
 
         ``facts_of`` says what is to be remembered of an end that has the stage's own reasons: succeeded or failed.
         """
+        if request.attempt in self._executor.running():
+            return
         claim = write_state(
             Kind.ATTEMPT, request.attempt, Attempt(owner=self._owner), expected=0, phase=RUNNING, because="claimed"
         )

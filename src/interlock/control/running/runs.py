@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.attempts import Attempts
@@ -109,9 +109,10 @@ class Runs:
     def _step(self, run: Run, version: int) -> bool:
         made: list[tuple[Decision[Run], RunSeen]] = []
         now, is_still = run, False
+        begun = frozenset(run.attempt_key(stage.name) for stage in desired(run))
         while not is_still:
             try:
-                made.append(self._decide(now))
+                made.append(self._decide(now, begun))
             except Fault:
                 if not made:
                     raise
@@ -120,12 +121,12 @@ class Runs:
             is_still = now == before
         return self._conclude(run, version, made)
 
-    def _decide(self, run: Run) -> tuple[Decision[Run], RunSeen]:
+    def _decide(self, run: Run, begun: Collection[str]) -> tuple[Decision[Run], RunSeen]:
         self._room.note(run)
         if run.phase.is_final:
             return Decision(state=run, because=run.because), RunSeen()
         try:
-            seen = self._seeing.see(run)
+            seen = self._seeing.see(run, begun)
             return advance(run, seen, self._now()), seen
         except Refused as refused:
             # found out only now, for example that no interpreter fits: the user's to mend, so the run ends with it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from interlock.control.rows import load_state, read_state
@@ -52,13 +52,15 @@ class Seeing:
         self._kept: dict[str, tuple[Baseline | None, dict[str, Lookup]]] = {}
         self._told: dict[tuple[str, str], float] = {}
 
-    def see(self, run: Run) -> RunSeen:
-        """What ``advance`` asks for; no more than a wish, or its group, lets matter."""
+    def see(self, run: Run, begun: Collection[str]) -> RunSeen:
+        """What ``advance`` asks for; no more than a wish, or its group, lets matter. ``begun`` are the attempts that
+        somebody may have claimed: there is nothing to see yet of those that are only decided on.
+        """
         ahead, superseded_by = self._room.ahead_of(run), self._room.superseded_by(run)
         if run.wish is not None or superseded_by is not None or (ahead is not None and not run.has_begun):
             self._room.leave(run)
             return RunSeen(ahead=ahead, superseded_by=superseded_by)
-        running = [stage.name for stage in desired(run)]
+        running = [stage.name for stage in desired(run) if run.attempt_key(stage.name) in begun]
         outcomes = {
             name: outcome for name in running if (outcome := self._attempts.outcome(run.attempt_key(name))) is not None
         }
@@ -68,7 +70,7 @@ class Seeing:
         lookups, places = self._look_up(run, ready, baseline if run.production is None else run.baseline)
         return RunSeen(
             outcomes=outcomes,
-            lost=tuple(name for name in running if self._is_lost(run.attempt_key(name))),
+            lost=tuple(name for name in running if name not in outcomes and self._is_lost(run.attempt_key(name))),
             lookups=lookups,
             waits=places.waits,
             gpus=places.gpus,

@@ -27,6 +27,16 @@ from interlock.errors import AlreadyExists, StaleWrite
 from interlock.vocabulary import Event, Fact, Json, Kind, Row, Write
 
 BESIDE_STATE = [column for column in ROWS.columns if column is not ROWS.c.state]
+LOAD = select(ROWS).where(ROWS.c.kind == bindparam("kind"), ROWS.c.key == bindparam("key"))
+INSERT = insert(ROWS).returning(*BESIDE_STATE)
+UPDATE = (
+    update(ROWS)
+    .where(ROWS.c.kind == bindparam("of"), ROWS.c.key == bindparam("named"), ROWS.c.version == bindparam("expected"))
+    .returning(*BESIDE_STATE)
+)
+TELL = insert(EVENTS)
+"""These and the next are needed for every stage of every run, and so put together once: to do that takes as long as to
+execute them."""
 KEYS_AT_ONCE = 500
 """Keys that are asked for in one statement."""
 RECALL = (
@@ -35,7 +45,6 @@ RECALL = (
     .order_by(FACTS.c.number.desc())
     .limit(bindparam("newest"))
 )
-"""Asked for every stage of every plan, so it is put together once."""
 LAST = "\U0010ffff"
 """Behind every character that a key holds."""
 
@@ -45,15 +54,15 @@ class SqlStore(SqlNotices):
 
     def load(self, kind: Kind, key: str) -> Row | None:
         """The row, or None."""
-        return self._one(select(ROWS).where(ROWS.c.kind == kind, ROWS.c.key == key))
+        return self._one(LOAD, kind=kind, key=key)
 
     def find(self, kind: Kind, identity: str) -> Row | None:
         """The row of this identity, or None."""
         return self._one(select(ROWS).where(ROWS.c.kind == kind, ROWS.c.identity == identity))
 
-    def _one(self, query: Select[tuple[object, ...]]) -> Row | None:
+    def _one(self, query: Select[tuple[object, ...]], **values: str) -> Row | None:
         with self._reading() as connection:
-            found = connection.execute(query).one_or_none()
+            found = connection.execute(query, values).one_or_none()
             return row_of(found) if found else None
 
     def rows(
@@ -185,19 +194,19 @@ def _save(connection: Connection, write: Write, state: str, observed: str, at: f
     except IntegrityError as problem:
         raise AlreadyExists(f"{_name(write)} exists, by its key or its identity {write.identity}") from problem
     occurred = {"kind": row.kind, "key": row.key, "version": row.version, "phase": row.phase, "at": at}
-    connection.execute(insert(EVENTS).values(**occurred, because=readable(write.because), observed=observed))
+    connection.execute(TELL, {**occurred, "because": readable(write.because), "observed": observed})
     return row
 
 
 def _insert(connection: Connection, write: Write, values: dict[str, object]) -> Row:
     named = {"kind": write.kind, "key": write.key, "created": values["updated"]}
-    found = connection.execute(insert(ROWS).values(**named, **values).returning(*BESIDE_STATE)).one()
+    found = connection.execute(INSERT, {**named, **values}).one()
     return row_of(found, write.state)
 
 
 def _update(connection: Connection, write: Write, values: dict[str, object]) -> Row:
-    expected = (ROWS.c.kind == write.kind, ROWS.c.key == write.key, ROWS.c.version == write.expected)
-    found = connection.execute(update(ROWS).where(*expected).values(**values).returning(*BESIDE_STATE)).one_or_none()
+    expected = {"of": write.kind, "named": write.key, "expected": write.expected}
+    found = connection.execute(UPDATE, {**expected, **values}).one_or_none()
     if found is None:
         raise StaleWrite(f"{_name(write)} is not at version {write.expected} any more")
     return row_of(found, write.state)
