@@ -120,7 +120,7 @@ class _Tree:
 
 
 def kill_tree(pid: int, grace: float) -> None:
-    """Ends a process and all it started: TERM, up to ``grace`` seconds of patience, then KILL.
+    """Ends a process and all it started: TERM, up to ``grace`` seconds of patience, then KILL; without grace at once.
 
     The tree is the process, its descendants, and the process groups and sessions they lead. This process and its
     parents are always spared. Returns when none is left (a child of the caller is still the caller's to reap);
@@ -128,8 +128,9 @@ def kill_tree(pid: int, grace: float) -> None:
     ended before this call cannot be found: for that, start the tree in a process namespace.
     """
     tree = _Tree(pid)
-    tree.signal(signal.SIGTERM)
     until = time.monotonic() + grace
+    if grace:
+        tree.signal(signal.SIGTERM)
     while time.monotonic() < until:
         if not tree.alive():
             return

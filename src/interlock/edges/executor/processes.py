@@ -337,7 +337,7 @@ class _Watch:
                 selector.register(self._first_inside, selectors.EVENT_READ)
                 if not selector.select(GRACE):
                     raise ExecutorFault(f"the processes of stage process {self._process.pid} do not end")
-        elif not self._is_namespace:
+        elif not self._is_namespace and not self._cell.keeps_bounds:  # else its group knows all that it started
             kill_tree(self._process.pid, 0)  # it is not reaped yet, so that its session can still be found
         try:
             self._cell.empty()
