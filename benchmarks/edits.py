@@ -138,6 +138,7 @@ def main() -> int:
                 answer = verdict(tool.run(), due)
                 wrong += answer != "right" and tool.name == "interlock"
                 print(f"  {tool.name:<12} {answer}")
+    print(f"\ninterlock is wrong in {wrong} of {len(EDITS)} edits" if wrong else "\ninterlock is right in every edit")
     return 1 if wrong else 0
 
 

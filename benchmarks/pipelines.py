@@ -36,14 +36,6 @@ from interlock.ports import Isolation
 
 SANDBOXED, BARE = "interlock", "interlock, no sandbox"
 EMPTY = '[project]\nname = "bench"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = []\n'
-WITHOUT_SANDBOX = """
-import sys
-from interlock.app import parts
-from interlock.edges.sandbox import NoSandbox
-parts.BubblewrapSandbox = NoSandbox
-from interlock.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
 WALK = """
 import os, sys
 for parent, _, names in os.walk(sys.argv[1]):
@@ -73,17 +65,14 @@ class Ours:
             subprocess.run([BIN / "uv", "lock", "-q"], cwd=folder, check=True)
         lines = ["version: 1", "checks: []", "stages:"]
         for step in steps:
-            keys = [f"cmd: {step.command!r}"]
-            keys += [f"deps: [{', '.join(step.reads)}]"] if step.reads else []
-            lines.append(f"  {step.name}: {{{', '.join(keys)}, outs: [{', '.join(step.makes)}]}}")
+            keys = f"cmd: {step.command!r}, deps: [{', '.join(step.reads)}], outs: [{', '.join(step.makes)}]"
+            lines.append(f"  {step.name}: {{{keys}}}")  # no deps at all would mean every stage above
         (folder / "interlock.yaml").write_text("\n".join(lines) + "\n")
 
     def command(self) -> list[str]:
         """What a person types in the folder."""
-        words = ["run", "--state", str(self._state)]
-        if self.name == SANDBOXED:
-            return [str(BIN / "interlock"), *words]
-        return [sys.executable, "-c", WITHOUT_SANDBOX, *words]
+        words = [str(BIN / "interlock"), "run", "--state", str(self._state)]
+        return words if self.name == SANDBOXED else [*words, "--sandbox", "none"]
 
     def environment(self) -> dict[str, str]:
         """The variables it is started with."""
@@ -329,8 +318,9 @@ def main() -> int:
         chosen = [part for part in wanted if part in asked.only.split(",")]
         is_compared = any(part in chosen for part in ("chain", "fan"))
         peers = [Peer(peer, environment_of(peer, asked.cache)) for peer in PINS] if is_compared else []
-        results = [wanted[part]() for part in chosen]
-    return 0 if all(results) else 1
+        missed = [part for part in chosen if not wanted[part]()]
+    print(f"\ntargets are missed in: {', '.join(missed)}" if missed else "\nevery target is met")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
