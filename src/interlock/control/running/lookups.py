@@ -27,6 +27,7 @@ from interlock.pipeline.keys import (
 )
 from interlock.pipeline.outside.refresh import how_old, young_enough
 from interlock.pipeline.plan import DataPlan, StagePlan
+from interlock.pipeline.rules.graph import folders_around
 from interlock.pipeline.trace import RULES, KeyInputs, Lookup, Trace
 from interlock.ports import Blobs, Environments, Git, Store
 from interlock.run.run import Run
@@ -303,11 +304,13 @@ class Lookups:
 
 def artifacts_for(run: Run, stage: StagePlan) -> dict[str, Digest]:
     """The products of earlier stages that this stage depends on, by the path where they were made."""
+    deps = {dep.rstrip("/") for dep in stage.deps}
+    around = deps.union(*map(folders_around, deps))
     artifacts: dict[str, Digest] = {}
     for need in stage.needs:  # whoever makes what a stage depends on is among them
         for path, digest in run.stages[need].products.items():
             made = path.rstrip("/")
-            if any(_is_within(dep.rstrip("/"), (made,)) or _is_within(made, (dep.rstrip("/"),)) for dep in stage.deps):
+            if made in around or not deps.isdisjoint(folders_around(made)):
                 artifacts[path] = digest
     return artifacts
 
