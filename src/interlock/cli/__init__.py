@@ -78,8 +78,8 @@ HELP = "\n".join(
 
 
 GARBAGE = 20_000, 50, 50
-"""Objects after which cycles are looked for, and how rarely among the older ones. What a start loads is a hundred thousand
-objects that stay: to look through them every 700 takes a tenth of it.
+"""Objects after which cycles are looked for, and how rarely among the older ones. What a start loads is a hundred
+thousand objects that stay: to look through them every 700 takes a tenth of it.
 """
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from email.utils import parsedate_to_datetime
-
-import httpx
+from typing import TYPE_CHECKING
 
 from interlock.errors import ForgeFault, Refused
+
+if TYPE_CHECKING:
+    import httpx
 
 LIMITED_SECONDS = 60.0
 """Where a forge says only that there was too much of it: GitHub asks for a minute at least."""

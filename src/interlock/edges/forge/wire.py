@@ -6,14 +6,18 @@ import asyncio
 import ipaddress
 import json
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
-
-import httpx
 
 from interlock.edges.forge.answers import check_answer
 from interlock.errors import ForgeFault, Refused
+from interlock.later import Later
 from interlock.vocabulary import Json
+
+if TYPE_CHECKING:
+    import httpx
+else:  # servers without a forge never need it
+    httpx = Later("httpx")
 
 CONNECT_SECONDS = 5.0
 WHOLE_SECONDS = 8.0

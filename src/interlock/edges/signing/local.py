@@ -1,21 +1,29 @@
 """Signatures by a key on this machine, as OpenSSF model signing defines them.
 
-To import this module takes about a second: only the server does.
+The libraries that make them take half a second to load, and are loaded when the first model is signed or verified.
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
-from model_signing import hashing, signing, verifying
-from securesystemslib.dsse import Envelope
-from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # exported without saying so
 
 from interlock.edges.signing.keys import KeyPair
 from interlock.errors import SignatureInvalid, SigningFault
+from interlock.later import Later
 from interlock.vocabulary import Json, canonical
+
+if TYPE_CHECKING:
+    from model_signing import hashing, signing, verifying
+    from securesystemslib import dsse, signer
+else:
+    hashing, signing, verifying = map(
+        Later, ("model_signing.hashing", "model_signing.signing", "model_signing.verifying")
+    )
+    dsse, signer = map(Later, ("securesystemslib.dsse", "securesystemslib.signer"))
 
 STATEMENT_TYPE = "application/vnd.in-toto+json"
 
@@ -48,11 +56,11 @@ class LocalSigning:
 
     def sign(self, folder: str) -> bytes:
         """A sigstore bundle over every file of the folder. SigningFault where it cannot be made."""
-        signer = _signer(self._keys.private_path())
+        signing_key = _signer(self._keys.private_path())
         with tempfile.TemporaryDirectory() as scratch:
             bundle = Path(scratch) / "bundle"
             try:
-                signer.sign(Path(folder), bundle)
+                signing_key.sign(Path(folder), bundle)
                 return bundle.read_bytes()
             except (OSError, ValueError) as problem:
                 raise SigningFault(f"{folder} could not be signed: {problem}") from problem
@@ -76,6 +84,6 @@ class LocalSigning:
 
     def attest(self, statement: dict[str, Json]) -> bytes:
         """A DSSE envelope, as JSON, around an in-toto statement."""
-        envelope = Envelope(canonical(statement), STATEMENT_TYPE, {})
-        envelope.sign(CryptoSigner(self._keys.private()))
+        envelope = dsse.Envelope(canonical(statement), STATEMENT_TYPE, {})
+        envelope.sign(signer.CryptoSigner(self._keys.private()))  # type: ignore[attr-defined]  # exported without saying so
         return orjson.dumps(envelope.to_dict())
