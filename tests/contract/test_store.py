@@ -162,6 +162,20 @@ def test_several_writes_are_saved_together_or_not_at_all(store: Store, bad: str)
     assert [(row.key, row.version) for row in saved] == [("new", 1), ("old", 2)]
 
 
+def test_a_row_that_is_written_several_times_at_once_has_every_event_and_the_last_state(store: Store) -> None:
+    steps = [write("1", expected=number, phase=f"step {number}", state={"step": number}) for number in range(4)]
+    saved = store.save(*steps)
+    assert [row.version for row in saved] == [1, 2, 3, 4]
+    assert [event.phase for event in store.events()] == ["step 0", "step 1", "step 2", "step 3"]
+    row = store.load(Kind.RUN, "1")
+    assert row == saved[-1]
+    assert row is not None
+    assert row.state == {"step": 3}
+    with pytest.raises(StaleWrite):
+        store.save(write("1", expected=3), write("1", expected=4))
+    assert store.load(Kind.RUN, "1") == row
+
+
 def test_nothing_to_save_saves_nothing(store: Store) -> None:
     assert store.save() == ()
     assert store.events() == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import (
     ColumnElement,
@@ -99,7 +99,9 @@ class SqlStore(SqlNotices):
         StaleWrite where a version moved; AlreadyExists where an insert collides. A row keeps the identity and the
         labels it was inserted with unless a later write names others.
         """
-        encoded = [(encode(write.state, _name(write)), encode(write.observed, _name(write))) for write in writes]
+        encoded = [
+            (state, encode(write.observed, _name(write))) for write, state in zip(writes, _states(writes), strict=True)
+        ]
         told = [{**fact._asdict(), "fact": encode(fact.fact, f"a fact of {fact.space} {fact.key}")} for fact in facts]
         if not writes and not audit and not facts:
             return ()
@@ -181,14 +183,22 @@ def _places(
     return union_all(*[select(part.c.place) for part in by_phase]) if by_phase else select(ROWS.c.place).where(false())
 
 
+def _states(writes: Sequence[Write]) -> Iterator[str | None]:
+    """The text of each state; None where the same call writes its row again, so that nobody would ever read it."""
+    last = {(write.kind, write.key): write for write in writes}
+    for write in writes:
+        is_read = write.expected == 0 or last[write.kind, write.key] is write
+        yield encode(write.state, _name(write)) if is_read else None
+
+
 def _name(write: Write) -> str:
     return f"{write.kind} {write.key}"
 
 
-def _save(connection: Connection, write: Write, state: str, observed: str, at: float) -> Row:
-    values = {"phase": write.phase, "state": state, "version": write.expected + 1, "updated": at}
-    labels = {"identity": write.identity, "repository": write.repository, "ref": write.ref}
-    values |= {name: label for name, label in labels.items() if label is not None}
+def _save(connection: Connection, write: Write, state: str | None, observed: str, at: float) -> Row:
+    values: dict[str, object] = {"phase": write.phase, "version": write.expected + 1, "updated": at}
+    named = {"state": state, "identity": write.identity, "repository": write.repository, "ref": write.ref}
+    values |= {name: value for name, value in named.items() if value is not None}
     try:
         row = _insert(connection, write, values) if write.expected == 0 else _update(connection, write, values)
     except IntegrityError as problem:
