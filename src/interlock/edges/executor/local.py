@@ -103,19 +103,21 @@ class LocalExecutor:
                 self._accepted[attempt].brake.pull(Phase.CANCELLED, because)
 
     def run(self, request: StageRequest) -> StageOutcome:
-        """Runs the attempt and waits for it."""
-        outcomes: list[StageOutcome] = []
+        """Runs the attempt and waits until nothing is left of it."""
+        ended: list[tuple[StageOutcome, threading.Thread]] = []
         is_over = threading.Event()
 
         def finished(outcome: StageOutcome) -> None:
-            outcomes.append(outcome)
+            ended.append((outcome, threading.current_thread()))
             is_over.set()
 
         if request.attempt in self.running():
             raise ExecutorFault(f"{request.attempt} is running already")
         self.start(request, finished)
         is_over.wait()
-        return outcomes[0]
+        outcome, thread = ended[0]
+        thread.join()
+        return outcome
 
     def log_path(self, attempt: str) -> str:
         """Where the log of an attempt is, or will be."""
@@ -140,9 +142,8 @@ class LocalExecutor:
             request, finished, brake, _ = self._accepted[attempt]
         folder = Path(tempfile.mkdtemp(prefix=f"{quote(attempt, safe='')[:100]}-", dir=self._own))
         try:
-            outcome = run_attempt(self._parts, request, folder, Path(self.log_path(attempt)), brake)
-            remove_tree(folder)
-            finished(outcome)
+            finished(run_attempt(self._parts, request, folder, Path(self.log_path(attempt)), brake))
+            remove_tree(folder)  # nobody waits for this
         finally:
             with self._guard:
                 del self._accepted[attempt]

@@ -196,7 +196,7 @@ class _Watch:
         self._used = Usage(0, 0, 0.0, 0, 0)
         self._counted: CellSeen | None = None
         self._interval, self._sample_at = SAMPLE_SECONDS[0], self._began
-        self._ended_before = ended_for_memory() if cell.look() is None else 0
+        self._ended_before = 0 if cell.keeps_bounds else ended_for_memory()
         self._disk = None if limits.folder is None else DiskGuard(limits.folder, process.pid, limits.disk)
         self._ended = os.pidfd_open(process.pid)
         self._first_inside = self._find_first_inside() if launch.is_namespace else None
