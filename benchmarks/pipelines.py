@@ -302,6 +302,7 @@ def main() -> int:
     parser.add_argument("--cpu", action="store_true", help="compare CPU, not wall time: for a busy machine")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "interlock-benchmarks")
     asked = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody's program is compiled again for each start
     watch = Watch(asked.cpu)
     asked.cache.mkdir(parents=True, exist_ok=True)
     clock = "CPU" if asked.cpu else "wall time"

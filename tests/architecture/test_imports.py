@@ -39,7 +39,10 @@ def test_the_source_keeps_every_contract() -> None:
 SELDOM = {"numpy", "scipy", "pandas", "alembic", "psycopg", "httpx", "rich", "model_signing", "sigstore"}
 
 
-@pytest.mark.parametrize("start", ["interlock.app.local, interlock.cli.show", "interlock.web.running"])
+STARTS = ["interlock.app.local, interlock.cli.show", "interlock.app.server, interlock.web.serving"]
+
+
+@pytest.mark.parametrize("start", STARTS)
 def test_no_start_loads_what_is_seldom_needed(start: str) -> None:
     program = f"import sys, {start}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()

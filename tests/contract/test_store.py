@@ -94,6 +94,15 @@ def test_what_is_not_there_is_none(store: Store) -> None:
     assert store.find(Kind.ROLLOUT, "here") is None
 
 
+def test_a_version_is_told_without_the_row(store: Store) -> None:
+    assert store.version(Kind.RUN, "1") == 0
+    store.save(write("1"))
+    assert store.version(Kind.RUN, "1") == 1
+    store.save(write("1", expected=1))
+    assert store.version(Kind.RUN, "1") == 2
+    assert store.version(Kind.ATTEMPT, "1") == 0
+
+
 def test_a_save_moves_the_version_and_keeps_what_is_of_the_birth(store: Store, ticks: Ticks) -> None:
     store.save(write("1", identity="same"))
     ticks.at = 1007.5

@@ -42,8 +42,10 @@ def is_python_command(command: str, paths: Collection[str] = ()) -> bool:
     read sources as text is no such command: a shell line, pytest (its plugins and settings may), ``python -c``, an
     argument that names a source.
     """
+    if any(mark in command for mark in "|&;<>()$`*?[{~\n"):
+        return False
     words = words_of(command)
-    if any(mark in command for mark in "|&;<>()$`*?[{~\n") or not words:
+    if not words:
         return False
     program = posixpath.basename(words[0])
     if not program.startswith("python") or program.removeprefix("python").strip("0123456789."):

@@ -32,6 +32,9 @@ class Store(Notices, Protocol):
     def load(self, kind: Kind, key: str) -> Row | None:
         """The row, or None."""
 
+    def version(self, kind: Kind, key: str) -> int:
+        """The version of the row, without its state; 0 where there is none."""
+
     def find(self, kind: Kind, identity: str) -> Row | None:
         """The row of this identity, or None."""
 

@@ -8,14 +8,20 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from interlock.app.folder import StateFolder
 from interlock.app.operating.lines import Lines
-from interlock.app.server import Server
 from interlock.app.settings import ServerSettings, read_settings
 from interlock.errors import Refused
+from interlock.later import Later
 from interlock.system.files import try_lock
-from interlock.web.serving import Face, Listener
+
+if TYPE_CHECKING:
+    from interlock.app import server as control
+    from interlock.web import serving
+else:  # wrong settings, and a folder that another server holds, are refused before these are loaded
+    control, serving = Later("interlock.app.server"), Later("interlock.web.serving")
 
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
@@ -38,9 +44,9 @@ def serve(state: Path, config: Path | None, environment: Mapping[str, str], writ
             f"another server (process {holder}) runs on this state folder", str(folder.root), "stop it, or use --state"
         )
     with lock:
-        server = Server(folder.root, settings, environment, lines.say, lines.tell_request)
+        server = control.Server(folder.root, settings, environment, lines.say, lines.tell_request)
         try:
-            face = Face(server.services, [_listener(settings)], folder.root)
+            face = serving.Face(server.services, [_listener(settings)], folder.root)
             face.start()
             try:
                 _say_hello(settings, face, lines)
@@ -74,8 +80,8 @@ def _spare_collector() -> None:
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
 
 
-def _listener(settings: ServerSettings) -> Listener:
-    return Listener(
+def _listener(settings: ServerSettings) -> serving.Listener:
+    return serving.Listener(
         address=settings.address,
         port=settings.port,
         hosts=settings.hosts,
@@ -84,7 +90,7 @@ def _listener(settings: ServerSettings) -> Listener:
     )
 
 
-def _say_hello(settings: ServerSettings, face: Face, lines: Lines) -> None:
+def _say_hello(settings: ServerSettings, face: serving.Face, lines: Lines) -> None:
     scheme = "https" if settings.tls else "http"
     address = f"[{settings.address}]" if ":" in settings.address else settings.address
     lines.say(f"API and webhooks: {scheme}://{address}:{face.ports[0]}")

@@ -69,12 +69,12 @@ class Face:
 
     def start(self) -> None:
         """Answers from now on. Refused where an address cannot be had; then nothing listens."""
-        self._app = create_app(self._services)
         try:
             for listener in self._listeners:
                 context = _context(listener)
                 self._bound.append((_bind(listener), listener.names, context))
             self._bound.append((listen(self._folder, SOCKET_NAME), None, None))
+            self._app = create_app(self._services)
         except BaseException:
             for bound, _, _ in self._bound:
                 bound.close()

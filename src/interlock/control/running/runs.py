@@ -73,10 +73,9 @@ class Runs:
 
         A run that meets fault after fault is given up.
         """
-        row = self._store.load(Kind.RUN, key)
-        if row is None:
+        version, run = self._load(key)
+        if run is None:
             return False
-        run = self._run_of(row)
         if run.phase.is_final:
             self._forget(key)
             return False
@@ -84,7 +83,7 @@ class Runs:
         if 0 < again - self._now() <= LONGEST_PAUSE and run.wish is None:
             return False
         try:
-            moved = self._step(run, row.version)
+            moved = self._step(run, version)
         except StoreFault:
             raise
         except Fault as fault:
@@ -93,7 +92,7 @@ class Runs:
             if count + 1 < FAULTS:
                 raise
             because = f"given up after {FAULTS} faults in a row: {type(fault).__name__}: {fault}"
-            return self._conclude(run, row.version, [(stop(run, Phase.ERRORED, because, because), RunSeen())])
+            return self._conclude(run, version, [(stop(run, Phase.ERRORED, because, because), RunSeen())])
         self._faults.pop(key, None)
         return moved
 
@@ -148,6 +147,14 @@ class Runs:
             self._room.note(run)
         self._act(after if moved or not writes else run, made[-1][1])
         return moved
+
+    def _load(self, key: str) -> tuple[int, Run | None]:
+        """The run and its version. What was read or saved here is not read again while the row stays the same."""
+        version, run = self._read.get(key, (0, None))
+        if run is not None and version == self._store.version(Kind.RUN, key):
+            return version, run
+        row = self._store.load(Kind.RUN, key)
+        return (0, None) if row is None else (row.version, self._run_of(row))
 
     def _run_of(self, row: Row) -> Run:
         """The run of a row; what was read once is not read again while the row stays the same."""

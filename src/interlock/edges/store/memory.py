@@ -70,6 +70,12 @@ class MemoryStore(MemoryNotices):
         with self._turn:
             return _copy(self._rows.get((kind, key)))
 
+    def version(self, kind: Kind, key: str) -> int:
+        """The version of the row; 0 where there is none."""
+        with self._turn:
+            row = self._rows.get((kind, key))
+            return row.version if row else 0
+
     def find(self, kind: Kind, identity: str) -> Row | None:
         """The row of this identity, or None."""
         with self._turn:

@@ -28,6 +28,7 @@ from interlock.vocabulary import Event, Fact, Json, Kind, Row, Write
 
 BESIDE_STATE = [column for column in ROWS.columns if column is not ROWS.c.state]
 LOAD = select(ROWS).where(ROWS.c.kind == bindparam("kind"), ROWS.c.key == bindparam("key"))
+VERSION = LOAD.with_only_columns(ROWS.c.version)
 INSERT = insert(ROWS).returning(*BESIDE_STATE)
 UPDATE = (
     update(ROWS)
@@ -55,6 +56,12 @@ class SqlStore(SqlNotices):
     def load(self, kind: Kind, key: str) -> Row | None:
         """The row, or None."""
         return self._one(LOAD, kind=kind, key=key)
+
+    def version(self, kind: Kind, key: str) -> int:
+        """The version of the row; 0 where there is none."""
+        with self._reading() as connection:
+            version: int | None = connection.scalar(VERSION, {"kind": kind, "key": key})
+        return version or 0
 
     def find(self, kind: Kind, identity: str) -> Row | None:
         """The row of this identity, or None."""

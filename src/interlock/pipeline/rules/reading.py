@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from pydantic import ValidationError
@@ -55,6 +56,7 @@ class PipelineFile:
         return {path for path in named if path is not None and not makers.behind(path)}
 
 
+@lru_cache(maxsize=4)  # a run of a working tree reads its file twice: as it lies there, and as it was recorded
 def read_pipeline(text: bytes, where: str = "interlock.yaml") -> PipelineFile:
     """The file's content. SeveralRefused, each with line and column, for everything that is wrong."""
     document = read_document(text, where)
