@@ -14,10 +14,13 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from interlock.gate.comparison import answer, compare, unreliable_rows
+from interlock.gate.comparison import answer, comparable_rows, compare, unreliable_rows, why_incomparable
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.gate.measurements import SERVED_METRICS, Measurements, Reading, Rows, read_measurements
 from interlock.gate.row_metrics import ROW_METRICS, RowMetric, compute, row_metric
+from interlock.gate.rows.arrays import RowArrays, candidate_of, columns_of
+from interlock.gate.rows.gaps import judge_gap
+from interlock.gate.rows.slices import Tested, examine_slices, with_slices
 from interlock.pipeline.plan import GatePlan
 from interlock.vocabulary import Json, Stored, Verdict
 
@@ -44,13 +47,14 @@ class _Finding(Stored):
 def judge(gates: Sequence[GatePlan], reports: Mapping[str, Json], production: ProductionKnowledge) -> Judgement:
     """The verdict of every gate. ``reports`` are those of the probes, by ``measurements`` and ``served``."""
     measurements = read_measurements(reports)
-    return Judgement(results=tuple(_judge_one(gate, measurements, production) for gate in gates))
+    results = [_judge_one(gate, measurements, production) for gate in gates]
+    return Judgement(results=with_slices(gates, results, _slices(gates, measurements, production)))
 
 
 def judge_limits(gates: Sequence[GatePlan], report: Json) -> Judgement:
     """The verdicts of the gates that nothing but the report ``measurements`` decides, as ``judge`` would give them."""
     measurements = read_measurements({"measurements": report})
-    results = [_judge_limits(gate, _find(gate.metric, measurements)) for gate in gates if is_limit_on_metric(gate)]
+    results = [_judge_limit(gate, measurements) for gate in gates if is_limit_on_metric(gate)]
     return Judgement(results=tuple(results))
 
 
@@ -61,9 +65,9 @@ def is_limit_on_metric(gate: GatePlan) -> bool:
 
 def _judge_one(gate: GatePlan, measurements: Measurements, production: ProductionKnowledge) -> GateResult:
     if gate.against is None:
-        return _judge_limits(gate, _find(gate.metric, measurements))
+        return _judge_limit(gate, measurements)
     comparable = (*(metric.name for metric in ROW_METRICS), *SERVED_METRICS)
-    if gate.metric not in comparable:
+    if gate.metric not in comparable and row_metric(gate.metric) is None:
         hint = _did_you_mean(gate.metric, comparable) or f"; comparable are {', '.join(comparable)}"
         because = f"{gate.metric} cannot be compared with production{hint}"
         return answer(gate, Verdict.UNDECIDED, because)
@@ -72,6 +76,33 @@ def _judge_one(gate: GatePlan, measurements: Measurements, production: Productio
     if production == NO_PRODUCTION:
         return answer(gate, Verdict.PASS, "no production model yet: only absolute gates apply")
     return compare(gate, measurements, production)
+
+
+def _slices(
+    gates: Sequence[GatePlan], measurements: Measurements, production: ProductionKnowledge
+) -> dict[int, Tested]:
+    """The slices of the gates that have some and could be compared, by the place of the gate."""
+    tested: dict[int, Tested] = {}
+    if production in (NO_PRODUCTION, UNKNOWN_PRODUCTION):
+        return tested
+    for place, gate in enumerate(gates):
+        metric = row_metric(gate.metric) if gate.slices else None
+        rows = comparable_rows(gate, measurements, production) if metric is not None else None
+        if metric is not None and isinstance(rows, RowArrays) and not why_incomparable(metric, rows):
+            tested[place] = examine_slices(gate, metric, rows)
+    return tested
+
+
+def _judge_limit(gate: GatePlan, measurements: Measurements) -> GateResult:
+    if gate.gap_between is None:
+        return _judge_limits(gate, _find(gate.metric, measurements))
+    rows = measurements.rows
+    if rows is None:
+        return answer(gate, Verdict.UNDECIDED, measurements.malformed or measurements.rows_because)
+    unreliable = unreliable_rows(rows)
+    if unreliable:
+        return answer(gate, Verdict.FAIL, unreliable, {"rows": len(rows.labels), "holdout": rows.holdout})
+    return judge_gap(gate, np.array(rows.labels), candidate_of(rows), columns_of(rows))
 
 
 def _judge_limits(gate: GatePlan, finding: _Finding) -> GateResult:
@@ -126,8 +157,8 @@ def _find_in_rows(metric: RowMetric, rows: Rows, written: float | None) -> _Find
     unreliable = unreliable_rows(rows)
     if unreliable:
         return _Finding(reading=Reading(), disqualified=unreliable, evidence=evidence)
-    values = rows.probability if metric.is_of_probability else rows.prediction
-    reading = compute(metric, np.array(rows.labels), None if values is None else np.array(values))
+    values = candidate_of(rows).values(metric)
+    reading = compute(metric, np.array(rows.labels), values)
     if reading.value is None:
         if written is not None and values is None:  # no probability was predicted: the file is all there is
             return _Finding(reading=Reading(value=written), evidence={**evidence, "source": "metrics file"})

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from interlock.pipeline.gates.spec import GateSpec
 from interlock.pipeline.rules.patterns import (
     Cron,
     DataHome,
@@ -29,6 +30,7 @@ from interlock.pipeline.rules.values import (
     NotYet,
     ParamName,
     Path,
+    Section,
     Size,
     StageName,
     Text,
@@ -50,12 +52,6 @@ MOST = 200
 MOST_STAGES = 1000
 """The most stages."""
 LATER_LIVE_METRICS = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy", "auc")
-
-
-class Section(BaseModel):
-    """A mapping with fixed keys; unknown ones are refused."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PushSpec(Section):
@@ -241,25 +237,6 @@ class ModelSpec(Section):
     """How it was saved. Without it the ending of the path tells; else `skops`."""
     golden: Path | None = None
     """A file with requests and the answers expected; latency is measured with them."""
-
-
-class GateSpec(Section):
-    """A rule over one measurement: a limit, or a comparison with the model in production."""
-
-    metric: Text
-    """The measurement: a name in a metrics file, a row metric, or one of the model as served."""
-    min: float | None = None
-    """The least that passes."""
-    max: float | None = None
-    """The most that passes."""
-    against: Annotated[str, Choice(("production",))] | None = None
-    """Compare with this model."""
-    margin: Annotated[float, Field(ge=0.0)] | None = None
-    """How much worse than the other it may be, proven with confidence 1 - alpha on the same rows."""
-    alpha: Alpha | None = None
-    """The chance to pass a model that is worse than the margin allows. Without it 0.05."""
-    max_ratio: Annotated[float, Field(gt=0.0)] | None = None
-    """The most that its ratio to the other may be, measured on one machine in turn."""
 
 
 class WaitSpec(Section):

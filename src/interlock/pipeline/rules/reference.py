@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 from interlock.pipeline import spec
+from interlock.pipeline.rules.values import Section
 
 Schema: TypeAlias = dict[str, Any]
 """A part of a JSON Schema."""
@@ -117,9 +118,9 @@ def _plain(value: Any) -> Any:
 
 def _meanings(section: str) -> dict[str, str]:
     """The docstrings below the keys of a section, by key."""
-    tree = ast.parse(inspect.getsource(spec))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == section)
-    fields = getattr(spec, section).model_fields
+    model = next(one for one in Section.__subclasses__() if one.__name__ == section)
+    (definition,) = ast.parse(inspect.getsource(model)).body
+    body, fields = getattr(definition, "body", []), model.model_fields
     meanings = {}
     for field, text in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):

@@ -10,8 +10,8 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from interlock.pipeline.document import Document, Path, Problem
-from interlock.pipeline.rules.values import said
-from interlock.pipeline.spec import FileSpec, Section
+from interlock.pipeline.rules.values import Section, said
+from interlock.pipeline.spec import FileSpec
 
 _KINDS = MappingProxyType(
     {

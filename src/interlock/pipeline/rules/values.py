@@ -11,7 +11,16 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from interlock.pipeline.document import WrittenFloat, WrittenInteger
@@ -21,6 +30,12 @@ _DURATION = r"[0-9]+(\.[0-9]+)?[smhd]"
 _SIZES = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE = r"[0-9]+(\.[0-9]+)?[KMGT]iB"
 _LEAST, _MOST = 16 * 2**20, 1024 * 2**40
+
+
+class Section(BaseModel):
+    """A mapping with fixed keys; unknown ones are refused."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def wrong(problem: str, remedy: str) -> PydanticCustomError:
