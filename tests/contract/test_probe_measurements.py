@@ -133,6 +133,7 @@ def test_rows_are_joined_by_id_in_order():
         "prediction": [1.0, 1.0, 0.0],
         "probability": [0.6, 0.7, 0.1],
         "missing": 0,
+        "unknown_ids": 0,
         "columns": {},
     }
     assert rows["columns"] == {}

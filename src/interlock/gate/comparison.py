@@ -104,27 +104,32 @@ def comparable_rows(gate: GatePlan, measurements: Measurements, production: str)
 def compare_rows(gate: GatePlan, metric: RowMetric, rows: RowArrays) -> GateResult:
     """The verdict of a gate on a row metric: see the first table of this module."""
     count = int(rows.labels.size)
-    ours, theirs = rows.candidate.values(metric), rows.production.values(metric)
-    missing = 0 if ours is None else int((~np.isfinite(ours)).sum())
+    missing = count_missing(rows.candidate.values(metric))
     if missing:
         return answer(gate, Verdict.FAIL, f"the predictions miss {missing} of {count} rows", {"rows": count})
-    problem = why_incomparable(metric, rows)
-    if problem or ours is None or theirs is None:
-        return answer(gate, Verdict.UNDECIDED, problem, {"rows": count})
-    return _judge_rows(gate, metric, rows.labels, ours, theirs, rows.name)
+    pair = paired_values(metric, rows)
+    if isinstance(pair, str):
+        return answer(gate, Verdict.UNDECIDED, pair, {"rows": count})
+    return _judge_rows(gate, metric, rows.labels, *pair, rows.name)
 
 
-def why_incomparable(metric: RowMetric, rows: RowArrays) -> str:
-    """Why the two cannot be compared; empty where they can."""
+def count_missing(values: Array | None) -> int:
+    """How many rows have no finite value, where there are values at all."""
+    return 0 if values is None else int((~np.isfinite(values)).sum())
+
+
+def paired_values(metric: RowMetric, rows: RowArrays) -> tuple[Array, Array] | str:
+    """What the metric is made of, the candidate's and production's; or why the two cannot be compared."""
     count, theirs = int(rows.labels.size), rows.production.values(metric)
-    missing = count if theirs is None else int((~np.isfinite(theirs)).sum())
+    missing = count if theirs is None else count_missing(theirs)
     if missing:
         return f"{rows.name} has no {metric.name} for {missing} of {count} rows"
     if count < SMALLEST_SAMPLE:
         more = SMALLEST_SAMPLE - count
         return f"{count} common rows are too few for a verdict: needs {more} more rows ({SMALLEST_SAMPLE} at least)"
     ours = rows.candidate.values(metric)
-    return unsuitable(metric, rows.labels, ours) or unsuitable(metric, rows.labels, theirs)
+    problem = unsuitable(metric, rows.labels, ours) or unsuitable(metric, rows.labels, theirs)
+    return problem if problem or ours is None or theirs is None else (ours, theirs)
 
 
 def _judge_rows(
@@ -155,13 +160,13 @@ def _judge_rows(
     direction = "better" if gain >= 0 else "worse"
     said = f"{ours:.4f} against {theirs:.4f} on {labels.size} rows, {direction} by {abs(gain):.4f}"
     if is_proven:
-        return answer(gate, Verdict.PASS, f"{said}, at least {lowest:+.4f} > {-gate.margin:+g}", evidence)
+        return answer(gate, Verdict.PASS, f"{said}, at least {lowest:+.4f} > {0.0 - gate.margin:+g}", evidence)
     if gain < -gate.margin:
         certainty = "proven worse" if highest < -gate.margin else "not proven, but more likely worse"
-        because = f"{said}, at least {lowest:+.4f}, at most {highest:+.4f}: {certainty} than {-gate.margin:+g}"
+        because = f"{said}, at least {lowest:+.4f}, at most {highest:+.4f}: {certainty} than {0.0 - gate.margin:+g}"
         return answer(gate, Verdict.FAIL, because, evidence)
     need = f"needs about {more} more rows" if more else "only a difference or a margin above 0 can prove it"
-    because = f"{said}, at least {lowest:+.4f}, not above {-gate.margin:+g}; {need}"
+    because = f"{said}, at least {lowest:+.4f}, not above {0.0 - gate.margin:+g}; {need}"
     return answer(gate, Verdict.UNDECIDED, because, evidence)
 
 

@@ -191,7 +191,7 @@ def _join(settings: dict[str, Any], holdout: dict[str, Any], problems: list[Foun
         "labels": [labels_as_numbers[key] for key in known],
         "candidate": _columns(candidate, known),
         "columns": _in_order({**candidate.columns, **trusted}, known),
-        "baseline": None if baseline is None else _baseline(baseline, settings.get("baseline_name"), known),
+        "baseline": None if baseline is None else _baseline(baseline, settings.get("baseline_name"), known, labels),
     }
 
 
@@ -203,7 +203,7 @@ def _columns(predictions: Predictions, keys: list[str]) -> dict[str, Any]:
     }
 
 
-def _baseline(baseline: Predictions, name: str | None, keys: list[str]) -> dict[str, Any]:
+def _baseline(baseline: Predictions, name: str | None, keys: list[str], labels: dict[str, Value]) -> dict[str, Any]:
     usable: dict[str, Value] = {
         key: value
         for key, value in baseline.prediction.items()
@@ -211,8 +211,15 @@ def _baseline(baseline: Predictions, name: str | None, keys: list[str]) -> dict[
     }
     kept = baseline._replace(prediction=usable)
     missing = sum(key not in usable for key in keys)
+    unknown = len(baseline.prediction.keys() - labels.keys())
     losses = {column: values for column, values in kept.columns.items() if column.startswith(ROW_LOSS)}
-    return {"name": name, **_columns(kept, keys), "missing": missing, "columns": _in_order(losses, keys)}
+    return {
+        "name": name,
+        **_columns(kept, keys),
+        "missing": missing,
+        "unknown_ids": unknown,
+        "columns": _in_order(losses, keys),
+    }
 
 
 def _in_order(columns: Columns, keys: list[str]) -> dict[str, list[Value | None]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from interlock.gate.judgement import GateResult
 from interlock.gate.row_metrics import Array, RowMetric, evaluate
-from interlock.gate.rows.arrays import Column, RowArrays
+from interlock.gate.rows.arrays import Column
 from interlock.gate.rows.harm import benjamini_hochberg, harm_probability, holm, mcnemar_mid_p
 from interlock.pipeline.plan import GatePlan, SlicePlan
 from interlock.vocabulary import Json, Verdict
@@ -118,23 +118,22 @@ def _by_quantile(name: str, column: Array, parts: int) -> Parts:
     return Parts(codes, (*lowest, *between, *highest))
 
 
-def examine_slices(gate: GatePlan, metric: RowMetric, rows: RowArrays) -> Tested:
+def examine_slices(
+    gate: GatePlan, metric: RowMetric, labels: Array, pair: tuple[Array, Array], columns: Mapping[str, Column]
+) -> Tested:
     """Every slice that the gate asks for; ``problem`` says why there is none, or why not all are there."""
-    columns = rows.columns
     found = [SlicePlan(column=name) for name in sorted(columns)]
     wanted = found if isinstance(gate.slices, str) else list(gate.slices)
     absent = [part.column for part in wanted if part.column not in columns]
     if absent:
         return Tested((), 0, f"neither the holdout nor the predictions have a column {absent[0]} to slice by")
-    ours, theirs = rows.candidate.values(metric), rows.production.values(metric)
     tests: list[SliceTest] = []
     skipped = 0
-    if ours is not None and theirs is not None:
-        for part in wanted:
-            parts = cut(part.column, columns[part.column], part.quantiles)
-            judged = _test_parts(metric, parts, rows.labels, ours, theirs)
-            tests += judged
-            skipped += len(parts.names) - len(judged)
+    for part in wanted:
+        parts = cut(part.column, columns[part.column], part.quantiles)
+        judged = _test_parts(metric, parts, labels, *pair)
+        tests += judged
+        skipped += len(parts.names) - len(judged)
     problem = "" if tests else f"no slice has {SMALLEST_SLICE} rows, and {SMALLEST_CLASS} of either class"
     return Tested(tuple(tests), skipped, problem)
 
