@@ -63,6 +63,7 @@ benchmarks: setup  ## every figure we claim; an hour
 	$(BIN)/python benchmarks/environments.py
 	$(BIN)/python benchmarks/pipelines.py
 	$(BIN)/python benchmarks/edits.py
+	$(BIN)/python benchmarks/gates.py
 
 clean:  ## removes what the targets made
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -115,6 +115,22 @@ def test_auc_of_one_positive_row_has_still_an_error():
     assert found.standard_error > 0
 
 
+def test_auc_of_very_few_rows_of_a_class_says_nothing():
+    labels = np.array([1.0, 1.0, 0.0, 0.0])
+    found = auc_difference(labels, np.array([0.5, 0.1, 0.6, 0.2]), np.array([0.5, 0.6, 0.1, 0.7]), ALPHA)
+    assert (found.lower, found.upper) == (-1.0, found.estimate + 1.0)
+
+
+def test_auc_bounds_are_where_the_score_is_critical():
+    labels, ours, theirs = scored(np.random.default_rng(16), 300, 1.0)
+    found = auc_difference(labels, ours, theirs, ALPHA)
+    distance = found.estimate - found.lower
+    few = 1 / labels.sum() + 1 / (1 - labels).sum()
+    assert distance / math.sqrt(found.standard_error**2 + distance**2 * few) == pytest.approx(norm.ppf(0.95))
+    assert distance == pytest.approx(norm.ppf(0.95) * found.standard_error, rel=0.05)
+    assert found.upper - found.estimate == pytest.approx(distance)
+
+
 def test_auc_misses_about_as_often_as_it_says():
     generator = np.random.default_rng(4)
     runs, missed = 400, 0

@@ -238,12 +238,14 @@ def test_a_ledger_survives_json():
 @pytest.mark.parametrize(
     ("shown", "score", "is_higher_better", "expected"),
     [
-        (None, 0.8131, True, 0.82),
+        (None, 0.8199, True, 0.8),
         (0.8, 0.819, True, 0.8),
-        (0.8, 0.8301, True, 0.84),
+        (0.8, 0.8301, True, 0.82),
+        (0.8, 0.82, True, 0.82),
         (0.8, 0.5, True, 0.8),
         (0.8, 0.785, False, 0.8),
         (0.8, 0.7599, False, 0.76),
+        (0.8, 0.7701, False, 0.78),
         (0.8, math.nan, True, 0.8),
         (None, math.inf, True, None),
     ],
@@ -255,10 +257,10 @@ def test_a_score_is_shown_where_it_beats_the_best_by_a_step(shown, score, is_hig
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=50))
 @settings(deadline=None)
-def test_what_is_shown_only_rises_and_is_within_a_step_and_a_half_of_the_best(scores):
+def test_what_is_shown_only_rises_and_is_below_the_best_by_less_than_two_steps(scores):
     shown, seen = None, []
     for score in scores:
         shown = climb(shown, score, 0.05, is_higher_better=True)
         seen.append(shown)
     assert all(later >= earlier for earlier, later in itertools.pairwise(seen))
-    assert abs(seen[-1] - max(scores)) <= 0.075 + 1e-9
+    assert seen[-1] - 1e-9 <= max(scores) < seen[-1] + 0.1

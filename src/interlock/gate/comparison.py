@@ -115,7 +115,7 @@ def compare_rows(gate: GatePlan, metric: RowMetric, rows: RowArrays) -> GateResu
 
 def count_missing(values: Array | None) -> int:
     """How many rows have no finite value, where there are values at all."""
-    return 0 if values is None else int((~np.isfinite(values)).sum())
+    return 0 if values is None else values.size - int(np.count_nonzero(np.isfinite(values)))
 
 
 def paired_values(metric: RowMetric, rows: RowArrays) -> tuple[Array, Array] | str:
@@ -173,7 +173,8 @@ def _judge_rows(
 def _difference(metric: RowMetric, labels: Array, candidate: Array, production: Array, alpha: float) -> Difference:
     if metric.name == "accuracy":
         ours, theirs = candidate == labels, production == labels
-        return accuracy_difference(int((theirs & ~ours).sum()), int((ours & ~theirs).sum()), labels.size, alpha)
+        wrong, mended = int(np.count_nonzero(theirs > ours)), int(np.count_nonzero(ours > theirs))
+        return accuracy_difference(wrong, mended, labels.size, alpha)
     if metric.name == "auc":
         return auc_difference(labels, candidate, production, alpha)
     if metric.is_of_classes:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from interlock.gate.row_metrics import Array, RowMetric, mid_ranks
 from interlock.vocabulary import Stored
@@ -21,7 +22,7 @@ MANY_ROWS = 10_000
 """Rows above which the means of resampled rows are drawn from their normal limit: there it is as exact, and cheaper."""
 
 _BOUND_PRECISION = 1e-12
-_TILT_PRECISION = 1e-9
+_TILT_PRECISION = 1e-7
 _KINDS = np.array(list(itertools.product((0.0, 1.0), repeat=3)))  # of a row: label, candidate's class, production's
 _DISCORDANT = _KINDS[:, 1] != _KINDS[:, 2]
 _PRIOR = 0.25  # rows of each discordant kind that are assumed: none seen is not proof that there is none
@@ -95,13 +96,39 @@ def _tango_lower(wrong: int, mended: int, rows: int, alpha: float) -> float:
 def auc_difference(labels: Array, candidate: Array, production: Array, alpha: float) -> Difference:
     """Candidate's AUC less production's (DeLong, DeLong and Clarke-Pearson 1988; mid-ranks, O(n log n)).
 
-    Both classes must be among the labels (1 and 0).
+    Both classes must be among the labels (1 and 0). The bounds take the variance about the hypothesis, not about the
+    mean: with 30 rows of one class DeLong's own would pass models at the margin in 6 % instead of 5 % of runs.
     """
     positive = labels == 1.0
     placements = [_placements(scores, positive) for scores in (candidate, production)]
     above, below = placements[0][0] - placements[1][0], placements[0][1] - placements[1][1]
     variance = sum(float(part.var(ddof=1)) / part.size for part in (above, below) if part.size > 1)
-    return _normal(float(above.mean()), math.sqrt(variance), alpha, "paired AUC (DeLong et al. 1988)")
+    estimate, error = float(above.mean()), math.sqrt(variance)
+    critical = normal_quantile(1.0 - alpha)
+    # |d| = z * sqrt(error^2 + d^2 * few), solved for d
+    share = 1.0 - critical**2 * _few(positive)
+    reach = min(1.0, critical * error / math.sqrt(share)) if share > 0.0 else 1.0
+    return Difference(
+        estimate=estimate,
+        lower=max(-1.0, estimate - reach),
+        upper=min(1.0, estimate + reach),
+        standard_error=error,
+        method="paired AUC (DeLong et al. 1988), variance about the hypothesis",
+    )
+
+
+def auc_harm(labels: Array, candidate: Array, production: Array) -> float:
+    """The probability that a candidate as good as production looks as bad as this one; 1 if it does not look worse."""
+    difference = auc_difference(labels, candidate, production, alpha=0.05)
+    excess = -difference.estimate
+    if excess <= 0.0:
+        return 1.0
+    error = math.hypot(difference.standard_error or 0.0, excess * math.sqrt(_few(labels == 1.0)))
+    return 1.0 - normal_share(excess / error)
+
+
+def _few(positive: NDArray[np.bool_]) -> float:
+    return 1.0 / float(positive.sum()) + 1.0 / float((~positive).sum())
 
 
 def auc_error(labels: Array, scores: Array) -> float:

@@ -150,6 +150,8 @@ def evaluate(metric: RowMetric, labels: Array, values: Array) -> float:
     """The metric of values that are suitable for it."""
     if metric.name == "auc":
         return area_under_curve(labels, values)
+    if metric.name == "accuracy":
+        return np.count_nonzero(labels == values) / labels.size
     return float(metric.combine(metric.columns(labels, values).mean(axis=0)))
 
 

@@ -18,6 +18,7 @@ import math
 from interlock.gate.reuse.sizes import Adaptivity
 from interlock.vocabulary import Decision, Stored, Verdict
 
+_ROUNDING = 1e-9  # 0.82 is 41 steps of 0.02, though not as binary fractions
 _WARNS_BELOW = 0.2  # of the budget: from here on the reason asks for a new holdout
 
 
@@ -91,10 +92,11 @@ def climb(shown: float | None, score: float, step: float, *, is_higher_better: b
     """The score that may be shown: the best that was let out so far, unless the new one beats it by a whole step.
 
     The Ladder (Blum and Hardt 2015), whose scores stay within about one step of the truth however often one asks.
-    What is shown is rounded to the step. A score that is not finite shows nothing new.
+    What is shown is rounded to the step, towards the worse. A score that is not finite shows nothing new.
     """
     if not math.isfinite(score):
         return shown
-    if shown is not None and (score - shown if is_higher_better else shown - score) < step:
+    if shown is not None and (score - shown if is_higher_better else shown - score) < step * (1.0 - _ROUNDING):
         return shown
-    return round(score / step) * step
+    steps = score / step
+    return (math.floor(steps + _ROUNDING) if is_higher_better else math.ceil(steps - _ROUNDING)) * step

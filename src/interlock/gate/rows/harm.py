@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from interlock.gate.paired import auc_difference, classes_harm, normal_share
+from interlock.gate.paired import auc_harm, classes_harm, normal_share
 from interlock.gate.row_metrics import Array, RowMetric
 
 _MANY_DISCORDANT = 5000  # beyond, the normal limit of the binomial is exact to four digits
@@ -22,13 +22,13 @@ def harm_probability(metric: RowMetric, labels: Array, candidate: Array, product
         wrong = int(((candidate != labels) & (production == labels)).sum())
         return mcnemar_mid_p(wrong, int(((candidate == labels) & (production != labels)).sum()))
     if metric.name == "auc":
-        difference = auc_difference(labels, candidate, production, alpha=0.05)
-        return _of_score(-difference.estimate, difference.standard_error or 0.0)
+        return auc_harm(labels, candidate, production)
     if metric.is_of_classes:
         return classes_harm(metric, labels, candidate, production)
     excess = (metric.columns(labels, candidate) - metric.columns(labels, production))[:, 0]
     # the spread about zero, not about the mean: with few rows and long tails this score does not overstate
-    return _of_score(float(excess.mean()), math.sqrt(float(np.square(excess).mean()) / excess.size))
+    mean, error = float(excess.mean()), math.sqrt(float(np.square(excess).mean()) / excess.size)
+    return 1.0 if mean <= 0.0 else 1.0 - normal_share(mean / error)
 
 
 def mcnemar_mid_p(wrong: int, mended: int) -> float:
@@ -69,9 +69,3 @@ def benjamini_hochberg(probabilities: Sequence[float]) -> list[float]:
     adjusted = np.empty(count)
     adjusted[order] = np.minimum(np.minimum.accumulate(raised), 1.0)
     return [float(value) for value in adjusted]
-
-
-def _of_score(excess: float, error: float) -> float:
-    if excess <= 0.0:
-        return 1.0
-    return 0.0 if error == 0.0 else 1.0 - normal_share(excess / error)
