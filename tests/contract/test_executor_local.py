@@ -717,7 +717,7 @@ def test_measurements_are_taken_beside_the_baseline(world: World, executor: Loca
         place.write_text(content)
         return world.blobs.put(str(place))
 
-    rows = "id,late\n1,0\n2,1\n"
+    rows = "id,late,carrier\n1,0,AA\n2,1,UA\n"
     commit = world.commit({"data/train.csv": rows, "data/holdout.csv": rows})
     train = DataPlan(name="train", path="data/train.csv", id="id", label="late")
     holdout = DataPlan(name="holdout", path="data/holdout.csv", id="id", label="late", disjoint_from="train")
@@ -737,12 +737,14 @@ def test_measurements_are_taken_beside_the_baseline(world: World, executor: Loca
         deps=("metrics.json", "predictions.csv", "data/holdout.csv"),
         inputs={"metrics.json": stored("metrics.json", '{"auc": 0.75}'), "predictions.csv": predictions},
         data=(train, holdout),
-    ).model_copy(update={"baseline": baseline})
+    ).model_copy(update={"baseline": baseline, "columns": ("carrier",)})
     outcome = executor.run(request)
     assert outcome.phase is Phase.SUCCEEDED, (outcome, Path(executor.log_path(request.attempt)).read_text())
     assert isinstance(outcome.report, dict)
     assert outcome.report["metrics"] == {"auc": 0.75}
-    assert outcome.report["rows"]
+    measured = outcome.report["rows"]
+    assert isinstance(measured, dict)
+    assert measured["columns"] == {"carrier": ["AA", "UA"]}
     assert "data/train.csv" not in outcome.reads
     assert {"predictions.csv", "data/holdout.csv"} <= set(outcome.reads)
 

@@ -133,7 +133,10 @@ def test_rows_are_joined_by_id_in_order():
         "prediction": [1.0, 1.0, 0.0],
         "probability": [0.6, 0.7, 0.1],
         "missing": 0,
+        "unknown_ids": 0,
+        "columns": {},
     }
+    assert rows["columns"] == {}
     assert (rows["holdout"], rows["candidate_missing"], rows["unknown_ids"], rows["duplicate_ids"]) == (3, 0, 0, 0)
 
 
@@ -219,3 +222,27 @@ def test_its_report_is_what_gates_read():
         [f"{i},{int(p > 0.5)},{p}" for i, p in enumerate(chances)],
     )
     assert judge(gates, {"measurements": swapped["report"]}, "flights v3").verdict is Verdict.FAIL
+
+
+def with_columns(columns):
+    write("h.csv", "key,y,carrier,row_loss\nb,1,AA,9\na,0,UA,9\nc,1,,9")
+    write("p.csv", "id,prediction,carrier,row_loss,age,label\nc,1,lie,0.5,30,1\na,0,lie,0.25,,0\nb,0,lie,x,41,1")
+    write("b.csv", "id,prediction,carrier,row_loss\na,1,lie,0.75\nb,1,lie,0.5\n")
+    holdout = {"path": "h.csv", "id": "key", "label": "y"}
+    settings = {"metrics": [], "predictions": "p.csv", "holdout": holdout, "columns": columns}
+    return measure({**settings, "baseline_predictions": "b.csv", "baseline_name": "v3"})["report"]["rows"]
+
+
+@pytest.mark.parametrize("columns", [["carrier", "age", "row_loss"], ["*"]])
+def test_columns_are_the_holdouts_own_else_those_of_the_predictions(columns):
+    rows = with_columns(columns)
+    assert rows["columns"] == {"carrier": ["UA", "AA", None], "age": [None, 41.0, 30.0], "row_loss": [0.25, "x", 0.5]}
+    assert rows["baseline"]["columns"] == {"row_loss": [0.75, 0.5, None]}
+    found = read_measurements({"measurements": {"rows": rows}}).rows
+    assert found.columns["carrier"] == ("UA", "AA", None)
+    assert found.baseline.columns == {"row_loss": (0.75, 0.5, None)}
+
+
+def test_columns_that_nobody_asks_for_are_left_out():
+    rows = with_columns(["carrier", "gone"])
+    assert (list(rows["columns"]), rows["baseline"]["columns"]) == (["carrier"], {})

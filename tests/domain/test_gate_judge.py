@@ -182,6 +182,7 @@ def test_better_passes_worse_fails_and_the_evidence_says_why(metric):
         result.evidence
     )
     assert result.evidence["production_name"] == PRODUCTION
+    assert result.evidence["more_rows_needed"] == 0
     result = one(against(metric, margin=0.005), with_rows(rows(better=0.5, worse=1.5)))
     assert result.verdict is FAIL
     assert "proven worse" in result.because

@@ -15,19 +15,24 @@ from sklearn.metrics import (
     f1_score,
     log_loss,
     mean_absolute_error,
+    precision_score,
+    recall_score,
     roc_auc_score,
     root_mean_squared_error,
 )
 
 from interlock.gate.paired import (
+    MANY_ROWS,
     accuracy_difference,
     auc_difference,
     bootstrap_difference,
+    classes_difference,
+    classes_harm,
     percentile,
     percentile_ratio,
     tango_score,
 )
-from interlock.gate.row_metrics import ROW_METRICS, compute, row_metric
+from interlock.gate.row_metrics import GROUP_METRICS, ROW_METRICS, compute, row_metric
 
 ALPHA = 0.05
 
@@ -108,6 +113,22 @@ def test_auc_of_one_positive_row_has_still_an_error():
     found = auc_difference(labels, np.array([0.5, 0.1, 0.6, 0.2]), np.array([0.5, 0.6, 0.1, 0.7]), ALPHA)
     assert found.standard_error is not None
     assert found.standard_error > 0
+
+
+def test_auc_of_very_few_rows_of_a_class_says_nothing():
+    labels = np.array([1.0, 1.0, 0.0, 0.0])
+    found = auc_difference(labels, np.array([0.5, 0.1, 0.6, 0.2]), np.array([0.5, 0.6, 0.1, 0.7]), ALPHA)
+    assert (found.lower, found.upper) == (-1.0, found.estimate + 1.0)
+
+
+def test_auc_bounds_are_where_the_score_is_critical():
+    labels, ours, theirs = scored(np.random.default_rng(16), 300, 1.0)
+    found = auc_difference(labels, ours, theirs, ALPHA)
+    distance = found.estimate - found.lower
+    few = 1 / labels.sum() + 1 / (1 - labels).sum()
+    assert distance / math.sqrt(found.standard_error**2 + distance**2 * few) == pytest.approx(norm.ppf(0.95))
+    assert distance == pytest.approx(norm.ppf(0.95) * found.standard_error, rel=0.05)
+    assert found.upper - found.estimate == pytest.approx(distance)
 
 
 def test_auc_misses_about_as_often_as_it_says():
@@ -242,3 +263,119 @@ def test_every_pair_of_orderings_gives_an_area_of_wins():
         labels = np.array([1.0, 0.0, 1.0, 0.0])
         wins = sum(scores[i] > scores[j] for i in (0, 2) for j in (1, 3))
         assert compute(row_metric("auc"), labels, np.array(scores)).value == wins / 4
+
+
+# ---- metrics of classes
+
+
+def kinds_of_rows(positives, found, found_too, mistaken, mistaken_too, together):
+    """Shares of (label, candidate's class, production's): the two agree on a case where they use the same luck."""
+    shares, kinds = [], []
+    for label, share, rates in ((1.0, positives, (found, found_too)), (0.0, 1 - positives, (mistaken, mistaken_too))):
+        for ours, theirs in itertools.product((1.0, 0.0), repeat=2):
+            alone = math.prod(rate if chosen else 1 - rate for rate, chosen in zip(rates, (ours, theirs), strict=True))
+            low, high = min(rates), max(rates)
+            both = {(1.0, 1.0): low, (0.0, 0.0): 1 - high}.get(
+                (ours, theirs), high - low if (ours > theirs) == (rates[0] > rates[1]) else 0.0
+            )
+            shares.append(share * (together * both + (1 - together) * alone))
+            kinds.append((label, ours, theirs))
+    return np.array(shares), np.array(kinds)
+
+
+def exact_f1(shares, kinds, side):
+    return 2 * shares @ (kinds[:, 0] * kinds[:, side]) / (shares @ (kinds[:, 0] + kinds[:, side]))
+
+
+@pytest.mark.parametrize(
+    "world", [(0.1, 0.7, 0.8, 0.05, 0.05, 0.8), (0.3, 0.7, 0.7, 0.07, 0.05, 0.9), (0.5, 0.65, 0.75, 0.1, 0.06, 0.7)]
+)
+def test_f1_misses_no_more_often_than_it_says_where_a_bootstrap_does(world):
+    generator = np.random.default_rng(12)
+    shares, kinds = kinds_of_rows(*world)
+    truth = exact_f1(shares, kinds, 1) - exact_f1(shares, kinds, 2)
+    metric, runs, missed = row_metric("f1"), 400, 0
+    for counts in generator.multinomial(300, shares, runs):
+        labels, ours, theirs = np.repeat(kinds, counts, axis=0).T
+        missed += classes_difference(metric, labels, ours, theirs, ALPHA).lower > truth
+    assert binomtest(missed, runs, ALPHA, alternative="greater").pvalue > 0.001
+
+
+@given(counts=st.lists(st.integers(0, 60), min_size=8, max_size=8), alpha=st.floats(0.001, 0.4))
+@settings(max_examples=60, deadline=None)
+def test_f1_bounds_surround_the_estimate_and_mirror_each_other(counts, alpha):
+    kinds = np.array(list(itertools.product((0.0, 1.0), repeat=3)))
+    counts[0] += 1
+    counts[7] += 1
+    labels, ours, theirs = np.repeat(kinds, counts, axis=0).T
+    metric = row_metric("f1")
+    found, mirrored = (classes_difference(metric, labels, *pair, alpha) for pair in ((ours, theirs), (theirs, ours)))
+    assert found.estimate == pytest.approx(f1_score(labels, ours) - f1_score(labels, theirs), abs=1e-12)
+    assert -1.0 <= found.lower <= found.estimate <= found.upper <= 1.0
+    assert (found.lower, found.upper) == pytest.approx((-mirrored.upper, -mirrored.lower), abs=1e-9)
+    wider = classes_difference(metric, labels, ours, theirs, alpha / 2)
+    assert wider.lower <= found.lower + 1e-9
+
+
+def test_f1_of_many_rows_agrees_with_the_bootstrap():
+    shares, kinds = kinds_of_rows(0.3, 0.7, 0.75, 0.06, 0.05, 0.7)
+    labels, ours, theirs = np.repeat(kinds, np.round(shares * 5000).astype(int), axis=0).T
+    metric = row_metric("f1")
+    score = classes_difference(metric, labels, ours, theirs, ALPHA)
+    pair = metric.columns(labels, ours), metric.columns(labels, theirs)
+    resampled = bootstrap_difference(pair, metric.combine, ALPHA)
+    assert score.estimate == pytest.approx(resampled.estimate, abs=1e-12)
+    assert score.standard_error == pytest.approx(resampled.standard_error, rel=0.1)
+    assert score.lower == pytest.approx(resampled.lower, abs=0.15 * resampled.standard_error)
+
+
+def test_harm_of_f1_is_where_its_bound_is_zero():
+    shares, kinds = kinds_of_rows(0.3, 0.68, 0.75, 0.06, 0.05, 0.8)
+    labels, ours, theirs = np.repeat(kinds, np.round(shares * 1000).astype(int), axis=0).T
+    metric = row_metric("f1")
+    chance = classes_harm(metric, labels, ours, theirs)
+    assert 0.0 < chance < 0.05
+    assert classes_difference(metric, labels, ours, theirs, chance).upper == pytest.approx(0.0, abs=1e-6)
+    assert classes_harm(metric, labels, theirs, ours) == 1.0
+
+
+def test_means_of_many_rows_are_resampled_by_their_limit():
+    generator = np.random.default_rng(13)
+    labels, ours, theirs = generator.normal(0, 1, (3, MANY_ROWS + 1))
+    metric = row_metric("rmse")
+    pair = metric.columns(labels, ours), metric.columns(labels, theirs)
+    many = bootstrap_difference(pair, metric.combine, ALPHA)
+    few = bootstrap_difference(tuple(side[:MANY_ROWS] for side in pair), metric.combine, ALPHA)
+    assert many.standard_error == pytest.approx(few.standard_error, rel=0.1)
+    assert many == bootstrap_difference(pair, metric.combine, ALPHA)
+
+
+def test_rmse_misses_about_as_often_as_it_says():
+    generator = np.random.default_rng(14)
+    metric, runs, missed = row_metric("rmse"), 120, 0
+    for _ in range(runs):
+        spread = np.exp(generator.normal(0, 0.5, 2000))
+        shared, ours, theirs = (generator.normal(0, share, 2000) * spread for share in (1.0, 0.5, 0.5))
+        pair = ((shared + ours)[:, None] ** 2, (shared + theirs)[:, None] ** 2)
+        missed += -bootstrap_difference(pair, metric.combine, ALPHA).upper > 0.0
+    assert binomtest(missed, runs, ALPHA).pvalue > 0.001
+
+
+def test_a_ratio_of_nothing_is_zero():
+    for metric in GROUP_METRICS:
+        if metric.is_of_classes:
+            assert metric.combine(np.zeros(2)) == 0.0
+
+
+def test_rates_of_groups_are_those_everybody_knows():
+    labels, chances, _ = scored(np.random.default_rng(15), 300, 1.0)
+    classes = (chances > 0.6).astype(float)
+    negatives = labels == 0
+    expected = {
+        "precision": precision_score(labels, classes),
+        "recall": recall_score(labels, classes),
+        "positive_rate": classes.mean(),
+        "false_positive_rate": 1 - recall_score(negatives, classes == 0),
+    }
+    for metric in GROUP_METRICS[len(ROW_METRICS) :]:
+        assert compute(metric, labels, classes).value == pytest.approx(expected[metric.name], abs=1e-12)

@@ -30,7 +30,6 @@ import numpy as np
 from interlock.gate.judgement import GateResult
 from interlock.gate.measurements import (
     LATENCY_SHARES,
-    BaselineRows,
     Measurements,
     Rows,
     ServedSide,
@@ -41,11 +40,13 @@ from interlock.gate.paired import (
     accuracy_difference,
     auc_difference,
     bootstrap_difference,
+    classes_difference,
     normal_quantile,
     percentile,
     percentile_ratio,
 )
 from interlock.gate.row_metrics import Array, RowMetric, evaluate, row_metric, unsuitable
+from interlock.gate.rows.arrays import RowArrays, arrays_of
 from interlock.pipeline.plan import GatePlan
 from interlock.vocabulary import Json, Verdict
 
@@ -59,7 +60,8 @@ def compare(gate: GatePlan, measurements: Measurements, production: str) -> Gate
     """The verdict of a gate against the production model of this name."""
     metric = row_metric(gate.metric)
     if metric is not None:
-        return _compare_rows(gate, metric, measurements, production)
+        rows = comparable_rows(gate, measurements, production)
+        return rows if isinstance(rows, GateResult) else compare_rows(gate, metric, rows)
     return _compare_served(gate, measurements, production)
 
 
@@ -77,9 +79,10 @@ def unreliable_rows(rows: Rows) -> str:
     return ""
 
 
-def _compare_rows(gate: GatePlan, metric: RowMetric, measurements: Measurements, production: str) -> GateResult:
+def comparable_rows(gate: GatePlan, measurements: Measurements, production: str) -> RowArrays | GateResult:
+    """The rows of a gate on a row metric as arrays, or what the gate says without them."""
     if gate.max_ratio is not None:
-        return answer(gate, Verdict.UNDECIDED, f"{metric.name} is compared by margin, not by max_ratio")
+        return answer(gate, Verdict.UNDECIDED, f"{gate.metric} is compared by margin, not by max_ratio")
     rows = measurements.rows
     if rows is None:
         return answer(gate, Verdict.UNDECIDED, measurements.malformed or measurements.rows_because)
@@ -89,37 +92,44 @@ def _compare_rows(gate: GatePlan, metric: RowMetric, measurements: Measurements,
     baseline = rows.baseline
     if baseline is None:
         return answer(gate, Verdict.UNDECIDED, f"{production} left no predictions to compare with")
-    problem = _baseline_problem(rows, baseline, metric, production)
-    values, theirs = _candidate_values(rows, metric), _baseline_values(baseline, metric)
-    labels = np.array(rows.labels)
-    problem = problem or unsuitable(metric, labels, values) or unsuitable(metric, labels, theirs)
-    if problem or values is None:
-        return answer(gate, Verdict.UNDECIDED, problem, {"rows": len(rows.labels)})
-    return _judge_rows(gate, metric, labels, values, theirs, production)
-
-
-def _baseline_problem(rows: Rows, baseline: BaselineRows, metric: RowMetric, production: str) -> str:
-    """Why the two cannot be compared; empty where they can."""
-    count = len(rows.labels)
     if baseline.name != production:
-        return f"measured beside {baseline.name}, but production is {production}"
-    theirs = baseline.probability if metric.is_of_probability else baseline.prediction
-    missing = count if theirs is None else sum(value is None for value in theirs)
-    if baseline.missing or missing:
-        return f"{production} has no {metric.name} for {max(baseline.missing, missing)} of {count} rows"
+        because = f"measured beside {baseline.name}, but production is {production}"
+        return answer(gate, Verdict.UNDECIDED, because)
+    if baseline.missing:
+        because = f"{production} has no {gate.metric} for {baseline.missing} of {len(rows.labels)} rows"
+        return answer(gate, Verdict.UNDECIDED, because, {"rows": len(rows.labels)})
+    return arrays_of(rows, baseline)
+
+
+def compare_rows(gate: GatePlan, metric: RowMetric, rows: RowArrays) -> GateResult:
+    """The verdict of a gate on a row metric: see the first table of this module."""
+    count = int(rows.labels.size)
+    missing = count_missing(rows.candidate.values(metric))
+    if missing:
+        return answer(gate, Verdict.FAIL, f"the predictions miss {missing} of {count} rows", {"rows": count})
+    pair = paired_values(metric, rows)
+    if isinstance(pair, str):
+        return answer(gate, Verdict.UNDECIDED, pair, {"rows": count})
+    return _judge_rows(gate, metric, rows.labels, *pair, rows.name)
+
+
+def count_missing(values: Array | None) -> int:
+    """How many rows have no finite value, where there are values at all."""
+    return 0 if values is None else values.size - int(np.count_nonzero(np.isfinite(values)))
+
+
+def paired_values(metric: RowMetric, rows: RowArrays) -> tuple[Array, Array] | str:
+    """What the metric is made of, the candidate's and production's; or why the two cannot be compared."""
+    count, theirs = int(rows.labels.size), rows.production.values(metric)
+    missing = count if theirs is None else count_missing(theirs)
+    if missing:
+        return f"{rows.name} has no {metric.name} for {missing} of {count} rows"
     if count < SMALLEST_SAMPLE:
         more = SMALLEST_SAMPLE - count
         return f"{count} common rows are too few for a verdict: needs {more} more rows ({SMALLEST_SAMPLE} at least)"
-    return ""
-
-
-def _candidate_values(rows: Rows, metric: RowMetric) -> Array | None:
-    values = rows.probability if metric.is_of_probability else rows.prediction
-    return None if values is None else np.array(values)
-
-
-def _baseline_values(baseline: BaselineRows, metric: RowMetric) -> Array:
-    return np.array(baseline.probability if metric.is_of_probability else baseline.prediction, dtype=np.float64)
+    ours = rows.candidate.values(metric)
+    problem = unsuitable(metric, rows.labels, ours) or unsuitable(metric, rows.labels, theirs)
+    return problem if problem or ours is None or theirs is None else (ours, theirs)
 
 
 def _judge_rows(
@@ -131,7 +141,8 @@ def _judge_rows(
     lowest = difference.lower if metric.is_higher_better else -difference.upper
     highest = difference.upper if metric.is_higher_better else -difference.lower
     smallest = _smallest_detectable(difference, gate.alpha)
-    more = _rows_needed(difference, labels.size, gain + gate.margin, gate.alpha)
+    is_proven = lowest > -gate.margin
+    more = 0 if is_proven else _rows_needed(difference, labels.size, gain + gate.margin, gate.alpha)
     ours, theirs = evaluate(metric, labels, candidate), evaluate(metric, labels, production)
     evidence: dict[str, Json] = {
         "method": difference.method,
@@ -148,23 +159,26 @@ def _judge_rows(
     }
     direction = "better" if gain >= 0 else "worse"
     said = f"{ours:.4f} against {theirs:.4f} on {labels.size} rows, {direction} by {abs(gain):.4f}"
-    if lowest > -gate.margin:
-        return answer(gate, Verdict.PASS, f"{said}, at least {lowest:+.4f} > {-gate.margin:+g}", evidence)
+    if is_proven:
+        return answer(gate, Verdict.PASS, f"{said}, at least {lowest:+.4f} > {0.0 - gate.margin:+g}", evidence)
     if gain < -gate.margin:
         certainty = "proven worse" if highest < -gate.margin else "not proven, but more likely worse"
-        because = f"{said}, at least {lowest:+.4f}, at most {highest:+.4f}: {certainty} than {-gate.margin:+g}"
+        because = f"{said}, at least {lowest:+.4f}, at most {highest:+.4f}: {certainty} than {0.0 - gate.margin:+g}"
         return answer(gate, Verdict.FAIL, because, evidence)
     need = f"needs about {more} more rows" if more else "only a difference or a margin above 0 can prove it"
-    because = f"{said}, at least {lowest:+.4f}, not above {-gate.margin:+g}; {need}"
+    because = f"{said}, at least {lowest:+.4f}, not above {0.0 - gate.margin:+g}; {need}"
     return answer(gate, Verdict.UNDECIDED, because, evidence)
 
 
 def _difference(metric: RowMetric, labels: Array, candidate: Array, production: Array, alpha: float) -> Difference:
     if metric.name == "accuracy":
         ours, theirs = candidate == labels, production == labels
-        return accuracy_difference(int((theirs & ~ours).sum()), int((ours & ~theirs).sum()), labels.size, alpha)
+        wrong, mended = int(np.count_nonzero(theirs > ours)), int(np.count_nonzero(ours > theirs))
+        return accuracy_difference(wrong, mended, labels.size, alpha)
     if metric.name == "auc":
         return auc_difference(labels, candidate, production, alpha)
+    if metric.is_of_classes:
+        return classes_difference(metric, labels, candidate, production, alpha)
     columns = metric.columns(labels, candidate), metric.columns(labels, production)
     return bootstrap_difference(columns, metric.combine, alpha)
 

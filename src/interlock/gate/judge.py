@@ -14,10 +14,13 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from interlock.gate.comparison import answer, compare, unreliable_rows
+from interlock.gate.comparison import answer, comparable_rows, compare, paired_values, unreliable_rows
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.gate.measurements import SERVED_METRICS, Measurements, Reading, Rows, read_measurements
 from interlock.gate.row_metrics import ROW_METRICS, RowMetric, compute, row_metric
+from interlock.gate.rows.arrays import RowArrays, candidate_of, columns_of
+from interlock.gate.rows.gaps import judge_gap
+from interlock.gate.rows.slices import Tested, examine_slices, with_slices
 from interlock.pipeline.plan import GatePlan
 from interlock.vocabulary import Json, Stored, Verdict
 
@@ -33,7 +36,7 @@ UNKNOWN_PRODUCTION: Final = "unknown"
 _TOLERANCE = 1e-4  # between a metrics file and its predictions: files are written with few digits
 
 
-class _Finding(Stored):
+class Finding(Stored):
     """A metric's number and where it is from; ``disqualified`` fails every limit on it."""
 
     reading: Reading
@@ -44,13 +47,14 @@ class _Finding(Stored):
 def judge(gates: Sequence[GatePlan], reports: Mapping[str, Json], production: ProductionKnowledge) -> Judgement:
     """The verdict of every gate. ``reports`` are those of the probes, by ``measurements`` and ``served``."""
     measurements = read_measurements(reports)
-    return Judgement(results=tuple(_judge_one(gate, measurements, production) for gate in gates))
+    results = [_judge_one(gate, measurements, production) for gate in gates]
+    return Judgement(results=with_slices(gates, results, _slices(gates, measurements, production)))
 
 
 def judge_limits(gates: Sequence[GatePlan], report: Json) -> Judgement:
     """The verdicts of the gates that nothing but the report ``measurements`` decides, as ``judge`` would give them."""
     measurements = read_measurements({"measurements": report})
-    results = [_judge_limits(gate, _find(gate.metric, measurements)) for gate in gates if is_limit_on_metric(gate)]
+    results = [_judge_limit(gate, measurements) for gate in gates if is_limit_on_metric(gate)]
     return Judgement(results=tuple(results))
 
 
@@ -61,9 +65,9 @@ def is_limit_on_metric(gate: GatePlan) -> bool:
 
 def _judge_one(gate: GatePlan, measurements: Measurements, production: ProductionKnowledge) -> GateResult:
     if gate.against is None:
-        return _judge_limits(gate, _find(gate.metric, measurements))
+        return _judge_limit(gate, measurements)
     comparable = (*(metric.name for metric in ROW_METRICS), *SERVED_METRICS)
-    if gate.metric not in comparable:
+    if gate.metric not in comparable and row_metric(gate.metric) is None:
         hint = _did_you_mean(gate.metric, comparable) or f"; comparable are {', '.join(comparable)}"
         because = f"{gate.metric} cannot be compared with production{hint}"
         return answer(gate, Verdict.UNDECIDED, because)
@@ -74,7 +78,43 @@ def _judge_one(gate: GatePlan, measurements: Measurements, production: Productio
     return compare(gate, measurements, production)
 
 
-def _judge_limits(gate: GatePlan, finding: _Finding) -> GateResult:
+def _slices(
+    gates: Sequence[GatePlan], measurements: Measurements, production: ProductionKnowledge
+) -> dict[int, Tested]:
+    """The slices of the gates that have some and could be compared, by the place of the gate."""
+    found: dict[int, Tested] = {}
+    if production in (NO_PRODUCTION, UNKNOWN_PRODUCTION):
+        return found
+    for place, gate in enumerate(gates):
+        rows = comparable_rows(gate, measurements, production) if gate.slices else None
+        if isinstance(rows, RowArrays):
+            found |= sliced(place, gate, rows)
+    return found
+
+
+def sliced(place: int, gate: GatePlan, rows: RowArrays) -> dict[int, Tested]:
+    """The slices of one gate under its place, if it has some and its rows can be compared."""
+    metric = row_metric(gate.metric)
+    pair = paired_values(metric, rows) if metric is not None and gate.slices else ""
+    if metric is None or isinstance(pair, str):
+        return {}
+    return {place: examine_slices(gate, metric, rows.labels, pair, rows.columns)}
+
+
+def _judge_limit(gate: GatePlan, measurements: Measurements) -> GateResult:
+    if gate.gap_between is None:
+        return judge_number(gate, _find(gate.metric, measurements))
+    rows = measurements.rows
+    if rows is None:
+        return answer(gate, Verdict.UNDECIDED, measurements.malformed or measurements.rows_because)
+    unreliable = unreliable_rows(rows)
+    if unreliable:
+        return answer(gate, Verdict.FAIL, unreliable, {"rows": len(rows.labels), "holdout": rows.holdout})
+    return judge_gap(gate, np.array(rows.labels), candidate_of(rows), columns_of(rows))
+
+
+def judge_number(gate: GatePlan, finding: Finding) -> GateResult:
+    """The verdict of a gate with limits on one number."""
     value, evidence = finding.reading.value, finding.evidence
     if finding.disqualified:
         return answer(gate, Verdict.FAIL, finding.disqualified, evidence)
@@ -95,47 +135,47 @@ def _judge_limits(gate: GatePlan, finding: _Finding) -> GateResult:
     return answer(gate, Verdict.PASS, f"{value:.6g} {' and '.join(kept)}", evidence)
 
 
-def _find(name: str, measurements: Measurements) -> _Finding:
+def _find(name: str, measurements: Measurements) -> Finding:
     if name in SERVED_METRICS:
         return _find_served(name, measurements)
     if measurements.malformed:
-        return _Finding(reading=Reading(because=measurements.malformed))
+        return Finding(reading=Reading(because=measurements.malformed))
     if name in measurements.invalid:
-        return _Finding(reading=Reading(because=f"{name} {measurements.invalid[name]}"))
+        return Finding(reading=Reading(because=f"{name} {measurements.invalid[name]}"))
     metric, rows = row_metric(name), measurements.rows
     if metric is not None and rows is not None:
         return _find_in_rows(metric, rows, measurements.metrics.get(name))
     return _find_in_files(name, measurements)
 
 
-def _find_served(name: str, measurements: Measurements) -> _Finding:
+def _find_served(name: str, measurements: Measurements) -> Finding:
     side = measurements.served
     if side is None:
-        return _Finding(reading=Reading(because=measurements.served_because))
+        return Finding(reading=Reading(because=measurements.served_because))
     reading = side.reading(name)
     evidence: dict[str, Json] = {"source": "the model as served", "requests": side.requests, "errors": side.errors}
     if name.startswith("latency"):
         evidence["n"] = len(side.latency_ms)
     if reading.value is None:
         reading = Reading(because=f"{name} {reading.because}")
-    return _Finding(reading=reading, disqualified=side.disqualified, evidence=evidence)
+    return Finding(reading=reading, disqualified=side.disqualified, evidence=evidence)
 
 
-def _find_in_rows(metric: RowMetric, rows: Rows, written: float | None) -> _Finding:
+def _find_in_rows(metric: RowMetric, rows: Rows, written: float | None) -> Finding:
     evidence: dict[str, Json] = {"source": "predictions", "rows": len(rows.labels), "written": written}
     unreliable = unreliable_rows(rows)
     if unreliable:
-        return _Finding(reading=Reading(), disqualified=unreliable, evidence=evidence)
-    values = rows.probability if metric.is_of_probability else rows.prediction
-    reading = compute(metric, np.array(rows.labels), None if values is None else np.array(values))
+        return Finding(reading=Reading(), disqualified=unreliable, evidence=evidence)
+    values = candidate_of(rows).values(metric)
+    reading = compute(metric, np.array(rows.labels), values)
     if reading.value is None:
         if written is not None and values is None:  # no probability was predicted: the file is all there is
-            return _Finding(reading=Reading(value=written), evidence={**evidence, "source": "metrics file"})
-        return _Finding(reading=reading, evidence=evidence)
+            return Finding(reading=Reading(value=written), evidence={**evidence, "source": "metrics file"})
+        return Finding(reading=reading, evidence=evidence)
     disagreement = ""
     if written is not None and not _agree(written, reading.value):
         disagreement = f"the metrics file says {written:.6g}, the predictions say {reading.value:.6g}"
-    return _Finding(reading=reading, disqualified=disagreement, evidence=evidence)
+    return Finding(reading=reading, disqualified=disagreement, evidence=evidence)
 
 
 def _agree(written: float, computed: float) -> bool:
@@ -146,15 +186,15 @@ def _agree(written: float, computed: float) -> bool:
     return decimals >= 3 and round(computed, decimals) == written
 
 
-def _find_in_files(name: str, measurements: Measurements) -> _Finding:
+def _find_in_files(name: str, measurements: Measurements) -> Finding:
     if name in measurements.metrics:
-        return _Finding(reading=Reading(value=measurements.metrics[name]), evidence={"source": "metrics file"})
+        return Finding(reading=Reading(value=measurements.metrics[name]), evidence={"source": "metrics file"})
     known = [*measurements.metrics, *measurements.invalid, *SERVED_METRICS]
     if measurements.rows is not None:
         known += [metric.name for metric in ROW_METRICS]
     there = ", ".join(sorted(measurements.metrics)) or "nothing"
     hint = _did_you_mean(name, known) or f"; the metrics files hold {there}"
-    return _Finding(reading=Reading(because=f"{name} was not measured{hint}"))
+    return Finding(reading=Reading(because=f"{name} was not measured{hint}"))
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from interlock.vocabulary import Json, Stored
 
@@ -34,6 +34,10 @@ class Reading(Stored):
     because: str = ""
 
 
+Cell: TypeAlias = float | str | None
+"""A value of a column by which rows are told apart; None where there is none."""
+
+
 class BaselineRows(Stored):
     """What production predicted for the candidate's rows, in the same order; None where it predicted nothing."""
 
@@ -41,10 +45,14 @@ class BaselineRows(Stored):
     prediction: tuple[float | None, ...]
     probability: tuple[float | None, ...] | None = None
     missing: int = 0
+    columns: dict[str, tuple[Cell, ...]] = {}
 
 
 class Rows(Stored):
-    """Labels and predictions, one of each for every holdout row that has both, in order of id."""
+    """Labels and predictions, one of each for every holdout row that has both, in order of id.
+
+    ``columns`` are those that gates ask for: slices, groups, losses of the candidate.
+    """
 
     holdout: int
     candidate_missing: int
@@ -53,6 +61,7 @@ class Rows(Stored):
     labels: tuple[float, ...]
     prediction: tuple[float, ...]
     probability: tuple[float, ...] | None = None
+    columns: dict[str, tuple[Cell, ...]] = {}
     baseline: BaselineRows | None = None
 
 
@@ -187,6 +196,7 @@ def _rows(report: Json) -> Rows | None:
         labels=labels,
         prediction=_numbers(candidate.get("prediction"), "predictions", len(labels)),
         probability=_optional(candidate.get("probability"), len(labels)),
+        columns=_cells(rows.get("columns"), len(labels)),
         baseline=_baseline_rows(rows.get("baseline"), len(labels)),
     )
 
@@ -201,6 +211,7 @@ def _baseline_rows(raw: Json, expected: int) -> BaselineRows | None:
         prediction=_gappy(baseline.get("prediction"), expected),
         probability=None if probability is None else _gappy(probability, expected),
         missing=_count(baseline, "missing"),
+        columns=_cells(baseline.get("columns"), expected),
     )
 
 
@@ -275,3 +286,12 @@ def _gappy(value: Json, expected: int) -> tuple[float | None, ...]:
     if not isinstance(value, list) or len(value) != expected:
         raise _Unreadable("production's predictions are not as many as the candidate's")
     return tuple(None if one is None else read_number(one).value for one in value)
+
+
+def _cells(value: Json, expected: int) -> dict[str, tuple[Cell, ...]]:
+    columns: dict[str, tuple[Cell, ...]] = {}
+    for name, cells in _mapping(value).items():
+        if not isinstance(cells, list) or len(cells) != expected:
+            raise _Unreadable(f"the report's column {name} is not as long as it should be")
+        columns[name] = tuple(cell if isinstance(cell, str) else read_number(cell).value for cell in cells)
+    return columns

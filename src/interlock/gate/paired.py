@@ -6,17 +6,26 @@ Every function answers a Difference: an estimate with one-sided bounds, each of 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
-from interlock.gate.row_metrics import Array, mid_ranks
+from interlock.gate.row_metrics import Array, RowMetric, mid_ranks
 from interlock.vocabulary import Stored
 
 RESAMPLES = 1000
+MANY_ROWS = 10_000
+"""Rows above which the means of resampled rows are drawn from their normal limit: there it is as exact, and cheaper."""
+
 _BOUND_PRECISION = 1e-12
+_TILT_PRECISION = 1e-7
+_KINDS = np.array(list(itertools.product((0.0, 1.0), repeat=3)))  # of a row: label, candidate's class, production's
+_DISCORDANT = _KINDS[:, 1] != _KINDS[:, 2]
+_PRIOR = 0.25  # rows of each discordant kind that are assumed: none seen is not proof that there is none
 _BLOCK = 20  # requests that share one moment of the machine
 
 
@@ -33,6 +42,11 @@ class Difference(Stored):
 def normal_quantile(share: float) -> float:
     """The value below which a standard normal variable lies with probability ``share``."""
     return NormalDist().inv_cdf(share)
+
+
+def normal_share(value: float) -> float:
+    """The probability that a standard normal variable is below ``value``."""
+    return NormalDist().cdf(value)
 
 
 def tango_score(wrong: int, mended: int, rows: int, difference: float) -> float:
@@ -82,13 +96,54 @@ def _tango_lower(wrong: int, mended: int, rows: int, alpha: float) -> float:
 def auc_difference(labels: Array, candidate: Array, production: Array, alpha: float) -> Difference:
     """Candidate's AUC less production's (DeLong, DeLong and Clarke-Pearson 1988; mid-ranks, O(n log n)).
 
-    Both classes must be among the labels (1 and 0).
+    Both classes must be among the labels (1 and 0). The bounds take the variance about the hypothesis, not about the
+    mean: with 30 rows of one class DeLong's own would pass models at the margin in 6 % instead of 5 % of runs.
     """
     positive = labels == 1.0
     placements = [_placements(scores, positive) for scores in (candidate, production)]
     above, below = placements[0][0] - placements[1][0], placements[0][1] - placements[1][1]
     variance = sum(float(part.var(ddof=1)) / part.size for part in (above, below) if part.size > 1)
-    return _normal(float(above.mean()), math.sqrt(variance), alpha, "paired AUC (DeLong et al. 1988)")
+    estimate, error = float(above.mean()), math.sqrt(variance)
+    critical = normal_quantile(1.0 - alpha)
+    # |d| = z * sqrt(error^2 + d^2 * few), solved for d
+    share = 1.0 - critical**2 * _few(positive)
+    reach = min(1.0, critical * error / math.sqrt(share)) if share > 0.0 else 1.0
+    return Difference(
+        estimate=estimate,
+        lower=max(-1.0, estimate - reach),
+        upper=min(1.0, estimate + reach),
+        standard_error=error,
+        method="paired AUC (DeLong et al. 1988), variance about the hypothesis",
+    )
+
+
+def auc_harm(labels: Array, candidate: Array, production: Array) -> float:
+    """The probability that a candidate as good as production looks as bad as this one; 1 if it does not look worse."""
+    difference = auc_difference(labels, candidate, production, alpha=0.05)
+    excess = -difference.estimate
+    if excess <= 0.0:
+        return 1.0
+    error = math.hypot(difference.standard_error or 0.0, excess * math.sqrt(_few(labels == 1.0)))
+    return 1.0 - normal_share(excess / error)
+
+
+def _few(positive: NDArray[np.bool_]) -> float:
+    return 1.0 / float(positive.sum()) + 1.0 / float((~positive).sum())
+
+
+def auc_error(labels: Array, scores: Array) -> float:
+    """The standard error of one AUC (DeLong et al. 1988)."""
+    placements = _placements(scores, labels == 1.0)
+    return math.sqrt(sum(float(part.var(ddof=1)) / part.size for part in placements))
+
+
+def mean_error(metric: RowMetric, labels: Array, values: Array) -> float:
+    """The standard error of one metric of means, by its slopes at the means (delta method)."""
+    columns = metric.columns(labels, values)
+    means = columns.mean(axis=0)
+    steps = np.eye(means.size) * 1e-6
+    slopes = (metric.combine(means + steps) - metric.combine(means - steps)) / 2e-6
+    return float(((columns - means) @ slopes).std(ddof=1)) / math.sqrt(labels.size)
 
 
 def _placements(scores: Array, positive: np.ndarray) -> tuple[Array, Array]:
@@ -100,25 +155,122 @@ def _placements(scores: Array, positive: np.ndarray) -> tuple[Array, Array]:
     return below, above
 
 
-def bootstrap_difference(columns: tuple[Array, Array], combine: Callable[[Array], float], alpha: float) -> Difference:
+def classes_difference(
+    metric: RowMetric, labels: Array, candidate: Array, production: Array, alpha: float
+) -> Difference:
+    """Candidate's F1 (or another metric of classes) less production's, by a score test on the eight kinds of rows.
+
+    As in Tango's test the variance is that under the hypothesis, so that it holds where few rows are discordant and the
+    error of a bootstrap is too small. Hypotheses are reached by tilting the observed shares along the influence of the
+    kinds (empirical likelihood, Owen 1990); the bound is the farthest that is not rejected.
+    """
+    kinds, swapped = _count_kinds(labels, candidate, production), _count_kinds(labels, production, candidate)
+    estimate = _classes_gap(metric, kinds)
+    shares = _assumed(kinds)
+    return Difference(
+        estimate=estimate,
+        lower=_classes_lower(metric, kinds, estimate, alpha),
+        upper=-_classes_lower(metric, swapped, -estimate, alpha),
+        standard_error=_classes_error(metric, shares, labels.size),
+        method=f"paired score interval of {metric.name} (tilted shares of the kinds of rows)",
+    )
+
+
+def classes_harm(metric: RowMetric, labels: Array, candidate: Array, production: Array) -> float:
+    """The probability that a candidate as good as production looks as bad as this one; 1 if it does not look worse."""
+    kinds = _count_kinds(labels, production, candidate)
+    sign = 1.0 if metric.is_higher_better else -1.0
+    excess = sign * _classes_gap(metric, kinds)
+    if excess <= 0.0:
+        return 1.0
+    equal = _tilt(metric, kinds, sign, lambda tilted: sign * _classes_gap(metric, tilted) >= 0.0)
+    return 1.0 - normal_share(excess / _classes_error(metric, equal, labels.size))
+
+
+def _count_kinds(labels: Array, candidate: Array, production: Array) -> Array:
+    kinds = np.bincount((4.0 * labels + 2.0 * candidate + production).astype(np.intp), minlength=8)
+    return kinds.astype(np.float64)
+
+
+def _assumed(kinds: Array) -> Array:
+    """The shares of the kinds of rows, with a little of what might have been seen."""
+    assumed = kinds + _PRIOR * _DISCORDANT
+    shares: Array = assumed / assumed.sum()
+    return shares
+
+
+def _classes_lower(metric: RowMetric, kinds: Array, estimate: float, alpha: float) -> float:
+    critical, rows = normal_quantile(1.0 - alpha), kinds.sum()
+
+    def is_consistent(tilted: Array) -> bool:
+        return estimate - _classes_gap(metric, tilted) <= critical * _classes_error(metric, tilted, rows)
+
+    return min(estimate, _classes_gap(metric, _tilt(metric, kinds, 1.0, is_consistent)))
+
+
+def _tilt(metric: RowMetric, kinds: Array, sign: float, is_near: Callable[[Array], bool]) -> Array:
+    """The shares farthest below what was seen (for ``sign`` 1; else above) that are still near, by halving."""
+    shares = _assumed(kinds)
+    influence = sign * _influence(metric, shares)
+    low, high = 0.0, -1.0 / float(influence.min())  # there the kind that pulls down most would have the whole weight
+    while high - low > _TILT_PRECISION * high:
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if is_near(_tilted(shares, influence, middle)) else (low, middle)
+    return _tilted(shares, influence, low)
+
+
+def _tilted(shares: Array, influence: Array, tilt: float) -> Array:
+    weights = shares / (1.0 + tilt * influence)
+    tilted: Array = weights / weights.sum()
+    return tilted
+
+
+def _classes_error(metric: RowMetric, shares: Array, rows: float) -> float:
+    return math.sqrt(float(shares @ _influence(metric, shares) ** 2) / rows)
+
+
+def _classes_gap(metric: RowMetric, shares: Array) -> float:
+    """How far the two sides' metrics are apart where the kinds of rows have these shares (of any sum)."""
+    ours, theirs = (shares @ metric.columns(_KINDS[:, 0], _KINDS[:, side]) for side in (1, 2))
+    return float(metric.combine(ours) - metric.combine(theirs))
+
+
+def _influence(metric: RowMetric, shares: Array) -> Array:
+    """What a little more of each kind does to the difference: a ratio's influence is (above - ratio * below) / mean."""
+    both = []
+    for side in (1, 2):
+        columns = metric.columns(_KINDS[:, 0], _KINDS[:, side])
+        means = shares @ columns
+        both.append((columns[:, 0] - metric.combine(means) * columns[:, 1]) / means[1])
+    influence: Array = both[0] - both[1]
+    return influence
+
+
+def bootstrap_difference(columns: tuple[Array, Array], combine: Callable[[Array], Array], alpha: float) -> Difference:
     """Candidate's metric less production's; the standard error by resampling rows, candidate and production together.
 
     ``columns`` are both sides' (rows, k) contributions, ``combine`` the metric of their means. The seed is the data's
     own digest: the same rows give the same answer.
     """
     joint = np.hstack(columns)
-    width, rows = columns[0].shape[1], joint.shape[0]
+    width = columns[0].shape[1]
     generator = np.random.default_rng(_seed(joint))
+    means = joint.mean(axis=0)
+    resampled = _resampled_means(joint, means, generator)
+    differences = combine(resampled[:, :width]) - combine(resampled[:, width:])
+    estimate = float(combine(means[:width]) - combine(means[width:]))
+    return _normal(estimate, float(differences.std(ddof=1)), alpha, f"paired bootstrap, {RESAMPLES} resamples")
 
-    def difference(means: Array) -> float:
-        return combine(means[:width]) - combine(means[width:])
 
-    resampled = []
-    for _ in range(RESAMPLES):
-        counts = np.bincount(generator.integers(0, rows, rows), minlength=rows)
-        resampled.append(difference(counts @ joint / rows))
-    estimate = difference(joint.mean(axis=0))
-    return _normal(estimate, float(np.std(resampled, ddof=1)), alpha, f"paired bootstrap, {RESAMPLES} resamples")
+def _resampled_means(joint: Array, means: Array, generator: np.random.Generator) -> Array:
+    rows = joint.shape[0]
+    if rows > MANY_ROWS:
+        spread = np.cov(joint, rowvar=False, bias=True) / rows
+        drawn: Array = generator.multivariate_normal(means, spread, RESAMPLES, method="eigh")
+        return drawn
+    counts = (np.bincount(generator.integers(0, rows, rows), minlength=rows) for _ in range(RESAMPLES))
+    resampled: Array = np.stack([count @ joint for count in counts]) / rows
+    return resampled
 
 
 def percentile_ratio(candidate: Array, production: Array, share: float, alpha: float) -> Difference:

@@ -1,11 +1,11 @@
 """Metrics that can be computed from labels and predictions, row by row.
 
 All but AUC are a function of the means of a few columns, one value a row; that is what makes them cheap to bootstrap.
+A loss that Interlock does not know is a column ``row_loss`` or ``row_loss_NAME`` of predictions, judged by its mean.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -13,19 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interlock.gate.measurements import Reading
+from interlock.pipeline.plan import is_row_loss
 
 Array: TypeAlias = NDArray[np.float64]
 
 
 class RowMetric(NamedTuple):
-    """A metric of rows. ``columns`` makes (rows, k) from labels and values, ``combine`` the metric from their means."""
+    """A metric of rows. ``columns`` makes (rows, k) from labels and values, ``combine`` the metric from their means.
+
+    ``combine`` works on the last axis: (..., k) to (...).
+    """
 
     name: str
     is_higher_better: bool
     is_of_probability: bool
     is_binary: bool
     columns: Callable[[Array, Array], Array]
-    combine: Callable[[Array], float]
+    combine: Callable[[Array], Array]
+
+    @property
+    def is_of_classes(self) -> bool:
+        """Whether it is made of counts of the four kinds of rows: right and wrong, of either class."""
+        return self.is_binary and not self.is_of_probability
 
 
 def _hits(labels: Array, values: Array) -> Array:
@@ -33,9 +42,16 @@ def _hits(labels: Array, values: Array) -> Array:
     return hits
 
 
-def _confusion(labels: Array, values: Array) -> Array:
-    both = labels * values
-    return np.stack([both, labels + values], axis=1)
+def _overlap(labels: Array, values: Array) -> Array:
+    return np.stack([2.0 * labels * values, labels + values], axis=1)
+
+
+def _found(labels: Array, values: Array) -> Array:
+    return np.stack([labels * values, labels], axis=1)
+
+
+def _right(labels: Array, values: Array) -> Array:
+    return np.stack([labels * values, values], axis=1)
 
 
 def _squares(labels: Array, values: Array) -> Array:
@@ -52,37 +68,64 @@ def _surprises(labels: Array, values: Array) -> Array:
     return -np.log(np.where(labels == 1.0, kept, 1.0 - kept))[:, None]
 
 
-def _mean(means: Array) -> float:
-    return float(means[0])
+def _chosen(_labels: Array, values: Array) -> Array:
+    return np.stack([values, np.ones_like(values)], axis=1)
 
 
-def _root(means: Array) -> float:
-    return math.sqrt(float(means[0]))
+def _mistaken(labels: Array, values: Array) -> Array:
+    return np.stack([(1.0 - labels) * values, 1.0 - labels], axis=1)
 
 
-def _f1(means: Array) -> float:
-    return float(2.0 * means[0] / means[1]) if means[1] > 0.0 else 0.0
+def _as_given(_labels: Array, values: Array) -> Array:
+    return values[:, None]
+
+
+def _mean(means: Array) -> Array:
+    mean: Array = means[..., 0]
+    return mean
+
+
+def _root(means: Array) -> Array:
+    root: Array = np.sqrt(np.maximum(means[..., 0], 0.0))
+    return root
+
+
+def _ratio(means: Array) -> Array:
+    return np.divide(means[..., 0], means[..., 1], out=np.zeros(means.shape[:-1]), where=means[..., 1] > 0.0)
 
 
 ROW_METRICS: tuple[RowMetric, ...] = (
     RowMetric("accuracy", True, False, False, _hits, _mean),
     RowMetric("auc", True, True, True, _hits, _mean),  # ranks, not means: see area_under_curve
-    RowMetric("f1", True, False, True, _confusion, _f1),
+    RowMetric("f1", True, False, True, _overlap, _ratio),
     RowMetric("log_loss", False, True, True, _surprises, _mean),
     RowMetric("rmse", False, False, False, _squares, _root),
     RowMetric("mae", False, False, False, _distances, _mean),
 )
 
+GROUP_METRICS: tuple[RowMetric, ...] = (
+    *ROW_METRICS,
+    RowMetric("precision", True, False, True, _right, _ratio),
+    RowMetric("recall", True, False, True, _found, _ratio),
+    RowMetric("positive_rate", True, False, True, _chosen, _ratio),
+    RowMetric("false_positive_rate", False, False, True, _mistaken, _ratio),
+)
+"""Metrics in which groups may differ. Demographic parity compares the ``positive_rate``; equal opportunity the
+``recall``; equalised odds that and the ``false_positive_rate`` (Hardt, Price and Srebro 2016)."""
+
 
 def row_metric(name: str) -> RowMetric | None:
     """The metric of this name that rows give, or None."""
+    if is_row_loss(name):
+        return RowMetric(name, False, False, False, _as_given, _mean)
     return next((metric for metric in ROW_METRICS if metric.name == name), None)
 
 
 def unsuitable(metric: RowMetric, labels: Array, values: Array | None) -> str:
     """Why the metric cannot be had from these labels and values; empty where it can."""
     if values is None:
-        return f"{metric.name} needs a probability column in the predictions"
+        column = metric.name if is_row_loss(metric.name) else "probability"
+        return f"{metric.name} needs a {column} column in the predictions"
     if labels.size == 0:
         return "no row has both a label and a prediction"
     if metric.is_binary:
@@ -107,7 +150,9 @@ def evaluate(metric: RowMetric, labels: Array, values: Array) -> float:
     """The metric of values that are suitable for it."""
     if metric.name == "auc":
         return area_under_curve(labels, values)
-    return metric.combine(metric.columns(labels, values).mean(axis=0))
+    if metric.name == "accuracy":
+        return np.count_nonzero(labels == values) / labels.size
+    return float(metric.combine(metric.columns(labels, values).mean(axis=0)))
 
 
 def area_under_curve(labels: Array, scores: Array) -> float:

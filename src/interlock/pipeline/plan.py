@@ -6,10 +6,13 @@ Durations are seconds, sizes bytes, shares fractions of 1 unless a field says pe
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from interlock.source.triggers import Triggers
 from interlock.vocabulary import Json, Stored
+
+FOUND: Final = "found"
+"""Slices by every column that there is."""
 
 StageKind = Literal["check", "data", "stage", "measure"]
 """``check``: before any training. ``data``: fetched, checked. ``stage``: the user's. ``measure``: what gates judge."""
@@ -123,9 +126,24 @@ class ModelPlan(Stored):
     checks: tuple[CheckPlan, ...] = ()
 
 
+class SlicePlan(Stored):
+    """Rows cut by a column: by its values, or by ``quantiles`` parts of equal size."""
+
+    column: str
+    quantiles: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The column, and how it is cut."""
+        return self.column if self.quantiles is None else f"{self.column}/{self.quantiles}"
+
+
 class GatePlan(Stored):
     """One gate: limits (``min``, ``max``), or a comparison with production (``margin`` and ``alpha``, or
     ``max_ratio``).
+
+    ``slices`` are the parts of the rows on which the candidate must not be proven worse: ``found`` is every column that
+    predictions and holdout have. With ``gap_between`` a column, ``max`` bounds how far its groups are apart.
     """
 
     metric: str
@@ -135,15 +153,31 @@ class GatePlan(Stored):
     margin: float = 0.0
     alpha: float = 0.05
     max_ratio: float | None = None
+    slices: tuple[SlicePlan, ...] | Literal["found"] = ()
+    gap_between: str | None = None
 
     @property
     def title(self) -> str:
         """The gate in a few words, unique within a plan."""
         if self.against:
             rule = f"max_ratio {self.max_ratio:g}" if self.max_ratio is not None else f"margin {self.margin:g}"
-            return f"{self.metric} against {self.against}, {rule}"
+            sliced = self.slices if isinstance(self.slices, str) else ", ".join(part.title for part in self.slices)
+            return f"{self.metric} against {self.against}, {rule}{', slices ' if sliced else ''}{sliced}"
+        gap = f" gap between {self.gap_between}" if self.gap_between else ""
         limits = [f"{name} {limit:g}" for name, limit in (("min", self.min), ("max", self.max)) if limit is not None]
-        return f"{self.metric} {' '.join(limits)}"
+        return f"{self.metric}{gap} {' '.join(limits)}"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of predictions and holdout that it needs beside the usual ones; ``*`` is all."""
+        sliced = ("*",) if isinstance(self.slices, str) else tuple(part.column for part in self.slices)
+        loss = (self.metric,) if is_row_loss(self.metric) and self.against else ()
+        return (*loss, *((self.gap_between,) if self.gap_between else ()), *sliced)
+
+
+def is_row_loss(metric: str) -> bool:
+    """Whether it is a loss that the predictions give for each row: a column ``row_loss`` or ``row_loss_NAME``."""
+    return metric == "row_loss" or metric.startswith("row_loss_")
 
 
 class CommandPlan(Stored):
@@ -221,6 +255,11 @@ class Plan(Stored):
     gates: tuple[GatePlan, ...] = ()
     deploy: tuple[EnvironmentPlan, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that gates need beside id, label, prediction and probability; ``*`` is all."""
+        return tuple(sorted({column for gate in self.gates for column in gate.columns}))
 
     def stage(self, name: str) -> StagePlan:
         """The stage of this name; KeyError if there is none."""

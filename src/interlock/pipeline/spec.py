@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from interlock.pipeline.checks.data import DataChecksSpec
 from interlock.pipeline.checks.serving import ServingChecksSpec
+from interlock.pipeline.gates.spec import GateSpec
 from interlock.pipeline.rules.patterns import (
     Cron,
     DataHome,
@@ -242,25 +243,6 @@ class ModelSpec(Section):
     """A file with requests and the answers expected; latency is measured with them."""
     checks: ServingChecksSpec = ServingChecksSpec()
     """What the served model is asked besides."""
-
-
-class GateSpec(Section):
-    """A rule over one measurement: a limit, or a comparison with the model in production."""
-
-    metric: Text
-    """The measurement: a name in a metrics file, a row metric, or one of the model as served."""
-    min: float | None = None
-    """The least that passes."""
-    max: float | None = None
-    """The most that passes."""
-    against: Annotated[str, Choice(("production",))] | None = None
-    """Compare with this model."""
-    margin: Annotated[float, Field(ge=0.0)] | None = None
-    """How much worse than the other it may be, proven with confidence 1 - alpha on the same rows."""
-    alpha: Alpha | None = None
-    """The chance to pass a model that is worse than the margin allows. Without it 0.05."""
-    max_ratio: Annotated[float, Field(gt=0.0)] | None = None
-    """The most that its ratio to the other may be, measured on one machine in turn."""
 
 
 class WaitSpec(Section):

@@ -1,7 +1,8 @@
 """Brings metrics files, predictions and a labelled holdout into the one canonical form that gates judge.
 
 Settings: ``{"metrics": [paths], "predictions": path, "holdout": {"name", "path", "id", "label"},
-"baseline_predictions": path, "baseline_name": str}``; all but the first may be null.
+"baseline_predictions": path, "baseline_name": str, "columns": [names]}``; all but the first may be null. ``columns``
+are what gates tell rows apart by, each from the holdout or else the predictions, and losses; ``*`` stands for all.
 """
 
 from __future__ import annotations
@@ -17,16 +18,25 @@ import yaml
 from .data_table import Found, Table, UnreadableTable, found, read_table
 
 Value = float | str
+Columns = dict[str, dict[str, Value | None]]
+"""Values by name of the column and id."""
+
+ROW_LOSS = "row_loss"
+"""How the names of columns begin that hold a loss of each row; each side has its own."""
 
 
 class Predictions(NamedTuple):
-    """Predictions by id, with the ids that were given more than once. ``probability`` is None without that column."""
+    """Predictions by id, with the ids that were given more than once. ``probability`` is None without that column.
+
+    ``columns`` are those that gates ask for.
+    """
 
     path: str
     prediction: dict[str, Value]
     probability: dict[str, float] | None
     repeated: set[str]
     problems: list[Found]
+    columns: Columns
 
 
 def measure(settings: dict[str, Any]) -> dict[str, Any]:
@@ -148,11 +158,12 @@ def _why_no_number(value: Any) -> str:
 
 def _join(settings: dict[str, Any], holdout: dict[str, Any], problems: list[Found]) -> dict[str, Any]:
     """Labels and predictions side by side, in order of id."""
-    labels, unlabelled = _read_labels(holdout)
-    candidate = _read_predictions(settings["predictions"])
+    wanted = settings.get("columns") or []
+    labels, unlabelled, trusted = _read_labels(holdout, wanted)
+    candidate = _read_predictions(settings["predictions"], wanted)
     baseline = None
     if settings.get("baseline_predictions"):
-        baseline = _read_predictions(settings["baseline_predictions"])
+        baseline = _read_predictions(settings["baseline_predictions"], wanted)
     mapping = _map_to_classes(labels, candidate)
     for predictions in (candidate, baseline):
         if predictions is not None and mapping:
@@ -179,7 +190,8 @@ def _join(settings: dict[str, Any], holdout: dict[str, Any], problems: list[Foun
         "classes": {str(value): code for value, code in mapping.items()},
         "labels": [labels_as_numbers[key] for key in known],
         "candidate": _columns(candidate, known),
-        "baseline": None if baseline is None else _baseline(baseline, settings.get("baseline_name"), known),
+        "columns": _in_order({**candidate.columns, **trusted}, known),
+        "baseline": None if baseline is None else _baseline(baseline, settings.get("baseline_name"), known, labels),
     }
 
 
@@ -191,7 +203,7 @@ def _columns(predictions: Predictions, keys: list[str]) -> dict[str, Any]:
     }
 
 
-def _baseline(baseline: Predictions, name: str | None, keys: list[str]) -> dict[str, Any]:
+def _baseline(baseline: Predictions, name: str | None, keys: list[str], labels: dict[str, Value]) -> dict[str, Any]:
     usable: dict[str, Value] = {
         key: value
         for key, value in baseline.prediction.items()
@@ -199,11 +211,32 @@ def _baseline(baseline: Predictions, name: str | None, keys: list[str]) -> dict[
     }
     kept = baseline._replace(prediction=usable)
     missing = sum(key not in usable for key in keys)
-    return {"name": name, **_columns(kept, keys), "missing": missing}
+    unknown = len(baseline.prediction.keys() - labels.keys())
+    losses = {column: values for column, values in kept.columns.items() if column.startswith(ROW_LOSS)}
+    return {
+        "name": name,
+        **_columns(kept, keys),
+        "missing": missing,
+        "unknown_ids": unknown,
+        "columns": _in_order(losses, keys),
+    }
 
 
-def _read_labels(holdout: dict[str, Any]) -> tuple[dict[str, Value], int]:
-    """Labels by id, and how many rows have none."""
+def _in_order(columns: Columns, keys: list[str]) -> dict[str, list[Value | None]]:
+    return {name: [values.get(key) for key in keys] for name, values in columns.items()}
+
+
+def _wanted_columns(table: Table, key: str, wanted: list[str], usual: tuple[str, ...]) -> Columns:
+    """The columns of a table that gates ask for, by id."""
+    names = [name for name in map(str, table.cells.columns) if name not in usual]
+    kept = names if "*" in wanted else [name for name in names if name in wanted]
+    return {
+        name: dict(zip(table.cells[key], (_value(cell) for cell in table.cells[name]), strict=True)) for name in kept
+    }
+
+
+def _read_labels(holdout: dict[str, Any], wanted: list[str]) -> tuple[dict[str, Value], int, Columns]:
+    """Labels by id, how many rows have none, and the holdout's own columns: no loss, for that is a side's own."""
     table = read_table(holdout["path"])
     _require(table, (holdout["id"], holdout["label"]))
     labels: dict[str, Value] = {}
@@ -216,10 +249,12 @@ def _read_labels(holdout: dict[str, Any]) -> tuple[dict[str, Value], int]:
             unlabelled += 1
         else:
             labels[key] = value
-    return labels, unlabelled
+    usual = (holdout["id"], holdout["label"], "id", "prediction", "probability")
+    columns = _wanted_columns(table, holdout["id"], wanted, usual)
+    return labels, unlabelled, {name: cells for name, cells in columns.items() if not name.startswith(ROW_LOSS)}
 
 
-def _read_predictions(path: str) -> Predictions:
+def _read_predictions(path: str, wanted: list[str]) -> Predictions:
     """Rows whose prediction (or probability, where that column is there) is unusable are left out and named."""
     table = read_table(path)
     _require(table, ("id", "prediction"))
@@ -243,7 +278,8 @@ def _read_predictions(path: str) -> Predictions:
         predicted[key] = value
         if probability is not None and isinstance(likely, float):
             probability[key] = likely
-    return Predictions(path, predicted, probability, repeated, problems)
+    columns = _wanted_columns(table, "id", wanted, ("id", "prediction", "probability", "label"))
+    return Predictions(path, predicted, probability, repeated, problems, columns)
 
 
 def _require(table: Table, columns: tuple[str, ...]) -> None:

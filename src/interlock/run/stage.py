@@ -30,7 +30,8 @@ class StageRequest(Stored):
     ``project`` is the folder of the pipeline file within the commit; all other paths are relative to it. ``secrets_of``
     names whose secrets the stage is given (``repository`` or ``repository/environment``), those that ``stage.secrets``
     lists; None where it is not trusted with any. ``gpus`` are the graphics processors that it may use, by name.
-    ``data_of`` names the repository whose places ``fetch`` may read; None where it may read none.
+    ``data_of`` names the repository whose places ``fetch`` may read; None where it may read none. ``columns`` are what
+    gates need of predictions and holdout beside the usual; ``*`` is all.
     """
 
     attempt: str
@@ -46,6 +47,7 @@ class StageRequest(Stored):
     secrets_of: str | None = None
     gpus: tuple[str, ...] = ()
     data_of: str | None = None
+    columns: tuple[str, ...] = ()
 
 
 class Problem(Stored):

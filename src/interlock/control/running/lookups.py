@@ -337,7 +337,8 @@ def _settings(run: Run, stage: StagePlan) -> dict[str, Json]:
     if stage.secrets:  # what was made without them is no result of one that is given them
         return {"secrets": list(stage.secrets) if run.is_trusted else []}
     if stage.builtin in ("data", "measurements"):
-        return {"data": [_dumped(plan) for plan in run.plan.data]}
+        columns: list[Json] = [*run.plan.columns] if stage.builtin == "measurements" else []
+        return {"data": [_dumped(plan) for plan in run.plan.data], **({"columns": columns} if columns else {})}
     if stage.builtin == "served" and run.plan.model is not None:
         return {"model": run.plan.model.model_dump(mode="json", exclude={"checks"})}
     return {}

@@ -147,6 +147,7 @@ class Programs:
             "metrics": list(request.stage.metrics),
             "predictions": request.stage.predictions,
             "holdout": holdout.model_dump(mode="json") if holdout else None,
+            "columns": list(request.columns),
             "baseline_predictions": f"{inside.baseline}/predictions" if beside is not None else None,
             "baseline_name": request.baseline.name if request.baseline else None,
         }

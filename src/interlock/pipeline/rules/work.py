@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from interlock.pipeline.document import Problem
-from interlock.pipeline.plan import GatePlan
+from interlock.pipeline.gates.spec import GateSpec, SliceSpec
+from interlock.pipeline.plan import FOUND, GatePlan, SlicePlan, is_row_loss
 from interlock.pipeline.rules.graph import Makers, find_cycle, is_within, makers_of, needs_of, products_of
-from interlock.pipeline.spec import BUILTIN_STAGES, TABLES, CheckSpec, DataSpec, FileSpec, GateSpec, ModelSpec
+from interlock.pipeline.spec import BUILTIN_STAGES, TABLES, CheckSpec, DataSpec, FileSpec, ModelSpec
 
 LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
 SERVED_METRICS = (*LATENCIES, "memory_peak_mb", "startup_ms")
 """Measurements of the model as served."""
 ROW_METRICS = ("accuracy", "auc", "f1", "log_loss", "rmse", "mae")
 """Measurements that can be compared with production, row by row."""
+GROUP_METRICS = (*ROW_METRICS, "precision", "recall", "positive_rate", "false_positive_rate")
+"""Measurements that may differ between groups of rows."""
 
 UNIT_CHECK = CheckSpec(name="unit", cmd="pytest -q tests")
 """Run where a file lists no checks and there are tests."""
@@ -36,7 +39,13 @@ def gate_of(gate: GateSpec) -> GatePlan:
         margin=gate.margin or 0.0,
         alpha=0.05 if gate.alpha is None else gate.alpha,
         max_ratio=gate.max_ratio,
+        slices=FOUND if isinstance(gate.slices, str) else tuple(_slice_of(part) for part in gate.slices or ()),
+        gap_between=gate.gap_between,
     )
+
+
+def _slice_of(part: str | SliceSpec) -> SlicePlan:
+    return SlicePlan(column=part) if isinstance(part, str) else SlicePlan(column=part.column, quantiles=part.quantiles)
 
 
 def lack_of_gpus(stage: str, wanted: int, there: int) -> tuple[str, str, str] | None:
@@ -201,12 +210,13 @@ def check_gate_inputs(spec: FileSpec) -> Iterator[Problem]:
             elif gate.metric in LATENCIES and model.golden is None:
                 problem = f"{gate.metric} is measured with golden requests, but the model has none"
                 yield Problem(place, problem, "add `golden: golden.json` to the model")
-        elif gate.against is not None:
+        elif gate.against is not None or gate.gap_between is not None:
+            how = "compared between groups" if gate.against is None else "compared with production"
             if not has_rows:
-                problem = f"{gate.metric} is compared with production row by row, but no stage makes predictions"
+                problem = f"{gate.metric} is {how} row by row, but no stage makes predictions"
                 yield Problem(place, problem, "add `predictions: predictions.csv` to the stage that evaluates")
             if not has_holdout:
-                problem = f"{gate.metric} is compared with production row by row, but no dataset has id and label"
+                problem = f"{gate.metric} is {how} row by row, but no dataset has id and label"
                 yield Problem(place, problem, "add the holdout to data, with `id` and `label`")
         elif not has_metrics and not (has_rows and has_holdout and gate.metric in ROW_METRICS):
             problem = f"{gate.metric} is never measured: no stage makes metrics"
@@ -215,27 +225,40 @@ def check_gate_inputs(spec: FileSpec) -> Iterator[Problem]:
 
 def _gate_problems(gate: GateSpec) -> Iterable[tuple[str, str, str]]:
     """Key, problem and remedy of each thing wrong with one gate alone."""
-    limits = [key for key in ("min", "max") if getattr(gate, key) is not None]
-    compared = [key for key in ("margin", "alpha", "max_ratio") if getattr(gate, key) is not None]
     if gate.against is None:
-        for key in compared:
-            yield key, f"{key} needs something to compare with", "add `against: production`"
-        if not limits and not compared:
-            yield "metric", f"the gate on {gate.metric} has no rule", "add min, max or `against: production`"
-        if gate.min is not None and gate.max is not None and gate.min > gate.max:
-            yield "max", f"nothing lies between min {gate.min:g} and max {gate.max:g}", "swap them"
+        yield from _limit_problems(gate)
         return
-    for key in limits:
-        yield key, f"a gate against production has no {key}", "write a second gate for the limit"
+    for key in ("min", "max", "gap_between"):
+        if getattr(gate, key) is not None:
+            yield key, f"a gate against production has no {key}", "write a second gate for the limit"
     if gate.metric in SERVED_METRICS:
         if gate.margin is not None or gate.max_ratio is None:
             key = "against" if gate.margin is None else "margin"
             yield key, f"{gate.metric} is compared by max_ratio", "write `max_ratio: 1.2`, and no margin"
-    elif gate.metric not in ROW_METRICS:
-        known = ", ".join((*ROW_METRICS, *SERVED_METRICS))
+        if gate.slices is not None:
+            yield "slices", f"{gate.metric} is not a metric of rows", "remove slices"
+    elif gate.metric not in ROW_METRICS and not is_row_loss(gate.metric):
+        known = ", ".join((*ROW_METRICS, "row_loss", *SERVED_METRICS))
         yield "metric", f"{gate.metric} cannot be compared with production", f"comparable are {known}"
     elif gate.max_ratio is not None:
         yield "max_ratio", f"{gate.metric} is compared by margin", "write `margin: 0.005`, and no max_ratio"
+
+
+def _limit_problems(gate: GateSpec) -> Iterator[tuple[str, str, str]]:
+    limits = [key for key in ("min", "max") if getattr(gate, key) is not None]
+    keys = ("margin", "max_ratio", "slices") if gate.gap_between else ("margin", "alpha", "max_ratio", "slices")
+    compared = [key for key in keys if getattr(gate, key) is not None]
+    for key in compared:
+        yield key, f"{key} needs something to compare with", "add `against: production`"
+    if gate.gap_between is not None:
+        if gate.metric not in GROUP_METRICS:
+            yield "metric", f"{gate.metric} has no gap between groups", f"those that have: {', '.join(GROUP_METRICS)}"
+        if gate.max is None or gate.min is not None:
+            yield "gap_between", "a gap between groups is bounded by max", "write `max: 0.05`, and no min"
+    elif not limits and not compared:
+        yield "metric", f"the gate on {gate.metric} has no rule", "add min, max or `against: production`"
+    if gate.min is not None and gate.max is not None and gate.min > gate.max:
+        yield "max", f"nothing lies between min {gate.min:g} and max {gate.max:g}", "swap them"
 
 
 def _place_of(spec: FileSpec, name: str, product: str) -> tuple[str | int, ...]:

@@ -1,0 +1,348 @@
+"""What the gates promise: how often they are wrong, and what they cost.
+
+Type I errors are those of the gates' own functions at the boundary: a candidate that is truly worse by exactly the
+margin, passed. Slices are judged on two models of one quality, the Ladder is asked by somebody who keeps what it
+rewards. Seeds are fixed. The cost is that of reading a million rows from Parquet and judging them with 20 slices,
+beside reading the same columns and adding each up once.
+
+    python benchmarks/gates.py [--runs SHARE]
+
+Targets: type I error between 0.04 and 0.055 at alpha 0.05 for accuracy, AUC and F1 from 300 rows on, for RMSE from
+2,000; slices block an even model in at most 5 % of judgements; after 1,000 commits of somebody who knows nothing the
+Ladder shows at most 3 points too much; the judgement costs at most twice the plain pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from interlock.gate.paired import (
+    accuracy_difference,
+    auc_difference,
+    bootstrap_difference,
+    classes_difference,
+    normal_share,
+)
+from interlock.gate.reuse.ledger import climb
+from interlock.gate.row_metrics import row_metric
+from interlock.gate.rows.alone import judge_predictions
+from interlock.gate.rows.harm import mcnemar_mid_p
+from interlock.pipeline.plan import GatePlan, SlicePlan
+
+ALPHA = 0.05
+ERRORS = (0.04, 0.055)
+ROWS, SLICES, COLUMNS = 1_000_000, 20, 4
+
+
+class Figure(NamedTuple):
+    """One line of the table. ``spread`` is the standard error of what was measured; 0 where it has none."""
+
+    what: str
+    measured: float
+    target: str
+    is_met: bool
+    spread: float = 0.0
+
+
+def share_figure(what: str, hits: int, runs: int, least: float, most: float) -> Figure:
+    """A share of runs that should lie between two bounds."""
+    share = hits / runs
+    spread = math.sqrt(share * (1.0 - share) / runs)
+    target = f"{least:g} to {most:g}" if least else f"<= {most:g}"
+    return Figure(what, share, target, least <= share <= most, spread)
+
+
+# ---- type I errors
+
+
+@cache
+def tango_lower(wrong: int, mended: int, rows: int) -> float:
+    """The lower bound of the accuracy gate."""
+    return accuracy_difference(wrong, mended, rows, ALPHA).lower
+
+
+def accuracy_errors(scale: float) -> Iterator[Figure]:
+    """Candidates one point worse, with few and many rows on which the two differ."""
+    margin, runs = 0.01, int(20_000 * scale)
+    for rows, discordant in itertools.product((300, 1000, 5000), (0.03, 0.1)):
+        generator = np.random.default_rng(rows)
+        shares = [(discordant + margin) / 2, (discordant - margin) / 2, 1 - discordant]
+        drawn = generator.multinomial(rows, shares, runs)
+        passed = sum(tango_lower(int(wrong), int(mended), rows) > -margin for wrong, mended, _ in drawn)
+        yield share_figure(f"accuracy, {rows} rows, {discordant:.0%} differ", passed, runs, *ERRORS)
+
+
+def auc_errors(scale: float) -> Iterator[Figure]:
+    """Normal scores of two models, the candidate's classes closer together."""
+    runs = int(8_000 * scale)
+    for rows, positives in itertools.product((300, 1000, 3000), (0.1, 0.4)):
+        generator = np.random.default_rng(rows)
+        margin = normal_share(1.5 / math.sqrt(2)) - normal_share(1.35 / math.sqrt(2))
+        passed = 0
+        for _ in range(runs):
+            labels = (np.arange(rows) < round(positives * rows)).astype(np.float64)
+            shared = generator.normal(0, math.sqrt(0.8), rows)
+            ours, theirs = (
+                shift * labels + shared + generator.normal(0, math.sqrt(0.2), rows) for shift in (1.35, 1.5)
+            )
+            passed += auc_difference(labels, ours, theirs, ALPHA).lower > -margin
+        yield share_figure(f"AUC, {rows} rows, {positives:.0%} positive", passed, runs, *ERRORS)
+
+
+def f1_errors(scale: float) -> Iterator[Figure]:
+    """Two classifiers that often, but not always, agree; the candidate finds fewer and mistakes more."""
+    metric, runs = row_metric("f1"), int(4_000 * scale)
+    assert metric is not None
+    for rows, positives in itertools.product((300, 1000), (0.1, 0.3, 0.5)):
+        shares, kinds = two_classifiers(positives, (0.65, 0.75), (0.1, 0.06), together=0.7)
+        sides = [shares @ metric.columns(kinds[:, 0], kinds[:, side]) for side in (1, 2)]
+        margin = float(metric.combine(sides[1]) - metric.combine(sides[0]))
+        passed = 0
+        for counts in np.random.default_rng(rows).multinomial(rows, shares, runs):
+            labels, ours, theirs = np.repeat(kinds, counts, axis=0).T
+            passed += classes_difference(metric, labels, ours, theirs, ALPHA).lower > -margin
+        yield share_figure(f"F1, {rows} rows, {positives:.0%} positive", passed, runs, *ERRORS)
+
+
+def two_classifiers(
+    positives: float, found: tuple[float, float], mistaken: tuple[float, float], *, together: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of the kinds of rows (label, candidate, production); in a part ``together`` of rows both use one luck."""
+    shares, kinds = [], []
+    for label, ours, theirs in itertools.product((1.0, 0.0), repeat=3):
+        rates = found if label else mistaken
+        alone = math.prod(rate if chosen else 1 - rate for rate, chosen in zip(rates, (ours, theirs), strict=True))
+        one_luck = {
+            (1.0, 1.0): min(rates),
+            (0.0, 0.0): 1 - max(rates),
+            (1.0, 0.0): max(rates[0] - rates[1], 0.0),
+            (0.0, 1.0): max(rates[1] - rates[0], 0.0),
+        }[ours, theirs]
+        shares.append((positives if label else 1 - positives) * (together * one_luck + (1 - together) * alone))
+        kinds.append((label, ours, theirs))
+    return np.array(shares), np.array(kinds)
+
+
+def rmse_errors(scale: float) -> Iterator[Figure]:
+    """Errors whose spread itself varies, the candidate's own part of them larger."""
+    metric, runs, rows = row_metric("rmse"), int(2_000 * scale), 2000
+    assert metric is not None
+    for own in (0.5, 0.7):
+        generator = np.random.default_rng(int(own * 10))
+        margin = math.exp(0.25) * (math.sqrt(1 + own**2) - math.sqrt(1 + 0.5**2))
+        passed = 0
+        for _ in range(runs):
+            spread = np.exp(generator.normal(0, 0.5, rows))
+            shared, ours, theirs = (generator.normal(0, part, rows) for part in (1.0, own, 0.5))
+            pair = (((shared + ours) * spread)[:, None] ** 2, ((shared + theirs) * spread)[:, None] ** 2)
+            passed += bootstrap_difference(pair, metric.combine, ALPHA).upper < margin
+        yield share_figure(f"RMSE, {rows} rows, margin {margin:.3f}", passed, runs, *ERRORS)
+
+
+# ---- slices
+
+
+def slice_errors(scale: float) -> Iterator[Figure]:
+    """Twenty slices of 250 rows: an even model, and beside it what is commonly written."""
+    runs = int(2_000 * scale)
+    naive = single = blocked = found = 0
+    generator = np.random.default_rng(20)
+    even = [0.03, 0.03, 0.94]
+    for _ in range(runs):
+        drawn = generator.multinomial(250, even, SLICES)
+        gains = (drawn[:, 1] - drawn[:, 0]) / 250
+        naive += bool((gains < -0.02).any())
+        single += min(mcnemar_mid_p(int(wrong), int(mended)) for wrong, mended, _ in drawn) <= ALPHA
+        blocked += is_blocked("accuracy", drawn)
+        drawn[0] = generator.multinomial(250, [0.11, 0.03, 0.86])
+        found += is_blocked("accuracy", drawn)
+    yield Figure("an even model, drop of 2 points on any slice", naive / runs, "(commonly written)", True)
+    yield Figure("an even model, every slice tested at 0.05", single / runs, "(uncorrected)", True)
+    yield share_figure("an even model, slices of accuracy", blocked, runs, 0.0, ALPHA)
+    yield Figure("8 points lost on one slice, found", found / runs, "(power)", True)
+    few = int(600 * scale)
+    for metric in ("auc", "f1", "log_loss", "rmse"):
+        hits = sum(is_even_model_blocked(metric, np.random.default_rng(seed)) for seed in range(few))
+        yield share_figure(f"an even model, slices of {metric}", hits, few, 0.0, ALPHA)
+
+
+def is_blocked(metric: str, drawn: np.ndarray) -> bool:
+    """Whether the gate blocks for slices with so many rows (wrong, mended, agreeing) each."""
+    kinds = np.tile([0, 1, 2], SLICES)
+    place = np.repeat(np.repeat(np.arange(SLICES), 3), drawn.ravel())
+    kind = np.repeat(kinds, drawn.ravel())
+    labels = np.zeros(kind.size)
+    return any_blocks(metric, labels, {"prediction": (kind == 0) * 1.0}, {"prediction": (kind == 1) * 1.0}, place)
+
+
+def is_even_model_blocked(metric: str, generator: np.random.Generator) -> bool:
+    """Whether the gate blocks a model that is as good as the other on every slice."""
+    rows = 250 * SLICES
+    labels = (generator.random(rows) < 0.4).astype(np.float64)
+    hidden = generator.normal(0, 1, rows) + 1.5 * labels
+    sides = []
+    for _ in range(2):
+        chance = 1 / (1 + np.exp(0.7 - hidden - generator.normal(0, 0.3, rows)))
+        prediction = (chance > 0.5) * 1.0 if metric == "f1" else chance
+        sides.append({"prediction": prediction, "probability": chance})
+    return any_blocks(metric, labels, *sides, np.arange(rows) % SLICES)
+
+
+def any_blocks(metric: str, labels: np.ndarray, ours: dict, theirs: dict, place: np.ndarray) -> bool:
+    """Whether any slice blocks, however little it lost."""
+    gate = GatePlan(metric=metric, against="production", margin=0.0, alpha=ALPHA, slices=(SlicePlan(column="slice"),))
+    (result,) = judge_predictions([gate], labels, ours, theirs, {"slice": place}).results
+    return any(shown["blocks"] for shown in result.evidence["slices"]["worst"])
+
+
+# ---- the Ladder
+
+
+def ladder(scale: float) -> Iterator[Figure]:
+    """A thousand commits of somebody who knows nothing; the truth is 0.5 of 2,000 rows."""
+    runs, rows, commits = max(10, int(100 * scale)), 2000, 1000
+    naive, voted, climbed, careful = [], [], [], []
+    for seed in range(runs):
+        generator = np.random.default_rng(seed)
+        right = generator.random((commits, rows), dtype=np.float32) < 0.5
+        scores = right.mean(axis=1)
+        votes = np.where(scores > 0.5, 1, -1) @ (2 * right.astype(np.int32) - 1)
+        naive.append(float((votes > 0).mean()))
+        voted.append(vote_with_what_was_rewarded(right, 0.02))
+        climbed.append(climb_from_what_was_rewarded(right, 0.02, generator))
+        careful.append(climb_from_what_was_rewarded(right, 0.03, generator))
+    yield points("scores shown as they are", naive, "(without it)")
+    yield points("the Ladder, step 0.02, a vote of what was rewarded", voted, "<= 3")
+    yield points("the Ladder, step 0.02, who varies what was", climbed, "(a harder adversary)")
+    yield points("the Ladder, step 0.03, who varies what was", careful, "<= 3")
+
+
+def points(what: str, shown: list[float], target: str) -> Figure:
+    """How many points too much was shown."""
+    excess = 100 * (statistics.mean(shown) - 0.5)
+    return Figure(what, excess, target, excess <= 3.0, 100 * statistics.stdev(shown) / math.sqrt(len(shown)))
+
+
+def vote_with_what_was_rewarded(right: np.ndarray, step: float) -> float:
+    """The last score shown to somebody who guesses, and now and then submits the majority of what was rewarded."""
+    best: float | None = None
+    votes = np.zeros(right.shape[1], dtype=np.int32)
+    for commit, guess in enumerate(right):
+        attempt = np.where(votes == 0, guess, votes > 0) if commit % 10 == 9 else guess
+        higher = climb(best, float(attempt.mean()), step, is_higher_better=True)
+        if higher != best:
+            best, votes = higher, votes + 2 * attempt - 1
+    return best or 0.0
+
+
+def climb_from_what_was_rewarded(right: np.ndarray, step: float, generator: np.random.Generator) -> float:
+    """The last score shown to somebody who guesses all, a half or a tenth of what was rewarded last anew."""
+    best: float | None = None
+    kept = right[0]
+    for commit, guess in enumerate(right):
+        is_new = generator.random(right.shape[1], dtype=np.float32) < (1.0, 0.5, 0.1)[commit % 3]
+        attempt = np.where(is_new, guess, kept)
+        higher = climb(best, float(attempt.mean()), step, is_higher_better=True)
+        if higher != best:
+            best, kept = higher, attempt
+    return best or 0.0
+
+
+# ---- the cost
+
+
+def cost(scale: float) -> Iterator[Figure]:
+    """A million rows with 20 slices, judged; and the same columns read and added up."""
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 2, ROWS)
+    columns: dict[str, np.ndarray] = {"label": labels.astype(np.float64)}
+    for side in ("candidate", "baseline"):
+        columns[side] = np.where(generator.random(ROWS) < 0.9, labels, 1 - labels).astype(np.float64)
+    for number in range(COLUMNS):
+        columns[f"slice_{number}"] = generator.integers(0, SLICES // COLUMNS, ROWS)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.parquet"
+        pq.write_table(pa.table(columns), path)
+        times: dict[str, list[float]] = {"pass": [], "read": [], "gate": []}
+        for _ in range(max(5, int(15 * scale))):
+            for name, act in (("pass", add_up), ("read", read), ("gate", read_and_judge)):
+                began = time.process_time()
+                act(path)
+                times[name].append(time.process_time() - began)
+    plain, reading, judged = (statistics.median(times[name]) for name in ("pass", "read", "gate"))
+    ratio = statistics.median(gate / one for gate, one in zip(times["gate"], times["pass"], strict=True))
+    yield Figure("a plain pass, ms", 1000 * plain, f"({1000 * reading:.0f} ms of it reading)", True)
+    yield Figure("the gate, ms", 1000 * judged, "", True)
+    yield Figure("the gate to the plain pass", ratio, "<= 2", ratio <= 2.0)
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The columns of the file."""
+    table = pq.read_table(path, use_threads=False)
+    return {name: table.column(name).to_numpy() for name in table.column_names}
+
+
+def add_up(path: Path) -> float:
+    """Every column once."""
+    return sum(float(column.sum()) for column in read(path).values())
+
+
+def read_and_judge(path: Path) -> None:
+    """The accuracy gate with all slices."""
+    columns = read(path)
+    slices = tuple(SlicePlan(column=name) for name in columns if name.startswith("slice"))
+    gate = GatePlan(metric="accuracy", against="production", margin=0.01, slices=slices)
+    judgement = judge_predictions(
+        [gate],
+        columns["label"],
+        {"prediction": columns["candidate"]},
+        {"prediction": columns["baseline"]},
+        {part.column: columns[part.column] for part in slices},
+    )
+    assert judgement.results[0].evidence["slices"]["tested"] == SLICES, judgement
+
+
+SECTIONS: dict[str, Callable[[float], Iterator[Figure]]] = {
+    "Type I error of the accuracy gate": accuracy_errors,
+    "Type I error of the AUC gate": auc_errors,
+    "Type I error of the F1 gate": f1_errors,
+    "Type I error of the RMSE gate": rmse_errors,
+    "Slices": slice_errors,
+    "The Ladder after 1,000 commits": ladder,
+    "Cost of a million rows with 20 slices": cost,
+}
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=float, default=1.0, help="share of the usual number of runs")
+    parser.add_argument("--only", default="", help="sections whose title holds this")
+    arguments = parser.parse_args()
+    for title, section in SECTIONS.items():
+        if arguments.only.lower() not in title.lower():
+            continue
+        began = time.monotonic()
+        print(f"\n{title}", flush=True)
+        for figure in section(arguments.runs):
+            spread = f"+- {figure.spread:.4f}" if figure.spread else ""
+            mark = "" if figure.target.startswith("(") or not figure.target else "ok" if figure.is_met else "MISSED"
+            print(f"  {figure.what:<50}{figure.measured:>9.4f} {spread:<10} {figure.target:<22} {mark}", flush=True)
+        print(f"  ({time.monotonic() - began:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Gates, as they are written in the file."""

@@ -1,0 +1,64 @@
+"""The keys of one gate."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Discriminator, Field, Tag
+
+from interlock.pipeline.rules.values import Alpha, Choice, Section, Text, shape_of, shape_of_list
+
+MOST_SLICES = 200
+"""The most columns that one gate may slice by."""
+
+
+class SliceSpec(Section):
+    """A column that cuts the rows into parts. A text alone is the column."""
+
+    column: Text
+    """The column, of the holdout or the predictions."""
+    quantiles: Annotated[int, Field(ge=2, le=100)] | None = None
+    """Into how many parts of equal size a column of numbers is cut. Without it: one slice for each value, and four
+    parts where there are more than 20 values."""
+
+
+Slice: TypeAlias = Annotated[
+    Annotated[Text, Tag("<text>")] | Annotated[SliceSpec, Tag("<mapping>")], Discriminator(shape_of)
+]
+
+
+class GateSpec(Section):
+    """A rule over one measurement: a limit, or a comparison with the model in production."""
+
+    metric: Text
+    """The measurement: a name in a metrics file, a row metric (`accuracy`, `auc`, `f1`, `log_loss`, `rmse`, `mae`), or
+    one of the model as served. Against production also a loss of your own: a column `row_loss` or `row_loss_NAME` of
+    the predictions."""
+    min: float | None = None
+    """The least that passes."""
+    max: float | None = None
+    """The most that passes."""
+    against: Annotated[str, Choice(("production",))] | None = None
+    """Compare with this model."""
+    margin: Annotated[float, Field(ge=0.0)] | None = None
+    """How much worse than the other it may be, proven with confidence 1 - alpha on the same rows. Without it, or 0, it
+    has to be proven better."""
+    alpha: Alpha | None = None
+    """The chance to pass a model that is worse than the margin allows; of slices and gaps, to fail one that is not.
+    Without it 0.05."""
+    max_ratio: Annotated[float, Field(gt=0.0)] | None = None
+    """The most that its ratio to the other may be, measured on one machine in turn."""
+    slices: (
+        Annotated[
+            Annotated[Annotated[str, Choice(("found",), remedy="write found, or list columns")], Tag("<text>")]
+            | Annotated[list[Slice], Field(min_length=1, max_length=MOST_SLICES), Tag("<list>")],
+            Discriminator(shape_of_list),
+        ]
+        | None
+    ) = None
+    """Columns whose slices must not be proven worse than production. Holm's correction holds the chance of a false
+    alarm over all slices of all gates at alpha, and a slice that lost no more than the margin never blocks. `found`:
+    every column of holdout and predictions."""
+    gap_between: Text | None = None
+    """A column of groups: `max` bounds how far the metric differs between them. Also `precision`, `recall`,
+    `positive_rate` and `false_positive_rate` have gaps."""
