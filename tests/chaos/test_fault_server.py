@@ -46,8 +46,8 @@ from interlock.vocabulary import Kind, Phase
 pytestmark = pytest.mark.xdist_group("servers")
 
 ENDING_SECONDS = 10.0
-REFUSAL_SECONDS = float(os.environ.get("REFUSAL_SECONDS", "6"))
-"""Of processor time. The figure of C6 is 2 s, and asked for where nothing else runs (make storm)."""
+REFUSAL_SECONDS = 2.0
+"""Of processor time, the figure of C6."""
 MARK = f"fault-{os.getpid()}-mark"
 QUICK = "version: 1\nchecks: []\nstages:\n  only: {cmd: 'cat number > made', outs: [made]}\n"
 SLOW = f"""
@@ -221,13 +221,15 @@ def test_an_address_that_is_taken_is_told_at_once_and_nothing_is_begun(folder: P
         settings = {"listen": listens[what], "environments": {"production": {"listen": other[what]}}}
         (state / "server.yaml").write_text(json.dumps(settings))
         command = [BIN / "interlock", "server", "--state", state]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         took = []
         for _ in range(3):  # the best of three: others share the cores with it
             before = _processor_time_of_children()
-            refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
             took.append(_processor_time_of_children() - before)
             if took[-1] <= REFUSAL_SECONDS:
                 break
+    print(f"refused after {min(took):.2f} s of processor time")
     assert min(took) <= REFUSAL_SECONDS
     assert refused.returncode not in (0, 1)
     told = refused.stdout + refused.stderr
