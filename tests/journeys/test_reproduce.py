@@ -298,7 +298,7 @@ def test_a_version_is_named_by_its_number_its_environment_or_its_model_alone(tre
 
 def test_a_stage_that_checks_its_determinism_fails_where_two_executions_differ(tree: Tree) -> None:
     tree.train(UNSEEDED)
-    first = tree.interlock("run")["stages"]["train"]
+    tree.interlock("run")
     tree.edit("outs: [model/]}", "outs: [model/], determinism: check}")
     failed = tree.interlock("run", code=1)["stages"]
     assert failed["train"]["phase"] == "failed"
@@ -310,7 +310,6 @@ def test_a_stage_that_checks_its_determinism_fails_where_two_executions_differ(t
     tree.train(SEEDED)
     checked = tree.interlock("run")["stages"]["train"]
     assert checked["because"].endswith("executed again, it made the same")
-    assert checked["seconds"] > first["seconds"]
     assert tree.interlock("run")["stages"]["train"]["because"] == "unchanged since run 3"
     tree.edit(", determinism: check", "")
     assert tree.interlock("run")["stages"]["train"]["because"] == "reused from run 3"
