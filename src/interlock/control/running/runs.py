@@ -134,9 +134,10 @@ class Runs:
     def _conclude(self, run: Run, version: int, made: Sequence[tuple[Decision[Run], RunSeen]]) -> bool:
         """Saves the decisions in one transaction, each as its own version and event, and acts on the last state."""
         writes: list[Write] = []
-        after = run
+        after = decided = run
         for place, (decision, seen) in enumerate(made):
-            if decision.state != after:
+            if decision.state != decided:  # what is saved knows its version too, which the next decision does not
+                decided = decision.state
                 after, more = self._writes(decision, version + place, seen)
                 writes += more
         moved = bool(writes) and save_or_lose(self._store, *writes)
