@@ -20,8 +20,9 @@ a queued stage, all it needs succeeded, cache hit     succeeded, reused, unless 
 a queued stage, no hit, and no room for it            it stays queued, with what it waits for
 a queued stage, no hit, and room for it               running, as a new attempt
 the user's stages are done, same serving as a version succeeded: nothing to measure, gate or register
-all stages succeeded                                  judged; fail -> failed, undecided -> held
-judged pass, and sealed (or nothing to seal)          succeeded
+all stages succeeded                                  judged, what is overridden left out; fail -> failed, undecided ->
+                                                      held
+judged pass or overridden, and sealed (or no need)    succeeded
 ====================================================  =============================================================
 """
 
@@ -218,9 +219,9 @@ def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
     labels = tuple(dict.fromkeys(data.label for data in run.plan.data if data.label))
     served = judge_serving(model.checks, seen.reports.get("served"), model.name, labels) if model else None
     objections = [result for checked in (run.data, served) if checked for result in checked.objections]
-    judgement = Judgement(results=(*judgement.results, *objections))
+    judgement = Judgement(results=(*judgement.results, *objections), overrides=run.overrides)
     because = f"gates {judgement.verdict}: {judgement.because}"
-    phase = {Verdict.FAIL: Phase.FAILED, Verdict.UNDECIDED: Phase.HELD, Verdict.PASS: Phase.RUNNING}[judgement.verdict]
+    phase = {Verdict.FAIL: Phase.FAILED, Verdict.UNDECIDED: Phase.HELD, Verdict.PASS: Phase.RUNNING}[judgement.standing]
     state = run.model_copy(update={"judgement": judgement, "served": served, "phase": phase, "because": because})
     return Decision(state=state, because=because)
 
