@@ -8,8 +8,12 @@ import pytest
 from tests.workshop import ADA, Workshop
 
 from interlock.access.caller import Caller, Role
-from interlock.control.rows import read_state
+from interlock.cli.show import run_end
+from interlock.cli.story import gate_story, run_story
+from interlock.control.rows import load_state, read_state, write_environment
+from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release
+from interlock.delivery.revision import Revision
 from interlock.errors import Conflict, Forbidden, NotFound, Refused
 from interlock.feedback.statuses import run_statuses
 from interlock.registry.version import ModelVersion
@@ -192,3 +196,75 @@ def test_a_refusal_changes_nothing_and_asking_twice_is_asking_once(tmp_path: Pat
     first = shop.requests.override(OLGA, 1, ["auc"], WHY)
     assert shop.requests.override(OLGA, 1, ["auc"], WHY) == first
     assert len(list(shop.store.audit())) == 1
+
+
+# --- gates of the model in production ---
+
+
+def in_production(shop: Workshop, number: int) -> None:
+    """The version of this number is stable in production."""
+    version = read_state(shop.store.rows(Kind.VERSION, prefix=f"small/{number}")[0], ModelVersion)
+    stable = Revision(
+        environment="small/production",
+        number=number,
+        version=number,
+        model="small",
+        model_digest=version.digest,
+        lock=version.lock,
+        format=version.format,
+    )
+    environment = Environment(name="production", model="small", stable=stable, revisions=number)
+    _, expected = load_state(shop.store, Kind.ENVIRONMENT, environment.key, Environment)
+    shop.store.save(write_environment(environment, expected, "a test"))
+
+
+def softened(shop: Workshop, number: int, auc: float, least: str = "0.4") -> Run:
+    """A push that lowers the limit on auc, to a model of another training."""
+    shop.write({"train.py": f"x = {number}\n", "interlock.yaml": PIPELINE.replace("min: 0.7", f"min: {least}")})
+    push(shop, measured(auc), number)
+    return shop.run(number)
+
+
+def test_a_push_that_softens_a_gate_is_told_and_judged_by_that_of_production_too(tmp_path: Path) -> None:
+    shop = judged(tmp_path, measured(0.8))
+    assert (shop.run(1).guards, shop.run(1).problems) == ((), ())
+    in_production(shop, 1)
+    run = softened(shop, 2, 0.6)
+    told = "the gate auc min 0.7 is not as production's run had it, min 0.7 -> 0.4: it is judged all the same"
+    assert [(problem.message, problem.is_warning) for problem in run.problems] == [(told, True)]
+    assert (run.phase, run.version) == (Phase.FAILED, None)
+    assert run.judgement is not None
+    assert [(result.gate, result.verdict) for result in run.judgement.results] == [
+        ("auc min 0.4", Verdict.PASS),
+        ("gain min 0.5", Verdict.PASS),
+        ("auc min 0.7, as in production", Verdict.FAIL),
+    ]
+    again = shop.requests.rerun(ADA, 2)
+    assert (again.guards, again.problems) == (run.guards, run.problems)
+    assert any(told in line.text for line in gate_story(run))
+    assert any(told in line.text for line in run_story(run, []))
+    assert any(told in line.text for line in run_end(run))
+
+
+def test_once_a_model_with_the_new_gates_is_in_production_they_alone_count(tmp_path: Path) -> None:
+    shop = judged(tmp_path, measured(0.8))
+    in_production(shop, 1)
+    softened(shop, 2, 0.6)
+    shop.requests.override(OLGA, 2, ["auc min 0.7, as in production"], "the old limit was a guess")
+    go_on(shop, None)
+    assert shop.run(2).version == "small/2"
+    in_production(shop, 2)
+    run = softened(shop, 3, 0.5)
+    assert (run.guards, run.problems, run.phase) == ((), (), Phase.SUCCEEDED)
+
+
+def test_a_better_model_passes_with_a_softened_gate_and_an_untrusted_branch_is_judged_by_its_own(
+    tmp_path: Path,
+) -> None:
+    shop = judged(tmp_path, measured(0.8))
+    in_production(shop, 1)
+    run = softened(shop, 2, 0.9)
+    assert (run.phase, len(run.problems), run.version) == (Phase.SUCCEEDED, 1, "small/2")
+    shop.push("HEAD:topic")
+    elsewhere = shop.requests.trigger(ADA, "small", "topic")
+    assert (elsewhere.is_trusted, elsewhere.guards, elsewhere.problems) == (False, (), ())

@@ -220,7 +220,7 @@ def run_end(run: Run) -> list[Line]:
     lines: list[Line] = []
     if run.judgement is not None and run.judgement.results:
         lines += [Line("gates", "title"), *gate_lines(run.judgement, run.plan.gates)]
-    lines += [Line(f"  {problem}", "bad") for problem in run.problems]
+    lines += [Line(f"  {problem}", "warn" if problem.is_warning else "bad") for problem in run.problems]
     lines.append(Line(f"run {run.number} {run.phase}: {run.because}", PHASE_STYLES.get(run.phase, "")))
     if run.version:
         lines.append(Line(f"model version {run.version}"))

@@ -88,7 +88,7 @@ def headline(row: Row) -> list[Line]:
 
 def run_story(run: Run, events: Sequence[Event]) -> list[Line]:
     """A run: its stages with their reasons, its gates, and every decision."""
-    lines = [run_title(run), Line("stages", "title")]
+    lines = [run_title(run), *_warning_lines(run), Line("stages", "title")]
     lines += [stage_line(name, stage) for name, stage in run.stages.items()] or [Line("  none", "dim")]
     lines += cost_lines(run, events[-1].at - events[0].at if events else 0.0)
     if run.plan.gates:
@@ -166,9 +166,9 @@ def of_stage(events: Sequence[Event], name: str) -> list[Event]:
 def gate_story(run: Run) -> list[Line]:
     """Every gate of a run with all the numbers that led to its verdict."""
     judgement = run.judgement
-    lines = [run_title(run), *_check_lines("checks of data", run.data, judgement)]
-    lines += _check_lines("checks as served", run.served, judgement)
-    lines += [Line("gates", "title")] if len(lines) > 1 else []
+    checks = _check_lines("checks of data", run.data, judgement)
+    checks += _check_lines("checks as served", run.served, judgement)
+    lines = [run_title(run), *_warning_lines(run), *checks, *([Line("gates", "title")] if checks else [])]
     if judgement is None:
         return [
             *lines,
@@ -181,6 +181,12 @@ def gate_story(run: Run) -> list[Line]:
     for result in judgement.results:
         lines += _result_lines(result, judgement) if result.gate not in told else []
     return lines
+
+
+def _warning_lines(run: Run) -> list[Line]:
+    """What of its plan is to be looked at, and what it has not as the base branch or production has it."""
+    told = [*run.plan.warnings, *(str(problem) for problem in run.problems if problem.is_warning)]
+    return [Line(f"  warning: {warning}", "warn") for warning in told]
 
 
 def _check_lines(title: str, checked: Checked | None, judgement: Judgement | None) -> list[Line]:

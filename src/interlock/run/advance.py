@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from interlock.gate.judgement import Judgement
+from interlock.gate.judgement import GateResult, Judgement
 from interlock.gate.serving.consistency import judge_serving
 from interlock.later import Later
 from interlock.pipeline.plan import StagePlan
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from interlock.gate.data import judge as data_gates
 else:  # its arithmetic takes a tenth of a second to load, and most runs are asked for no gate
     gates, data_gates = Later("interlock.gate.judge"), Later("interlock.gate.data.judge")
+
+
+AS_BEFORE = ", as in production"
+"""What the title of a gate ends with that the plan has no more, and the run of the model in production had."""
 
 
 def advance(run: Run, seen: RunSeen, now: float) -> Decision[Run]:
@@ -212,14 +216,16 @@ def _stop_unchanged(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | Non
 def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
     if run.judgement is not None or any(s.phase is not Phase.SUCCEEDED for s in run.stages.values()):
         return None
-    judgement = Judgement(results=())
-    if run.plan.gates:
-        judgement = gates.judge(run.plan.gates, seen.reports, production=run.production or "unknown")
+    results: list[GateResult] = []
+    for asked, where in ((run.plan.gates, ""), (run.guards, AS_BEFORE)):
+        if asked:  # each for itself: more slices in a plan must not weaken what those of its guards prove
+            judged = gates.judge(asked, seen.reports, production=run.production or "unknown").results
+            results += [result.model_copy(update={"gate": f"{result.gate}{where}"}) for result in judged]
     model = run.plan.model
     labels = tuple(dict.fromkeys(data.label for data in run.plan.data if data.label))
     served = judge_serving(model.checks, seen.reports.get("served"), model.name, labels) if model else None
     objections = [result for checked in (run.data, served) if checked for result in checked.objections]
-    judgement = Judgement(results=(*judgement.results, *objections), overrides=run.overrides)
+    judgement = Judgement(results=(*results, *objections), overrides=run.overrides)
     because = f"gates {judgement.verdict}: {judgement.because}"
     phase = {Verdict.FAIL: Phase.FAILED, Verdict.UNDECIDED: Phase.HELD, Verdict.PASS: Phase.RUNNING}[judgement.standing]
     state = run.model_copy(update={"judgement": judgement, "served": served, "phase": phase, "because": because})
