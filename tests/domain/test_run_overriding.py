@@ -4,13 +4,14 @@ import pytest
 
 from interlock.errors import Conflict, NotFound, Refused
 from interlock.gate.judgement import GateResult, Judgement, Override
-from interlock.pipeline.plan import GatePlan, ModelPlan, Plan, StagePlan
+from interlock.pipeline.plan import DataPlan, GatePlan, ModelPlan, Plan, StagePlan
 from interlock.run.advance import advance
 from interlock.run.overriding import override
+from interlock.run.requests import run_again
 from interlock.run.run import Run, RunSeen, Sealed, StageRun, begin
 from interlock.source.commit import Commit, Occasion
 from interlock.source.repository import PullRequest
-from interlock.vocabulary import Digest, Phase, Verdict
+from interlock.vocabulary import Digest, Json, Phase, Verdict
 
 COMMIT = Commit(repository="small", git_directory="/g", ref="refs/heads/main", sha="a" * 40, tree="b" * 40)
 STAGES = (
@@ -25,6 +26,7 @@ PLAN = Plan(
 AUC = GateResult(gate="auc min 0.9", verdict=Verdict.FAIL, because="0.85 < 0.9")
 GAIN = GateResult(gate="gain min 0.5", verdict=Verdict.PASS, because="0.6 >= 0.5")
 FEW = GateResult(gate="gain min 0.5", verdict=Verdict.UNDECIDED, because="too few rows")
+HOLDOUT = DataPlan(name="holdout", path="h.csv", id="id", label="y")
 WHY = "the holdout has last year's labels"
 SEALED = Sealed(signature=Digest("blake3:s"), provenance=Digest("blake3:p"))
 REPORTS = {"measurements": {"metrics": {"auc": 0.85, "gain": 0.6}, "invalid": {}}}
@@ -95,6 +97,46 @@ def test_a_run_that_ended_early_executes_what_was_left_out_and_any_other_gate_st
     again = override(failed, ["gain"], "no longer wanted", "bob").state
     assert again.is_judged_good
     assert [(one.gate, one.by) for one in again.overrides] == [("auc min 0.9", "ada"), ("gain min 0.5", "bob")]
+
+
+def test_a_guard_judges_beside_the_gates_of_the_plan_and_stops_the_run() -> None:
+    guard = GatePlan(metric="auc", min=0.95)
+    softer = PLAN.model_copy(update={"gates": (GatePlan(metric="auc", min=0.8),)})
+    run = stopped(plan=softer, phase=Phase.RUNNING, judgement=None, guards=(guard,))
+    failed = advance(run, RunSeen.model_validate({"reports": REPORTS}), 0.0).state
+    assert failed.judgement is not None
+    assert [(result.gate, result.verdict) for result in failed.judgement.results] == [
+        ("auc min 0.8", Verdict.PASS),
+        ("auc min 0.95, as in production", Verdict.FAIL),
+    ]
+    assert failed.phase is Phase.FAILED
+    assert run_again(failed, 8, Occasion(kind="rerun"), None, is_trusted=True).guards == (guard,)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "was", "now", "told"),
+    [
+        (
+            HOLDOUT,
+            {"digest": "a"},
+            {"digest": "b"},
+            ["the dataset holdout does not hold what production's run was judged on"],
+        ),
+        (HOLDOUT, {"digest": "a"}, {"digest": "a"}, []),
+        (HOLDOUT, {}, {"digest": "b"}, []),
+        (HOLDOUT, {"digest": "a"}, {"digest": 7}, []),
+        (HOLDOUT, None, {"digest": "b"}, []),
+        (DataPlan(name="holdout", path="h.csv"), {"digest": "a"}, {"digest": "b"}, []),
+    ],
+)
+def test_rows_to_be_judged_on_that_are_others_than_in_production_are_told(
+    dataset: DataPlan, was: Json, now: Json, told: list[str]
+) -> None:
+    run = stopped(plan=PLAN.model_copy(update={"data": (dataset,)}), phase=Phase.RUNNING, judgement=None)
+    accepted = None if was is None else {"holdout": was}
+    seen = RunSeen.model_validate({"reports": {"data": {"holdout": now}}, "accepted": accepted})
+    problems = advance(run, seen, 0.0).state.problems
+    assert [(problem.message, problem.is_warning) for problem in problems] == [(one, True) for one in told]
 
 
 @pytest.mark.parametrize("reason", ["", " ", "\n\t"])

@@ -38,6 +38,7 @@ from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.run.attempting import after_attempt, after_break, after_loss, reused, started
 from interlock.run.run import Run, RunSeen, StageRun, ready_stages
+from interlock.run.stage import Problem
 from interlock.vocabulary import Decision, Phase, Verdict
 
 if TYPE_CHECKING:
@@ -124,7 +125,10 @@ def _judge_data(run: Run, seen: RunSeen, now: float) -> Decision[Run] | None:
     if run.data is not None or "data" not in seen.reports:
         return None
     data = data_gates.judge_data(run.plan.data, seen.reports["data"], seen.accepted, seen.production, now)
-    judged = run.model_copy(update={"data": data})
+    told = data_gates.tell_replaced(run.plan.data, seen.reports["data"], seen.accepted)
+    warnings = [Problem(message=message, is_warning=True) for message in told]
+    problems = tuple(dict.fromkeys((*run.problems, *warnings)))  # a run again was told before
+    judged = run.model_copy(update={"data": data, "problems": problems})
     if data.verdict is not Verdict.FAIL:
         return Decision(state=judged, because=f"data checks {data.verdict}: {data.because}")
     because = f"data checks {data.verdict}: {data.because}"
