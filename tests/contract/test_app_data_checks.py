@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.workshop import Workshop
+from tests.workshop import ADA, Workshop
 
 from interlock.control.delivering.requests import write_environment
 from interlock.control.rows import write_state
@@ -96,6 +96,23 @@ def test_the_data_of_the_model_in_production_is_what_new_data_is_compared_with(s
     assert fewer.stages["train"].phase is Phase.SKIPPED
     enough = run_with(shop, 900)
     assert (enough.phase, enough.data and enough.data.verdict) == (Phase.RUNNING, Verdict.PASS)
+
+
+def test_data_that_was_stopped_is_trained_on_by_a_persons_word_and_the_verdict_stays(shop: Workshop) -> None:
+    put_into_production(shop, run_with(shop, 1000))
+    number = run_with(shop, 400).number
+    shop.requests.override(ADA, number, ["volume"], "half of the routes were closed")
+    shop.loop.one_pass()
+    shop.finish(f"{number}/train/1", model=b"other weights")
+    shop.loop.one_pass()
+    shop.finish(f"{number}/served/1")
+    while not shop.run(number).phase.is_final:
+        shop.loop.one_pass()
+    run = shop.run(number)
+    assert (run.phase, run.version) == (Phase.SUCCEEDED, "small/2")
+    assert run.judgement is not None
+    assert run.judgement.verdict is Verdict.FAIL
+    assert "volume of train overridden by ada: half of the routes were closed (fail: 400 rows" in run.because
 
 
 def test_accepted_data_whose_report_is_not_kept_decides_nothing(shop: Workshop) -> None:

@@ -52,6 +52,15 @@ def test_a_run_is_found_as_it_was_saved_last_and_one_that_is_not_there_is_not(tm
         shop.runs.find("2")
 
 
+def test_a_run_names_the_version_that_it_registered_and_ends_once(tmp_path: Path) -> None:
+    shop = Workshop(tmp_path, f"{PIPELINE}model: {{name: small, path: model/}}\n")
+    grown(shop, 1)
+    while not shop.run(1).phase.is_final:
+        shop.run_all()
+    assert (shop.run(1).phase, shop.run(1).version) == (Phase.SUCCEEDED, "small/1")
+    assert [event.phase for event in shop.store.events(Kind.RUN, "1")].count("succeeded") == 1
+
+
 # --- room ---
 
 

@@ -178,6 +178,12 @@ REQUESTS: list[tuple[Callable[[Client], object], str, str, object]] = [
     (lambda c: c.runs.rerun(7, "train"), "POST", "/runs/7/rerun", {"from_stage": "train"}),
     (lambda c: c.runs.cancel(7, "slow"), "POST", "/runs/7/cancel", {"reason": "slow"}),
     (lambda c: c.runs.approve(7, "ab"), "POST", "/runs/7/approve", {"sha": "ab"}),
+    (
+        lambda c: c.runs.override(7, ["auc"], "old labels"),
+        "POST",
+        "/runs/7/override",
+        {"gates": ["auc"], "reason": "old labels"},
+    ),
 ]
 
 

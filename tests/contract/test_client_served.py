@@ -77,6 +77,13 @@ def test_a_run_is_cancelled_run_again_and_approved(client: Client, face: ServedF
     assert conflict.value.status == 409
     face.add_run(50, phase=Phase.FAILED)
     assert client.runs.rerun(50, "train").state.commit.sha == f"{50:040x}"
+    with pytest.raises(ApiError, match="makes no model") as refused:
+        client.runs.override(50, ["auc"], "old labels")
+    assert refused.value.status == 409
+    for gates, reason in (([], "old labels"), (["auc"], "")):
+        with pytest.raises(ApiError) as wrong:
+            client.runs.override(50, gates, reason)
+        assert wrong.value.status == 422
     with pytest.raises(ApiError, match="no run 51") as missing:
         client.runs.approve(51, "ab")
     assert (missing.value.status, missing.value.kind) == (404, "not-found")

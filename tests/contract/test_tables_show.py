@@ -22,7 +22,7 @@ from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import Rollout, RolloutPhase
 from interlock.edges.store import MemoryStore
 from interlock.errors import AlreadyExists
-from interlock.gate.judgement import GateResult, Judgement
+from interlock.gate.judgement import GateResult, Judgement, Override
 from interlock.inference.joined import Joined
 from interlock.pipeline.plan import EnvironmentPlan, GatePlan, ModelPlan, Plan, StagePlan, StepPlan
 from interlock.pipeline.trace import KeyInputs, Lookup, Trace
@@ -535,6 +535,11 @@ def test_versions_tell_where_they_are_stable() -> None:
     assert head.text.split() == ["version", "made", "run", "commit", "metrics", "stable", "in"]
     assert "auc=0.7123 b=2 c=3 d=1e-07  staging, production" in first.text
     assert (first.style, last.style, last.text[-1]) == ("good", "", "-")
+    failed = GateResult(gate="auc", verdict=Verdict.FAIL, because="low")
+    word = Override(gate="auc", by="ada", reason="old labels")
+    past = row(Kind.VERSION, a_version(13, judgement=Judgement(results=(failed,), overrides=(word,))))
+    told = Line("flights/13 fail       auc: overridden by ada: old labels", "warn")
+    assert show.version_lines([*versions, past], environments)[-1] == told
     assert show.version_lines([], environments) == [Line("no model version is registered", "dim")]
 
 

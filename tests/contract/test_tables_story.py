@@ -26,8 +26,9 @@ from interlock.cli.story import (
 from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release
 from interlock.errors import NotFound, Refused
-from interlock.gate.judgement import Checked, GateResult, Judgement
+from interlock.gate.judgement import Checked, GateResult, Judgement, Override
 from interlock.pipeline.plan import EnvironmentPlan, GatePlan, Plan
+from interlock.registry.version import ModelVersion
 from interlock.run.run import Run, StageRun
 from interlock.run.scheduling.estimate import Estimate
 from interlock.run.stage import Problem
@@ -131,11 +132,33 @@ RELEASE = Release(
 )
 
 
+AUC = GateResult(gate="auc min 0.7", verdict=Verdict.FAIL, because="0.6 < 0.7", evidence={"min": 0.7})
+OVERRIDDEN = Judgement(results=(AUC,), overrides=(Override(gate=AUC.gate, by="ada", reason="old labels"),))
+VERSION = ModelVersion(
+    model="m",
+    number=2,
+    digest=DIGEST,
+    lock=DIGEST,
+    format="skops",
+    judgement=OVERRIDDEN,
+    repository="shop",
+    ref="refs/heads/main",
+    commit=COMMIT.sha,
+    run="12",
+    plan=DIGEST,
+    serving=DIGEST,
+    signature=DIGEST,
+    provenance=DIGEST,
+    is_trusted=True,
+    made=NOW,
+)
+
+
 @pytest.mark.parametrize(
     ("kind", "key", "phase", "state", "first"),
     [
         (Kind.QUARANTINE, DIGEST, "quarantined", {}, f"quarantine {DIGEST}  quarantined"),
-        (Kind.VERSION, "m/2", "registered", {}, "version m/2  registered"),
+        (Kind.VERSION, "m/2", "registered", VERSION.model_dump(mode="json"), "version m/2  registered"),
         (Kind.ATTEMPT, "12/train/1", "running", {}, "attempt 12/train/1  running"),
         (Kind.ENVIRONMENT, "m/p", "empty", Environment(name="p", model="m").model_dump(mode="json"), "m/p"),
         (Kind.RELEASE, "4", "open", RELEASE.model_dump(mode="json"), "  release 4  m v2  open (next: p)  "),
@@ -144,6 +167,18 @@ RELEASE = Release(
 def test_every_kind_of_row_has_a_headline(kind: Kind, key: str, phase: str, state: dict[str, Json], first: str) -> None:
     stored = Row(kind=kind, key=key, version=1, phase=phase, state=state, created=NOW, updated=NOW)
     assert headline(stored)[0].text == first
+
+
+def test_what_was_overridden_is_told_of_the_version_the_run_and_its_gates() -> None:
+    state = VERSION.model_dump(mode="json")
+    stored = Row(kind=Kind.VERSION, key="m/2", version=1, phase="registered", state=state, created=NOW, updated=NOW)
+    assert headline(stored)[1:] == [Line("m/2 fail       auc min 0.7: overridden by ada: old labels", "warn")]
+    told = ["  fail       auc min 0.7: 0.6 < 0.7", "    overridden by ada: old labels"]
+    assert [line.text for line in gate_story(a_run(judgement=OVERRIDDEN))[1:]] == [*told, "      min: 0.7"]
+    run = [line.text for line in run_story(a_run(judgement=OVERRIDDEN), [])]
+    assert run[run.index("gates") + 1 :][:2] == told
+    data = a_run(data=Checked(results=(AUC,)), judgement=OVERRIDDEN)
+    assert [line.text for line in gate_story(data)[2:5]] == [*told, "      min: 0.7"]
 
 
 def test_the_story_of_a_run_that_has_nothing_yet() -> None:

@@ -31,6 +31,7 @@ class Asked(NamedTuple):
 
 
 REASON = {"reason": "because"}
+OVERRIDE = {"gates": ["auc"], "reason": "because"}
 SECRET = {"repository": "small", "name": "TOKEN", "value": "a value long enough"}
 LOG = "/api/v1/runs/{number}/stages/{stage}/attempts/{attempt}/log"
 ROUTES = {
@@ -40,6 +41,7 @@ ROUTES = {
     ("POST", "/api/v1/runs/{number}/cancel"): Asked("/api/v1/runs/1/cancel", Role.DEVELOPER, REASON),
     ("POST", "/api/v1/runs/{number}/rerun"): Asked("/api/v1/runs/1/rerun", Role.DEVELOPER, {}),
     ("POST", "/api/v1/runs/{number}/approve"): Asked("/api/v1/runs/1/approve", Role.MAINTAINER, {"sha": "1" * 40}),
+    ("POST", "/api/v1/runs/{number}/override"): Asked("/api/v1/runs/1/override", Role.OPERATOR, OVERRIDE),
     ("GET", LOG): Asked("/api/v1/runs/1/stages/train/attempts/1/log", Role.VIEWER),
     ("GET", f"{LOG}/stream"): Asked("/api/v1/runs/1/stages/train/attempts/1/log/stream", Role.VIEWER),
     ("GET", "/api/v1/events"): Asked("/api/v1/events", Role.VIEWER, of_small=False),

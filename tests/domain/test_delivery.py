@@ -10,7 +10,7 @@ from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
 from interlock.delivery.revision import DataPlaneSeen, EndpointSeen, ReplicaSeen, Revision
 from interlock.delivery.rollout import Rollout, RolloutPhase
 from interlock.delivery.rollout import begin as begin_rollout
-from interlock.gate.judgement import GateResult, Judgement
+from interlock.gate.judgement import GateResult, Judgement, Override
 from interlock.pipeline.plan import EnvironmentPlan
 from interlock.registry.admission import Admission, Evidence, admit
 from interlock.registry.version import ModelVersion
@@ -43,6 +43,10 @@ def version(**changes: object) -> ModelVersion:
     return ModelVersion.model_validate({**fields, **changes})
 
 
+OVERRIDE = Override(gate="auc", by="ada", reason="old labels")
+OVERRIDDEN = Judgement(
+    results=(GateResult(gate="auc", verdict=Verdict.FAIL, because="0.6 < 0.7"),), overrides=(OVERRIDE,)
+)
 UNDECIDED = Judgement(results=(GateResult(gate="auc", verdict=Verdict.UNDECIDED, because="no rows"),))
 
 
@@ -67,6 +71,19 @@ def test_admission(changes: dict[str, object], evidence: Evidence, reason: str |
     admission = admit("production", PRODUCTION.requires, version(**changes), evidence)
     assert admission.is_admitted is (reason is None)
     assert (reason or "admitted") in admission.because
+
+
+def test_what_was_overridden_is_admitted_and_told_by_admission_and_release() -> None:
+    past = version(judgement=OVERRIDDEN)
+    admission = admit("staging", (), past, Evidence(signature_problem=None))
+    assert admission.is_admitted
+    for told in (admission.because, releases.begin(5, past, "7").because):
+        assert "auc overridden by ada: old labels (fail: 0.6 < 0.7)" in told
+    other = GateResult(gate="f1", verdict=Verdict.FAIL, because="0.1 < 0.2")
+    more = OVERRIDDEN.model_copy(update={"results": (*OVERRIDDEN.results, other)})
+    refused = admit("staging", (), version(judgement=more), Evidence(signature_problem=None))
+    assert not refused.is_admitted
+    assert "its gates say fail: f1: 0.1 < 0.2" in refused.because
 
 
 def new_release() -> Release:

@@ -8,7 +8,7 @@ from interlock.delivery.rollout import RolloutPhase
 from interlock.feedback.status import LONGEST_DESCRIPTION, Status
 from interlock.feedback.statuses import LONGEST_CONTEXT, Delivery, delivery_statuses, run_statuses, statuses
 from interlock.feedback.text import code, fit, one_line
-from interlock.gate.judgement import GateResult, Judgement
+from interlock.gate.judgement import GateResult, Judgement, Override
 from interlock.pipeline.plan import GatePlan, Plan, StagePlan
 from interlock.run.requests import refuse
 from interlock.run.run import Run, StageRun, begin
@@ -206,6 +206,14 @@ GATES: list[tuple[GatePlan, GateResult, str, str]] = [
 def test_each_gate_is_told_with_one_line(gate: GatePlan, answer: GateResult, state: str, description: str) -> None:
     run = a_run(Phase.HELD, judgement=judged(answer))
     assert told(run, f"interlock/gate: {gate.title}") == (state, description)
+
+
+def test_a_gate_that_was_overridden_stays_red_and_names_who_and_why() -> None:
+    answer = result(MIN, Verdict.FAIL, "0.6 < 0.7")
+    word = Override(gate=answer.gate, by="ada", reason="old labels")
+    run = a_run(Phase.SUCCEEDED, judgement=Judgement(results=(answer,), overrides=(word,)))
+    expected = ("failure", "fail, overridden: ada: old labels; 0.6 < 0.7")
+    assert told(run, f"interlock/gate: {MIN.title}") == expected
 
 
 def test_gates_that_were_not_judged_are_not_told() -> None:

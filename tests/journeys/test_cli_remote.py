@@ -18,7 +18,7 @@ from interlock.delivery import rollout as rollouts
 from interlock.delivery.environment import Environment, enter
 from interlock.delivery.revision import Revision
 from interlock.gate.judgement import GateResult, Judgement
-from interlock.pipeline.plan import EnvironmentPlan, GatePlan
+from interlock.pipeline.plan import EnvironmentPlan, GatePlan, ModelPlan
 from interlock.registry.version import ModelVersion
 from interlock.run.run import StageRun
 from interlock.vocabulary import Digest, Kind, Phase, Verdict
@@ -259,6 +259,26 @@ def test_runs_are_begun_again_approved_and_ended_by_a_server(face, served, capsy
     assert main(["approve", "91", "--commit", "ab" * 20, *served]) == 2
     capsys.readouterr()
     assert f"commit {held.commit.sha[:10]} of run 91 is approved" in tell(capsys, "approve", "91", *served)
+    gated = face.add_run(92, phase=Phase.FAILED)
+    result = GateResult(gate="auc min 0.7", verdict=Verdict.FAIL, because="0.6 < 0.7")
+    update = {
+        "plan": gated.plan.model_copy(update={"model": ModelPlan(name="small", path="model/", format="skops")}),
+        "judgement": Judgement(results=(result,)),
+        "stages": {"train": StageRun(phase=Phase.SUCCEEDED, attempt=1)},
+    }
+    face.save_run(gated.model_copy(update=update), 1)
+    past = ["release", "run/92", "--override", "auc", *served]
+    assert main(past) == 2
+    assert "an override needs a reason" in capsys.readouterr().err
+    assert main(["release", "small/1", "--override", "auc", "--reason", "old labels", *served]) == 2
+    assert "write 12 or run/12" in capsys.readouterr().err
+    assert main(["release", "small/1", "--reason", "old labels", *served]) == 2
+    assert "add --override GATE" in capsys.readouterr().err
+    assert main(["release", "92", "--override", "f1", "--reason", "old labels", *served]) == 2
+    assert "what stopped it: auc min 0.7" in capsys.readouterr().err
+    told = tell(capsys, *past, "--reason", "old labels")
+    assert f"run 92 goes on: auc min 0.7 overridden by {begun['occasion']['by']}: old labels" in told
+    assert "overridden by" in tell(capsys, "explain", "gate", "run/92", *served)
     assert main(["trigger", "smal", *served]) == 2
     assert "did you mean small" in capsys.readouterr().err
 

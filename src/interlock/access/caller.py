@@ -32,6 +32,7 @@ class Action(StrEnum):
     APPROVE = "approve"
     MANAGE_SECRETS = "manage secrets"
     RELEASE = "release"
+    OVERRIDE = "override"
     ROLL_BACK = "roll back"
     MANAGE_TOKENS = "manage tokens"
     READ_AUDIT = "read audit"
@@ -44,6 +45,7 @@ LEAST_ROLE = {
     Action.APPROVE: Role.MAINTAINER,
     Action.MANAGE_SECRETS: Role.MAINTAINER,
     Action.RELEASE: Role.OPERATOR,
+    Action.OVERRIDE: Role.OPERATOR,
     Action.ROLL_BACK: Role.OPERATOR,
     Action.MANAGE_TOKENS: Role.ADMIN,
     Action.READ_AUDIT: Role.ADMIN,

@@ -201,7 +201,14 @@ def gate_lines(judgement: Judgement | None, gates: Sequence[GatePlan] = ()) -> l
         return [_not_judged(gate) for gate in gates]
     judged = {result.gate for result in judgement.results}
     left = [gate for gate in gates if gate.title not in judged]  # those of a run that ended before they were asked
-    return [*(gate_line(result) for result in judgement.results), *map(_not_judged, left)]
+    told = [line for result in judgement.results for line in (gate_line(result), *override_lines(judgement, result))]
+    return [*told, *map(_not_judged, left)]
+
+
+def override_lines(judgement: Judgement | None, result: GateResult) -> list[Line]:
+    """Who let the model past a gate that did not pass, and why."""
+    override = judgement.override_of(result) if judgement else None
+    return [] if override is None else [Line(f"    {override}", "warn")]
 
 
 def _not_judged(gate: GatePlan) -> Line:
@@ -213,7 +220,7 @@ def run_end(run: Run) -> list[Line]:
     lines: list[Line] = []
     if run.judgement is not None and run.judgement.results:
         lines += [Line("gates", "title"), *gate_lines(run.judgement, run.plan.gates)]
-    lines += [Line(f"  {problem}", "bad") for problem in run.problems]
+    lines += [Line(f"  {problem}", "warn" if problem.is_warning else "bad") for problem in run.problems]
     lines.append(Line(f"run {run.number} {run.phase}: {run.because}", PHASE_STYLES.get(run.phase, "")))
     if run.version:
         lines.append(Line(f"model version {run.version}"))
@@ -324,7 +331,17 @@ def version_lines(rows: Sequence[Row], environments: Sequence[Row]) -> list[Line
         stable = ", ".join(where.get(version.key, []))
         cells = (version.key, format_time(version.made), version.run, version.commit[:10], metrics, stable or "-")
         listed.append((cells, "good" if stable else ""))
-    return table(listed)
+    return [*table(listed), *(line for row in rows for line in overridden_lines(read_version(row)))]
+
+
+def overridden_lines(version: ModelVersion) -> list[Line]:
+    """The gates that the version did not pass and by whose word it is registered all the same."""
+    told = [(result, version.judgement.override_of(result)) for result in version.judgement.results]
+    return [
+        Line(f"{version.key} {result.verdict:<10} {result.gate}: {override}", "warn")
+        for result, override in told
+        if override is not None
+    ]
 
 
 def token_lines(tokens: Sequence[Token], now: float) -> list[Line]:

@@ -13,13 +13,16 @@ from interlock.cli.show import (
     format_time,
     gate_line,
     gate_lines,
+    overridden_lines,
+    override_lines,
+    read_version,
     release_line,
     rollout_line,
     run_title,
     stage_line,
 )
 from interlock.errors import NotFound, Refused
-from interlock.gate.judgement import Checked, GateResult
+from interlock.gate.judgement import Checked, GateResult, Judgement
 from interlock.run.run import Run
 from interlock.run.scheduling.estimate import Estimate, roughly
 from interlock.vocabulary import Event, Json, Kind, Row
@@ -79,12 +82,13 @@ def headline(row: Row) -> list[Line]:
         return [release_line(row)]
     if row.kind is Kind.ROLLOUT:
         return [rollout_line(row)]
-    return [Line(f"{row.kind} {row.key}  {row.phase}", "title")]
+    overridden = overridden_lines(read_version(row)) if row.kind is Kind.VERSION else []
+    return [Line(f"{row.kind} {row.key}  {row.phase}", "title"), *overridden]
 
 
 def run_story(run: Run, events: Sequence[Event]) -> list[Line]:
     """A run: its stages with their reasons, its gates, and every decision."""
-    lines = [run_title(run), Line("stages", "title")]
+    lines = [run_title(run), *_warning_lines(run), Line("stages", "title")]
     lines += [stage_line(name, stage) for name, stage in run.stages.items()] or [Line("  none", "dim")]
     lines += cost_lines(run, events[-1].at - events[0].at if events else 0.0)
     if run.plan.gates:
@@ -161,34 +165,42 @@ def of_stage(events: Sequence[Event], name: str) -> list[Event]:
 
 def gate_story(run: Run) -> list[Line]:
     """Every gate of a run with all the numbers that led to its verdict."""
-    lines = [run_title(run), *_check_lines("checks of data", run.data), *_check_lines("checks as served", run.served)]
-    lines += [Line("gates", "title")] if len(lines) > 1 else []
-    if run.judgement is None:
+    judgement = run.judgement
+    checks = _check_lines("checks of data", run.data, judgement)
+    checks += _check_lines("checks as served", run.served, judgement)
+    lines = [run_title(run), *_warning_lines(run), *checks, *([Line("gates", "title")] if checks else [])]
+    if judgement is None:
         return [
             *lines,
             Line(f"not judged: the run is {run.phase}: {run.because}", "warn"),
             *gate_lines(None, run.plan.gates),
         ]
-    if not run.judgement.results:
+    if not judgement.results:
         return [*lines, Line("no gate was asked for", "warn")]
     told = {result.gate for checked in (run.data, run.served) if checked for result in checked.results}
-    for result in run.judgement.results:
-        lines += _result_lines(result) if result.gate not in told else []
+    for result in judgement.results:
+        lines += _result_lines(result, judgement) if result.gate not in told else []
     return lines
 
 
-def _check_lines(title: str, checked: Checked | None) -> list[Line]:
+def _warning_lines(run: Run) -> list[Line]:
+    """What of its plan is to be looked at, and what it has not as the base branch or production has it."""
+    told = [*run.plan.warnings, *(str(problem) for problem in run.problems if problem.is_warning)]
+    return [Line(f"  warning: {warning}", "warn") for warning in told]
+
+
+def _check_lines(title: str, checked: Checked | None, judgement: Judgement | None) -> list[Line]:
     """The checks that were asked with all their numbers, and why others were not."""
     if checked is None:
         return []
-    asked = [line for result in checked.results for line in _result_lines(result)]
+    asked = [line for result in checked.results for line in _result_lines(result, judgement)]
     left = [Line(f"  {'not asked':<10} {name}: {because}", "dim") for name, because in checked.left_out.items()]
     return [Line(title, "title"), *asked, *left] if asked or left else []
 
 
-def _result_lines(result: GateResult) -> list[Line]:
+def _result_lines(result: GateResult, judgement: Judgement | None) -> list[Line]:
     numbers = [Line(f"      {name}: {format_value(value)}", "dim") for name, value in flatten(result.evidence)]
-    return [gate_line(result), *numbers]
+    return [gate_line(result), *override_lines(judgement, result), *numbers]
 
 
 def event_lines(events: Sequence[Event]) -> list[Line]:

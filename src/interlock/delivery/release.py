@@ -20,7 +20,7 @@ from interlock.delivery.rollout import RolloutPhase
 from interlock.pipeline.plan import EnvironmentPlan
 from interlock.registry.admission import Admission
 from interlock.registry.version import ModelVersion
-from interlock.vocabulary import Decision, Stored
+from interlock.vocabulary import Decision, Stored, Verdict
 
 
 class ReleasePhase(StrEnum):
@@ -84,7 +84,8 @@ class ReleaseSeen(Stored):
 
 
 def begin(number: int, version: ModelVersion, run: str) -> Release:
-    """The release of a version, brought by ``run``, before its first environment."""
+    """The release of a version, brought by ``run``, before its first environment. It says what was overridden."""
+    past = "" if version.judgement.verdict is Verdict.PASS else f"; {version.judgement.because}"
     return Release(
         number=number,
         model=version.model,
@@ -92,7 +93,7 @@ def begin(number: int, version: ModelVersion, run: str) -> Release:
         title=version.title,
         run=run,
         environments=version.deploy,
-        because=f"run {run} brings {version.title}",
+        because=f"run {run} brings {version.title}{past}",
     )
 
 

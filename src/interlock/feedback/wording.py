@@ -63,7 +63,10 @@ def _tell_held(run: Run) -> Told:
 
 
 def tell_gate(run: Run, result: GateResult) -> Told:
-    """One gate's verdict, and for one that is undecided the way out."""
+    """One gate's verdict, and for one that is undecided the way out; whoever overrode it is named first."""
+    override = run.judgement.override_of(result) if run.judgement else None
+    if override is not None:
+        return Told(told=f"{result.verdict}, overridden", reason=f"{override.by}: {override.reason}; {result.because}")
     if result.verdict is not Verdict.UNDECIDED:
         return Told(told="passed" if result.verdict is Verdict.PASS else "failed", reason=result.because)
     rerun = f"interlock rerun {run.number}"

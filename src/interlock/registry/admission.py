@@ -42,8 +42,8 @@ def admit(environment: str, requires: Sequence[str], version: ModelVersion, evid
             f"the name {version.model} is that of a model of {evidence.owner}: choose another one for yours",
         ),
         (
-            version.judgement.verdict is Verdict.PASS,
-            f"its gates say {version.judgement.verdict}: {version.judgement.because}",
+            version.judgement.standing is Verdict.PASS,
+            f"its gates say {version.judgement.standing}: {version.judgement.because}",
         ),
         (evidence.signature_problem is None, f"its signature does not hold: {evidence.signature_problem}"),
         (evidence.quarantine is None, f"its digest is quarantined: {evidence.quarantine}"),
@@ -52,7 +52,6 @@ def admit(environment: str, requires: Sequence[str], version: ModelVersion, evid
     for holds, because in conditions:
         if not holds:
             return Admission(is_admitted=False, because=f"{version.title} is not admitted to {environment}: {because}")
-    return Admission(
-        is_admitted=True,
-        because=f"{version.title} is admitted to {environment}: trusted, gated, signed, not quarantined",
-    )
+    is_gated = version.judgement.verdict is Verdict.PASS
+    told = "gated, signed, not quarantined" if is_gated else f"signed, not quarantined; {version.judgement.because}"
+    return Admission(is_admitted=True, because=f"{version.title} is admitted to {environment}: trusted, {told}")

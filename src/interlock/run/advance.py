@@ -20,8 +20,9 @@ a queued stage, all it needs succeeded, cache hit     succeeded, reused, unless 
 a queued stage, no hit, and no room for it            it stays queued, with what it waits for
 a queued stage, no hit, and room for it               running, as a new attempt
 the user's stages are done, same serving as a version succeeded: nothing to measure, gate or register
-all stages succeeded                                  judged; fail -> failed, undecided -> held
-judged pass, and sealed (or nothing to seal)          succeeded
+all stages succeeded                                  judged, what is overridden left out; fail -> failed, undecided ->
+                                                      held
+judged pass or overridden, and sealed (or no need)    succeeded
 ====================================================  =============================================================
 """
 
@@ -30,13 +31,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from interlock.gate.judgement import Judgement
+from interlock.gate.judgement import GateResult, Judgement
 from interlock.gate.serving.consistency import judge_serving
 from interlock.later import Later
 from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.run.attempting import after_attempt, after_break, after_loss, reused, started
 from interlock.run.run import Run, RunSeen, StageRun, ready_stages
+from interlock.run.stage import Problem
 from interlock.vocabulary import Decision, Phase, Verdict
 
 if TYPE_CHECKING:
@@ -44,6 +46,10 @@ if TYPE_CHECKING:
     from interlock.gate.data import judge as data_gates
 else:  # its arithmetic takes a tenth of a second to load, and most runs are asked for no gate
     gates, data_gates = Later("interlock.gate.judge"), Later("interlock.gate.data.judge")
+
+
+AS_BEFORE = ", as in production"
+"""What the title of a gate ends with that the plan has no more, and the run of the model in production had."""
 
 
 def advance(run: Run, seen: RunSeen, now: float) -> Decision[Run]:
@@ -119,7 +125,10 @@ def _judge_data(run: Run, seen: RunSeen, now: float) -> Decision[Run] | None:
     if run.data is not None or "data" not in seen.reports:
         return None
     data = data_gates.judge_data(run.plan.data, seen.reports["data"], seen.accepted, seen.production, now)
-    judged = run.model_copy(update={"data": data})
+    told = data_gates.tell_replaced(run.plan.data, seen.reports["data"], seen.accepted)
+    warnings = [Problem(message=message, is_warning=True) for message in told]
+    problems = tuple(dict.fromkeys((*run.problems, *warnings)))  # a run again was told before
+    judged = run.model_copy(update={"data": data, "problems": problems})
     if data.verdict is not Verdict.FAIL:
         return Decision(state=judged, because=f"data checks {data.verdict}: {data.because}")
     because = f"data checks {data.verdict}: {data.because}"
@@ -211,16 +220,18 @@ def _stop_unchanged(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | Non
 def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
     if run.judgement is not None or any(s.phase is not Phase.SUCCEEDED for s in run.stages.values()):
         return None
-    judgement = Judgement(results=())
-    if run.plan.gates:
-        judgement = gates.judge(run.plan.gates, seen.reports, production=run.production or "unknown")
+    results: list[GateResult] = []
+    for asked, where in ((run.plan.gates, ""), (run.guards, AS_BEFORE)):
+        if asked:  # each for itself: more slices in a plan must not weaken what those of its guards prove
+            judged = gates.judge(asked, seen.reports, production=run.production or "unknown").results
+            results += [result.model_copy(update={"gate": f"{result.gate}{where}"}) for result in judged]
     model = run.plan.model
     labels = tuple(dict.fromkeys(data.label for data in run.plan.data if data.label))
     served = judge_serving(model.checks, seen.reports.get("served"), model.name, labels) if model else None
     objections = [result for checked in (run.data, served) if checked for result in checked.objections]
-    judgement = Judgement(results=(*judgement.results, *objections))
+    judgement = Judgement(results=(*results, *objections), overrides=run.overrides)
     because = f"gates {judgement.verdict}: {judgement.because}"
-    phase = {Verdict.FAIL: Phase.FAILED, Verdict.UNDECIDED: Phase.HELD, Verdict.PASS: Phase.RUNNING}[judgement.verdict]
+    phase = {Verdict.FAIL: Phase.FAILED, Verdict.UNDECIDED: Phase.HELD, Verdict.PASS: Phase.RUNNING}[judgement.standing]
     state = run.model_copy(update={"judgement": judgement, "served": served, "phase": phase, "because": because})
     return Decision(state=state, because=because)
 

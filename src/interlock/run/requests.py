@@ -83,7 +83,8 @@ def run_again(run: Run, number: int, occasion: Occasion, from_stage: str | None,
         is_trusted=run.is_trusted and is_trusted,
         needs_approval=run.needs_approval,
     )
-    kept = {"pull_request": run.pull_request, "scope": run.scope, "approved_by": run.approved_by, "lock": run.lock}
+    names = ("pull_request", "scope", "approved_by", "lock", "guards", "problems")
+    kept = {name: getattr(run, name) for name in names}
     fresh = stages_from(run.plan, from_stage, where) if from_stage else ()
     return begun.model_copy(update={**kept, "fresh": fresh, "reruns": (*run.reruns, run.number)})
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from interlock.gate.judgement import Checked, Judgement
-from interlock.pipeline.plan import Plan, StagePlan
+from interlock.gate.judgement import Checked, Judgement, Override
+from interlock.pipeline.plan import GatePlan, Plan, StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.run.scheduling.estimate import Estimate
 from interlock.run.stage import Baseline, Problem, StageOutcome
@@ -67,6 +67,8 @@ class Run(Stored):
     its environment is made of; ``version`` the model version it made or found unchanged. ``estimate`` is what it was
     expected to cost when it was known what runs; ``limits`` what the limits on metrics said while stages still ran;
     ``data`` what the checks of its datasets said, once they were measured, and ``served`` those of its model.
+    ``guards`` are the gates of the run that made the model in production, where the plan has them no more: they judge
+    it too. ``overrides`` are gates that it goes on past by a person's word.
     """
 
     number: int
@@ -94,6 +96,8 @@ class Run(Stored):
     data: Checked | None = None
     served: Checked | None = None
     judgement: Judgement | None = None
+    guards: tuple[GatePlan, ...] = ()
+    overrides: tuple[Override, ...] = ()
     version: str | None = None
     problems: tuple[Problem, ...] = ()
 
@@ -132,8 +136,8 @@ class Run(Stored):
 
     @property
     def is_judged_good(self) -> bool:
-        """Whether every gate passed, so that only the seal is missing."""
-        return self.judgement is not None and self.judgement.verdict is Verdict.PASS
+        """Whether every gate passed or was overridden, so that only the seal is missing."""
+        return self.judgement is not None and self.judgement.standing is Verdict.PASS
 
 
 class RunSeen(Stored):

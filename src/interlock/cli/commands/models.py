@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from interlock.cli.commands.runs import row_json, run_number
 from interlock.cli.output import ExitCode, Line
 from interlock.cli.session import Session, with_server
 from interlock.errors import NotFound, Refused
@@ -91,15 +92,38 @@ def _find_version(reading: Reading, name: str) -> Row:
 
 
 @click.command()
-@click.argument("version", metavar="MODEL/NUMBER")
+@click.argument("version", metavar="MODEL/NUMBER|RUN")
 @click.option("--lift-quarantine", metavar="REASON", help="Release it although it was rolled back before.")
+@click.option("--override", "gates", metavar="GATE", multiple=True, help="Let RUN past this gate, which did not pass.")
+@click.option("--reason", default="", help="Why the gate is overridden; stored with the version and shown.")
 @with_server
-def release(session: Session, version: str, lift_quarantine: str | None) -> int:
-    """Send a registered model version through the environments, under the same rule that admits any other."""
+def release(session: Session, version: str, lift_quarantine: str | None, gates: tuple[str, ...], reason: str) -> int:
+    """Send a registered model version through the environments, under the same rule that admits any other.
+
+    With --override, that of a RUN which the named gates stopped.
+    """
+    if gates:
+        return _override(session, version, gates, reason)
+    if reason:
+        raise Refused("--reason is that of an --override", "release", "add --override GATE, or leave it out")
     key = version.replace("@", "/")
     with session.ask() as requests:
         number = requests.release(key, lift_quarantine)
         _announce(session, f"release/{number}", f"release {number} of {key} has begun", requests.has_server)
+    return ExitCode.SUCCESS
+
+
+def _override(session: Session, run: str, gates: tuple[str, ...], reason: str) -> int:
+    number = run_number(run)
+    if not reason.strip():
+        raise Refused("an override needs a reason", "release", "add --reason TEXT: it is stored and shown")
+    with session.server() as client:
+        row = client.runs.override(number, gates, reason)
+    session.output.say(
+        Line(f"run {row.key} goes on: {row.state.because}", "warn"),
+        Line(f"follow it with: interlock explain run/{row.key}", "dim"),
+    )
+    session.output.answer(row_json(row))
     return ExitCode.SUCCESS
 
 

@@ -32,7 +32,7 @@ def trigger(session: Session, repository: str, ref: str | None) -> int:
 def rerun(session: Session, run: str, stage: str | None) -> int:
     """Run the commit of RUN again, as a new run."""
     with session.server() as client:
-        _tell_begun(session, client.runs.rerun(_number(run), stage))
+        _tell_begun(session, client.runs.rerun(run_number(run), stage))
     return ExitCode.SUCCESS
 
 
@@ -43,9 +43,9 @@ def rerun(session: Session, run: str, stage: str | None) -> int:
 def cancel(session: Session, run: str, reason: str) -> int:
     """End RUN, and every process it has started."""
     with session.server() as client:
-        row = client.runs.cancel(_number(run), reason or "asked for by hand")
+        row = client.runs.cancel(run_number(run), reason or "asked for by hand")
     session.output.say(Line(f"run {row.key} is being cancelled", "good"))
-    session.output.answer(_json(row))
+    session.output.answer(row_json(row))
     return ExitCode.SUCCESS
 
 
@@ -58,15 +58,16 @@ def cancel(session: Session, run: str, reason: str) -> int:
 def approve(session: Session, run: str, sha: str | None) -> int:
     """Let RUN, of a commit from outside, run: this one commit and no other."""
     with session.server() as client:
-        number = _number(run)
+        number = run_number(run)
         commit = sha or client.runs.get(number).state.commit.sha
         row = client.runs.approve(number, commit)
     session.output.say(Line(f"commit {commit[:10]} of run {row.key} is approved", "good"))
-    session.output.answer(_json(row))
+    session.output.answer(row_json(row))
     return ExitCode.SUCCESS
 
 
-def _number(run: str) -> int:
+def run_number(run: str) -> int:
+    """The number of a run that is named ``12`` or ``run/12``; Refused where it is neither."""
     text = run.removeprefix("run/")
     if not (text.isascii() and text.isdigit()):
         raise Refused(f"not a run: {run!r}", "", "write 12 or run/12; `interlock runs` lists them")
@@ -79,10 +80,11 @@ def _tell_begun(session: Session, row: Row[RunState]) -> None:
         Line(f"run {row.key} of {commit.repository} ({commit.ref} {commit.sha[:10]}) has begun", "good"),
         Line(f"follow it with: interlock log {row.key} --follow", "dim"),
     )
-    session.output.answer(_json(row))
+    session.output.answer(row_json(row))
 
 
-def _json(row: Row[Any]) -> dict[str, Any]:
+def row_json(row: Row[Any]) -> dict[str, Any]:
+    """What a server answered, as ``--json`` prints a row."""
     state: dict[str, Any] = row.state.model_dump(mode="json")
     return {
         **state,

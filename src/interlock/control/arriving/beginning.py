@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from interlock.control.arriving.planning import Planned, Planning, problems_of
 from interlock.control.arriving.seen import Look
+from interlock.control.reusing.production import find_production
 from interlock.control.running.seeing import SERVER
 from interlock.errors import Refused
+from interlock.pipeline.gates.guards import guards_of, tell_guards
 from interlock.pipeline.plan import Plan
 from interlock.ports import Git, Store
 from interlock.run import run as runs
 from interlock.run.requests import refuse
 from interlock.run.run import Run
+from interlock.run.stage import Problem
 from interlock.source.commit import Commit, Occasion
 from interlock.vocabulary import Kind
 
@@ -58,7 +61,17 @@ class Beginning:
             is_trusted=is_trusted,
             needs_approval=needs_approval,
         )
-        return begun.model_copy(update={"lock": planned.lock})
+        begun = begun.model_copy(update={"lock": planned.lock})
+        return self._guarded(begun) if is_trusted and driver == SERVER else begun
+
+    def _guarded(self, run: Run) -> Run:
+        """The run, judged by the gates of the model in production too, with a warning for each that changed."""
+        there = find_production(self._store, run.plan.model.name) if run.plan.model else None
+        if there is None or there[0].repository != run.commit.repository:
+            return run
+        before = there[1].plan
+        told = tuple(Problem(message=message, is_warning=True) for message in tell_guards(run.plan, before))
+        return run.model_copy(update={"guards": guards_of(run.plan, before), "problems": told})
 
     def refuse(self, commit: Commit, occasion: Occasion, project: str, refused: Refused, *, is_trusted: bool) -> Run:
         """The run of a pipeline file that cannot be planned."""

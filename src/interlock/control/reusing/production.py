@@ -22,6 +22,16 @@ class Against(NamedTuple):
     differences: tuple[str, ...]
 
 
+def find_production(store: Store, model: str) -> tuple[ModelVersion, Run] | None:
+    """The version of the model that production serves, and the run that made it; None where either is not known."""
+    environment, _ = load_state(store, Kind.ENVIRONMENT, f"{model}/{PRODUCTION}", Environment)
+    if environment is None or environment.stable is None:
+        return None
+    version, _ = load_state(store, Kind.VERSION, f"{model}/{environment.stable.version}", ModelVersion)
+    made_by, _ = load_state(store, Kind.RUN, version.run if version else "", Run)
+    return None if version is None or made_by is None else (version, made_by)
+
+
 def compare_with_production(store: Store, lookups: Lookups, run: Run) -> Against | None:
     """For a run that is only asked about; None where its model is in no production that is known here.
 
@@ -30,14 +40,10 @@ def compare_with_production(store: Store, lookups: Lookups, run: Run) -> Against
     """
     if run.plan.model is None:
         return None
-    name = run.plan.model.name
-    environment, _ = load_state(store, Kind.ENVIRONMENT, f"{name}/{PRODUCTION}", Environment)
-    if environment is None or environment.stable is None:
+    there = find_production(store, run.plan.model.name)
+    if there is None:
         return None
-    version, _ = load_state(store, Kind.VERSION, f"{name}/{environment.stable.version}", ModelVersion)
-    made_by, _ = load_state(store, Kind.RUN, version.run if version else "", Run)
-    if version is None or made_by is None:
-        return None
+    version, made_by = there
     found: dict[str, None] = {}
     for stage in run.plan.stages:
         before = made_by.stages.get(stage.name)

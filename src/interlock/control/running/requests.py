@@ -1,9 +1,9 @@
-"""What people ask of runs: begin one, run one again, cancel it, let it go. The loop does the rest."""
+"""What people ask of runs: begin one, run one again, cancel it, let it go or past gates. The loop does the rest."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from interlock.access.audit import Deed
 from interlock.access.caller import Action, Caller
@@ -11,6 +11,7 @@ from interlock.control.rows import load_state, read_state, write_run, write_stat
 from interlock.control.running.intake import Intake
 from interlock.errors import AlreadyExists, Conflict, NotFound, StaleWrite
 from interlock.ports import Store
+from interlock.run.overriding import override
 from interlock.run.requests import approve, cancel, run_again
 from interlock.run.run import Run
 from interlock.source.commit import Occasion
@@ -97,6 +98,20 @@ class RunRequests:
     def approve(self, caller: Caller, number: int, sha: str) -> Run:
         """Lets a held run of a pull request go. Conflict unless ``sha`` is the whole id of its very commit."""
         return self._change(caller, number, Action.APPROVE, lambda run: approve(run, sha, caller.name), {"sha": sha})
+
+    def override(self, caller: Caller, number: int, gates: Sequence[str], reason: str) -> Run:
+        """Lets a run go on past gates that did not pass, to be registered and released; the table of ``overriding``.
+
+        A release goes through all of the environments, so the caller must be allowed each.
+        """
+        run, _ = self._load(number)
+        for environment in run.plan.deploy if run.plan.model else ():
+            where = f"{run.plan.model.name if run.plan.model else ''}/{environment.name}"
+            caller.require(Action.OVERRIDE, repository=run.commit.repository, environment=where)
+        detail: dict[str, Json] = {"gates": [*gates], "reason": reason}
+        return self._change(
+            caller, number, Action.OVERRIDE, lambda run: override(run, gates, reason, caller.name), detail
+        )
 
     def _begin(
         self, caller: Caller, action: str, begun: list[Run], identity: str | None, detail: dict[str, Json]

@@ -134,9 +134,10 @@ class Runs:
     def _conclude(self, run: Run, version: int, made: Sequence[tuple[Decision[Run], RunSeen]]) -> bool:
         """Saves the decisions in one transaction, each as its own version and event, and acts on the last state."""
         writes: list[Write] = []
-        after = run
+        after = decided = run
         for place, (decision, seen) in enumerate(made):
-            if decision.state != after:
+            if decision.state != decided:  # what is saved knows its version too, which the next decision does not
+                decided = decision.state
                 after, more = self._writes(decision, version + place, seen)
                 writes += more
         moved = bool(writes) and save_or_lose(self._store, *writes)
@@ -199,7 +200,7 @@ class Runs:
         """The rows that begin with a run's success: the version if it is new, and its release."""
         writes: list[Write] = []
         version: ModelVersion | None = None
-        if seen.twin is not None:
+        if seen.twin is not None and (seen.sealed is None or not run.overrides):
             version = self._seeing.twin(run)
         elif seen.sealed is not None:
             version = self._sealing.version(run, seen.sealed, self._now())
@@ -238,8 +239,10 @@ class Runs:
     def _should_release(self, run: Run, version: ModelVersion) -> bool:
         """Not what the newest release already brings, and never over the release of a newer commit's run.
 
-        A commit that is run again is as old as its first run.
+        A commit that is run again is as old as its first run. What a person let past its gates is released in any case.
         """
+        if run.overrides:
+            return True
         for row in self._store.rows(Kind.RELEASE, newest=50):
             release = read_state(row, Release)
             if release.model == version.model:

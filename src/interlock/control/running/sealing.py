@@ -140,11 +140,15 @@ class Sealing:
         }
 
     def _statement(self, run: Run, digest: Digest, now: float) -> dict[str, Json]:
-        """An in-toto statement with SLSA 1.0 provenance: which commit, plan, inputs and sandbox made these bytes."""
+        """An in-toto statement with SLSA 1.0 provenance: which commit, plan, inputs and sandbox made these bytes.
+
+        It says past which gates a person let them, too.
+        """
         algorithm, _, value = digest.partition(":")
         stages: dict[str, Json] = {name: self._made(run, name) for name in run.stages}
         source: Json = {"uri": run.commit.repository, "digest": {"gitCommit": run.commit.sha}}
         homes = {path: home for stage in run.plan.stages for path, home in stage.sources.items()}
+        overrides: Json = [override.model_dump(mode="json") for override in run.overrides]
         data = [_resource(home, path, run.product(path)) for path, home in homes.items()]
         return {
             "_type": "https://in-toto.io/Statement/v1",
@@ -154,7 +158,7 @@ class Sealing:
                 "buildDefinition": {
                     "buildType": BUILD_TYPE,
                     "externalParameters": {"ref": run.commit.ref, "plan": run.plan_digest, "project": run.plan.project},
-                    "internalParameters": {"stages": stages, "lock": run.lock},
+                    "internalParameters": {"stages": stages, "lock": run.lock, "overrides": overrides},
                     "resolvedDependencies": [source, *data],
                 },
                 "runDetails": {

@@ -20,7 +20,7 @@ from interlock.registry.version import ModelVersion
 from interlock.run.advance import is_worth_judging_early
 from interlock.run.run import Run, RunSeen, desired, ready_stages
 from interlock.run.stage import Baseline, StageOutcome
-from interlock.vocabulary import Json, Kind, Phase
+from interlock.vocabulary import Json, Kind, Phase, Verdict
 
 SERVER = "server"
 """The driver of runs that a server moves; others name one local process."""
@@ -91,7 +91,10 @@ class Seeing:
         return self._attempts.is_lost(attempt) and self._attempts.refuse_end(attempt)
 
     def twin(self, run: Run) -> ModelVersion | None:
-        """The registered version that this run's model would serve just like, once the model is made."""
+        """The registered version that this run's model would serve just like, once the model is made.
+
+        None that gates were overridden for: the word was of that run, and another one is judged for itself.
+        """
         if run.driver != SERVER or any(
             run.stages[stage.name].phase is not Phase.SUCCEEDED for stage in run.plan.stages if stage.kind != "measure"
         ):
@@ -99,7 +102,8 @@ class Seeing:
         serving = self._sealing.serving(run)
         for row in self._store.rows(Kind.VERSION, prefix=f"{run.plan.model.name if run.plan.model else ''}/"):
             version = read_state(row, ModelVersion)
-            if version.serving == serving and version.run != run.key:
+            is_gated = version.judgement.verdict is Verdict.PASS
+            if version.serving == serving and version.run != run.key and is_gated:
                 return version
         return None
 

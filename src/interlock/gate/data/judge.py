@@ -81,6 +81,26 @@ def judge_data(datasets: Sequence[DataPlan], report: Json, accepted: Json, produ
     return Checked(results=tuple(results), left_out=left_out)
 
 
+def tell_replaced(datasets: Sequence[DataPlan], report: Json, accepted: Json) -> tuple[str, ...]:
+    """The datasets with id and label, on whose rows models are judged, that hold something else than in production.
+
+    ``report`` and ``accepted`` as for ``judge_data``. One that either has no digest of is not told.
+    """
+    judging = [dataset.name for dataset in datasets if dataset.id and dataset.label]
+    pairs = [(name, _digest(accepted, name), _digest(report, name)) for name in judging]
+    return tuple(
+        f"the dataset {name} does not hold what production's run was judged on"
+        for name, was, now in pairs
+        if was is not None and now is not None and was != now
+    )
+
+
+def _digest(report: Json, name: str) -> str | None:
+    table = report.get(name) if isinstance(report, dict) else None
+    digest = table.get("digest") if isinstance(table, dict) else None
+    return digest if isinstance(digest, str) else None
+
+
 def title_of(dataset: DataPlan, check: CheckPlan) -> str:
     """The check in a few words, unique within a plan."""
     return f"{check.name} of {dataset.name}"

@@ -1,4 +1,4 @@
-"""Runs: listed, shown, begun, ended, approved; and what their stages print."""
+"""Runs: listed, shown, begun, ended, approved, let past gates; and what their stages print."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from interlock.web.routes.asking import (
     require_unchanged,
     told,
 )
-from interlock.web.routes.shapes import Approval, Page, Reason, Rerun, Resource, RunSummary, Trigger
+from interlock.web.routes.shapes import Approval, GateOverride, Page, Reason, Rerun, Resource, RunSummary, Trigger
 from interlock.web.sight import may_see
 
 ROUTES = APIRouter(tags=["runs"])
@@ -121,6 +121,15 @@ def approve_run(number: Number, asked: Approval, request: Request, services: Ser
     """Lets a held run of somebody from outside go on, for this one commit."""
     require_unchanged(request, load_row(services, caller, Kind.RUN, str(number)))
     return _shown(request, services, caller, services.runs.approve(caller, number, asked.sha), 200)
+
+
+@ROUTES.post("/runs/{number}/override", response_model=Resource[Run])
+def override_gates(
+    number: Number, asked: GateOverride, request: Request, services: ServicesOf, caller: CallerOf
+) -> Response:
+    """Lets a run go on past gates that did not pass: its model is registered and released, with who said so and why."""
+    require_unchanged(request, load_row(services, caller, Kind.RUN, str(number)))
+    return _shown(request, services, caller, services.runs.override(caller, number, asked.gates, asked.reason), 200)
 
 
 def _shown(request: Request, services: ServicesOf, caller: CallerOf, run: Run, status: int) -> Response:

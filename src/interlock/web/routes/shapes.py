@@ -146,6 +146,13 @@ class Approval(Asked):
     sha: str = Field(min_length=1)
 
 
+class GateOverride(Asked):
+    """The gates that are not to stop a run, by their titles, and why."""
+
+    gates: tuple[str, ...] = Field(min_length=1, max_length=100)
+    reason: str = Field(min_length=1)
+
+
 class ReleaseOrder(Asked):
     """Deliver a version, named ``model/number``."""
 
