@@ -32,8 +32,8 @@ import pyarrow.parquet as pq
 from interlock.gate.paired import (
     accuracy_difference,
     auc_difference,
-    bootstrap_difference,
     classes_difference,
+    means_difference,
     normal_share,
 )
 from interlock.gate.reuse.ledger import climb
@@ -137,19 +137,58 @@ def two_classifiers(
 
 
 def rmse_errors(scale: float) -> Iterator[Figure]:
-    """Errors whose spread itself varies, the candidate's own part of them larger."""
-    metric, runs, rows = row_metric("rmse"), int(2_000 * scale), 2000
+    """Errors of two models with a common part, in worlds with and without a margin, of light and of long tails."""
+    metric, runs = row_metric("rmse"), int(10_000 * scale)
     assert metric is not None
-    for own in (0.5, 0.7):
-        generator = np.random.default_rng(int(own * 10))
-        margin = math.exp(0.25) * (math.sqrt(1 + own**2) - math.sqrt(1 + 0.5**2))
+    for rows, (title, (world, margin)) in itertools.product((2000, 5000), ERROR_WORLDS.items()):
+        generator = np.random.default_rng([rows, *title.encode()])
         passed = 0
         for _ in range(runs):
-            spread = np.exp(generator.normal(0, 0.5, rows))
-            shared, ours, theirs = (generator.normal(0, part, rows) for part in (1.0, own, 0.5))
-            pair = (((shared + ours) * spread)[:, None] ** 2, ((shared + theirs) * spread)[:, None] ** 2)
-            passed += bootstrap_difference(pair, metric.combine, ALPHA).upper < margin
-        yield share_figure(f"RMSE, {rows} rows, margin {margin:.3f}", passed, runs, *ERRORS)
+            ours, theirs = world(generator, rows)
+            pair = ours[:, None] ** 2, theirs[:, None] ** 2
+            passed += means_difference(pair, metric.combine, ALPHA).upper < margin
+        yield share_figure(f"RMSE, {rows} rows, {title}, margin {margin:.2f}", passed, runs, *ERRORS)
+
+
+ErrorWorld = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
+ErrorPart = Callable[[np.random.Generator, int], np.ndarray]
+
+
+def spread_varies(own: float, tail: float) -> tuple[ErrorWorld, float]:
+    """Normal errors whose spread varies from row to row, and how far the RMSE are truly apart."""
+
+    def draw(generator: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        spread = np.exp(generator.normal(0, tail, rows))
+        shared, ours, theirs = (generator.normal(0, part, rows) * spread for part in (1.0, own, 0.5))
+        return shared + ours, shared + theirs
+
+    return draw, math.exp(tail**2) * (math.sqrt(1 + own**2) - math.sqrt(1 + 0.5**2))
+
+
+def shared_part(common: ErrorPart, variance: float, own: float) -> tuple[ErrorWorld, float]:
+    """A common part of any distribution and a normal one of each model's own, and how far the RMSE are truly apart."""
+
+    def draw(generator: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        shared = common(generator, rows)
+        return shared + generator.normal(0, own, rows), shared + generator.normal(0, 0.5, rows)
+
+    return draw, math.sqrt(variance + own**2) - math.sqrt(variance + 0.5**2)
+
+
+ERROR_WORLDS: dict[str, tuple[ErrorWorld, float]] = {
+    "light tails": spread_varies(0.7, 0.0),
+    "even, spread varies": spread_varies(0.5, 0.5),
+    "spread varies": spread_varies(0.7, 0.5),
+    "spread varies much": spread_varies(0.7, 0.8),
+    "t with 8 df": shared_part(lambda generator, rows: generator.standard_t(8, rows), 8 / 6, 0.5),
+    "t with 5 df": shared_part(lambda generator, rows: generator.standard_t(5, rows), 5 / 3, 0.8),
+    "lognormal": shared_part(
+        lambda generator, rows: generator.lognormal(0, 0.7, rows) - math.exp(0.245),
+        (math.exp(0.49) - 1) * math.exp(0.49),
+        0.8,
+    ),
+    "not correlated": (lambda generator, rows: (generator.normal(0, 1.1, rows), generator.normal(0, 1, rows)), 0.1),
+}
 
 
 # ---- slices

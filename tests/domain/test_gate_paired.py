@@ -22,12 +22,12 @@ from sklearn.metrics import (
 )
 
 from interlock.gate.paired import (
-    MANY_ROWS,
     accuracy_difference,
     auc_difference,
-    bootstrap_difference,
     classes_difference,
     classes_harm,
+    mean_error,
+    means_difference,
     percentile,
     percentile_ratio,
     tango_score,
@@ -141,35 +141,67 @@ def test_auc_misses_about_as_often_as_it_says():
 
 
 @pytest.mark.parametrize("name", ["rmse", "mae", "f1", "log_loss"])
-def test_bootstrap_gives_the_same_answer_twice_and_mirrors_itself(name):
+def test_metrics_of_means_give_the_same_answer_twice_and_mirror_themselves(name):
     metric = row_metric(name)
     labels, ours, theirs = scored(np.random.default_rng(5), 400, 1.0)
     if name == "f1":
         ours, theirs = (ours > 0.5).astype(float), (theirs > 0.5).astype(float)
     pair = metric.columns(labels, ours), metric.columns(labels, theirs)
-    found = bootstrap_difference(pair, metric.combine, ALPHA)
-    assert bootstrap_difference(pair, metric.combine, ALPHA) == found
-    assert bootstrap_difference(pair[::-1], metric.combine, ALPHA).estimate == pytest.approx(-found.estimate)
+    found = means_difference(pair, metric.combine, ALPHA)
+    assert means_difference(pair, metric.combine, ALPHA) == found
+    assert means_difference(pair[::-1], metric.combine, ALPHA).estimate == pytest.approx(-found.estimate)
     assert found.lower < found.estimate < found.upper
 
 
-def test_bootstrap_error_of_a_mean_is_the_known_one():
+def bootstrapped(pair, combine, resamples=2000):
+    """The standard error that resampling the rows of both sides together gives."""
+    rows = pair[0].shape[0]
+    picks = np.random.default_rng(17).integers(0, rows, (resamples, rows))
+    gaps = [combine(pair[0][pick].mean(axis=0)) - combine(pair[1][pick].mean(axis=0)) for pick in picks]
+    return float(np.std(gaps, ddof=1))
+
+
+@pytest.mark.parametrize("name", ["rmse", "mae", "f1", "log_loss"])
+def test_error_of_a_metric_of_means_is_that_of_a_paired_bootstrap(name):
+    metric = row_metric(name)
+    labels, ours, theirs = scored(np.random.default_rng(6), 600, 1.0)
+    if name == "f1":
+        ours, theirs = (ours > 0.5).astype(float), (theirs > 0.5).astype(float)
+    pair = metric.columns(labels, ours), metric.columns(labels, theirs)
+    found = means_difference(pair, metric.combine, ALPHA).standard_error
+    assert found == pytest.approx(bootstrapped(pair, metric.combine), rel=0.06)
+
+
+def test_error_of_a_mean_is_the_known_one_and_a_quarter_of_the_row_that_pulls_most():
     generator = np.random.default_rng(6)
     labels, ours, theirs = generator.normal(0, 1, (3, 1000))
     metric = row_metric("mae")
     pair = metric.columns(labels, ours), metric.columns(labels, theirs)
-    known = (np.abs(labels - ours) - np.abs(labels - theirs)).std(ddof=1) / math.sqrt(1000)
-    assert bootstrap_difference(pair, metric.combine, ALPHA).standard_error == pytest.approx(known, rel=0.1)
+    excess = np.abs(labels - ours) - np.abs(labels - theirs)
+    known = excess.var() / 999 + 0.25 * np.max((excess - excess.mean()) ** 2) / (1000 * 999)
+    assert means_difference(pair, metric.combine, ALPHA).standard_error == pytest.approx(math.sqrt(known))
 
 
-def test_bootstrap_of_f1_misses_about_as_often_as_it_says():
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_errors_follow_the_unit_of_the_labels(scale):
+    labels, ours, theirs = np.random.default_rng(18).normal(0, scale, (3, 500))
+    metric = row_metric("rmse")
+    pair = metric.columns(labels, ours), metric.columns(labels, theirs)
+    unit = metric.columns(labels / scale, ours / scale), metric.columns(labels / scale, theirs / scale)
+    found, plain = (means_difference(both, metric.combine, ALPHA).standard_error for both in (pair, unit))
+    assert found / scale == pytest.approx(plain, rel=1e-6)
+    one_side = mean_error(metric, labels, ours), mean_error(metric, labels / scale, ours / scale)
+    assert one_side[0] / scale == pytest.approx(one_side[1], rel=1e-6)
+
+
+def test_f1_by_its_means_misses_about_as_often_as_it_says():
     generator = np.random.default_rng(7)
     metric = row_metric("f1")
     runs, missed = 80, 0
     for _ in range(runs):
         labels, ours, theirs = scored(generator, 400, 1.5)
         pair = [metric.columns(labels, (scores > 0.6).astype(float)) for scores in (ours, theirs)]
-        missed += bootstrap_difference(tuple(pair), metric.combine, ALPHA).lower > 0.0
+        missed += means_difference(tuple(pair), metric.combine, ALPHA).lower > 0.0
     assert binomtest(missed, runs, ALPHA).pvalue > 0.001
 
 
@@ -317,16 +349,16 @@ def test_f1_bounds_surround_the_estimate_and_mirror_each_other(counts, alpha):
     assert wider.lower <= found.lower + 1e-9
 
 
-def test_f1_of_many_rows_agrees_with_the_bootstrap():
+def test_f1_of_many_rows_agrees_with_the_jackknife():
     shares, kinds = kinds_of_rows(0.3, 0.7, 0.75, 0.06, 0.05, 0.7)
     labels, ours, theirs = np.repeat(kinds, np.round(shares * 5000).astype(int), axis=0).T
     metric = row_metric("f1")
     score = classes_difference(metric, labels, ours, theirs, ALPHA)
     pair = metric.columns(labels, ours), metric.columns(labels, theirs)
-    resampled = bootstrap_difference(pair, metric.combine, ALPHA)
-    assert score.estimate == pytest.approx(resampled.estimate, abs=1e-12)
-    assert score.standard_error == pytest.approx(resampled.standard_error, rel=0.1)
-    assert score.lower == pytest.approx(resampled.lower, abs=0.15 * resampled.standard_error)
+    plain = means_difference(pair, metric.combine, ALPHA)
+    assert score.estimate == pytest.approx(plain.estimate, abs=1e-12)
+    assert score.standard_error == pytest.approx(plain.standard_error, rel=0.1)
+    assert score.lower == pytest.approx(plain.lower, abs=0.15 * plain.standard_error)
 
 
 def test_harm_of_f1_is_where_its_bound_is_zero():
@@ -339,26 +371,20 @@ def test_harm_of_f1_is_where_its_bound_is_zero():
     assert classes_harm(metric, labels, theirs, ours) == 1.0
 
 
-def test_means_of_many_rows_are_resampled_by_their_limit():
-    generator = np.random.default_rng(13)
-    labels, ours, theirs = generator.normal(0, 1, (3, MANY_ROWS + 1))
-    metric = row_metric("rmse")
-    pair = metric.columns(labels, ours), metric.columns(labels, theirs)
-    many = bootstrap_difference(pair, metric.combine, ALPHA)
-    few = bootstrap_difference(tuple(side[:MANY_ROWS] for side in pair), metric.combine, ALPHA)
-    assert many.standard_error == pytest.approx(few.standard_error, rel=0.1)
-    assert many == bootstrap_difference(pair, metric.combine, ALPHA)
+def long_tailed(generator, own, rows=2000):
+    """Squared errors of two sides, their spread varying from row to row."""
+    spread = np.exp(generator.normal(0, 0.5, rows))
+    shared, ours, theirs = (generator.normal(0, part, rows) * spread for part in (1.0, own, 0.5))
+    return (shared + ours)[:, None] ** 2, (shared + theirs)[:, None] ** 2
 
 
-def test_rmse_misses_about_as_often_as_it_says():
+@pytest.mark.parametrize("own", [0.5, 0.7])
+def test_rmse_at_the_margin_passes_no_more_often_than_it_says(own):
     generator = np.random.default_rng(14)
-    metric, runs, missed = row_metric("rmse"), 120, 0
-    for _ in range(runs):
-        spread = np.exp(generator.normal(0, 0.5, 2000))
-        shared, ours, theirs = (generator.normal(0, share, 2000) * spread for share in (1.0, 0.5, 0.5))
-        pair = ((shared + ours)[:, None] ** 2, (shared + theirs)[:, None] ** 2)
-        missed += -bootstrap_difference(pair, metric.combine, ALPHA).upper > 0.0
-    assert binomtest(missed, runs, ALPHA).pvalue > 0.001
+    metric, runs = row_metric("rmse"), 3000
+    margin = math.exp(0.25) * (math.sqrt(1 + own**2) - math.sqrt(1 + 0.5**2))
+    found = [means_difference(long_tailed(generator, own), metric.combine, ALPHA).upper < margin for _ in range(runs)]
+    assert 0.04 <= np.mean(found) <= 0.055
 
 
 def test_a_ratio_of_nothing_is_zero():

@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.errors import Refused
+from interlock.gate.judgement import GateResult, Judgement
+from interlock.gate.reuse.counting import Asked, new_uses, with_uses
 from interlock.gate.reuse.ledger import Ledger, Use, climb, spend
 from interlock.gate.reuse.sizes import MOST_STEPS, rows_needed, sizes_needed, steps_borne
 from interlock.pipeline.gates.conditions import Clause, read_condition
+from interlock.pipeline.plan import GatePlan, ReusePlan
 from interlock.vocabulary import Verdict
 
 PASS, FAIL, UNDECIDED = Verdict.PASS, Verdict.FAIL, Verdict.UNDECIDED
@@ -186,50 +189,140 @@ def ledger(**more):
     return Ledger(holdout="blake3:aa", metric="accuracy", **{"budget": 3, **more})
 
 
-def used(before, run, verdict=FAIL, score=0.8, step=0.02):
-    return spend(before, run, verdict, score, step, is_higher_better=True)
+def used(before, commit, verdict=FAIL):
+    return spend(before, commit, verdict)
 
 
 def test_uses_are_counted_until_the_set_is_spent():
     now, reasons = ledger(budget=6), []
-    for run in range(1, 8):
-        decision = used(now, f"run/{run}")
+    for commit in "abcdefg":
+        decision = used(now, commit)
         now, reasons = decision.state, [*reasons, decision.because]
     assert reasons == [
-        *(f"use {count} of 6 of this test set by accuracy" for count in (1, 2, 3, 4)),
-        "use 5 of 6 of this test set by accuracy; 1 left, make a new holdout",
-        "use 6 of 6 of this test set by accuracy; it is spent now",
-        "this test set is spent: 6 of 6 uses by accuracy; use a new holdout",
+        *(f"{count} of 6 uses of this test set by accuracy" for count in (1, 2, 3, 4)),
+        "5 of 6 uses of this test set by accuracy; 1 left, bring new holdout rows",
+        "6 of 6 uses of this test set by accuracy; it is spent now",
+        "this test set is spent: 6 commits were judged with it by accuracy, its budget is 6; bring new holdout rows",
     ]
     assert (len(now.uses), now.left) == (6, 0)
 
 
-def test_a_run_that_asks_twice_spends_once_and_hears_the_same():
-    once = used(ledger(), "run/1", FAIL, 0.8).state
-    again = used(once, "run/1", PASS, 0.9)
+def test_without_a_budget_uses_are_only_counted():
+    now = ledger(budget=None)
+    for commit in range(200):
+        now = used(now, str(commit)).state
+    assert (now.left, now.spent, now.told) == (None, "", "200 uses of this test set by accuracy")
+
+
+def test_a_commit_that_asks_twice_spends_once_and_hears_the_same():
+    once = used(ledger(), "a" * 40, FAIL).state
+    again = used(once, "a" * 40, PASS)
     assert again.state == once
-    assert again.because == "run/1 has used this test set already: fail"
-    assert once.of("run/1") == Use(run="run/1", verdict=FAIL, shown=0.8)
-    assert once.of("run/2") is None
+    assert again.because == "1 of 3 uses of this test set by accuracy; aaaaaaaaaa is among them: fail"
+    assert (once.of("a" * 40), once.of("b")) == (Use(commit="a" * 40, verdict=FAIL), None)
 
 
 def test_the_first_change_retires_the_set():
-    kept = used(ledger(adaptivity="first_change"), "run/1").state
+    kept = used(ledger(adaptivity="first_change"), "a").state
     assert kept.spent == ""
-    retired = used(kept, "run/2", PASS).state
-    assert (retired.left, "run/2 passed on it" in retired.spent) == (0, True)
-    assert used(retired, "run/3").state == retired
-    assert used(ledger(), "run/1", PASS).state.left == 2
+    retired = used(kept, "b", PASS).state
+    assert (retired.left, "b passed accuracy, and that is news" in retired.spent) == (0, True)
+    assert used(retired, "c").state == retired
+    assert used(ledger(), "a", PASS).state.left == 2
 
 
 def test_a_set_that_bears_nothing_is_spent_from_the_beginning():
-    assert "0 of 0 uses" in ledger(budget=0).spent
-    assert used(ledger(budget=0), "run/1").state.uses == ()
+    assert "0 commits were judged" in ledger(budget=0).spent
+    assert used(ledger(budget=0), "a").state.uses == ()
+    assert "1 commit was judged" in used(ledger(budget=1), "a").state.spent
 
 
 def test_a_ledger_survives_json():
-    found = used(ledger(), "run/1").state
+    found = used(ledger(), "a").state
     assert Ledger.model_validate_json(found.model_dump_json()) == found
+
+
+# ---- what gates say of it
+
+BOUND = GatePlan(metric="accuracy", min=0.8, reuse=ReusePlan(commits=2))
+FREE = GatePlan(metric="accuracy", max=0.99)
+OTHER = GatePlan(metric="latency_p99_ms", max=20.0)
+GATES = (BOUND, FREE, OTHER)
+
+
+def judged(verdict=PASS, free=PASS):
+    """Two gates that asked the rows, one that did not, and a check that is no gate."""
+    rows = {"candidate": 0.9, "rows": 400}
+    return Judgement(
+        results=(
+            GateResult(gate=BOUND.title, verdict=verdict, because="0.9", evidence=rows),
+            GateResult(gate=FREE.title, verdict=free, because="0.9", evidence=rows),
+            GateResult(gate=OTHER.title, verdict=PASS, because="5", evidence={"candidate": 5.0}),
+            GateResult(gate="a check", verdict=PASS, because="fine", evidence=rows),
+        )
+    )
+
+
+def asked(*commits, commit="new", is_counted=True):
+    uses = {"accuracy": tuple(Use(commit=one, verdict=FAIL) for one in commits)}
+    return Asked(holdout="blake3:aa", commit=commit, uses=uses, is_counted=is_counted)
+
+
+def test_the_evidence_tells_how_often_the_test_set_was_asked():
+    bound, free, other, check = with_uses(GATES, judged(), asked("a")).results
+    assert (bound.verdict, bound.evidence["candidate"]) == (PASS, 0.9)
+    assert bound.evidence["test_set"] == {
+        "holdout": "blake3:aa",
+        "commits": 2,
+        "because": "2 of 2 uses of this test set by accuracy; it is spent now",
+        "budget": 2,
+        "adaptivity": "full",
+    }
+    assert free.evidence["test_set"] == {
+        "holdout": "blake3:aa",
+        "commits": 2,
+        "because": "2 uses of this test set by accuracy",
+    }
+    assert "test_set" not in {**other.evidence, **check.evidence}
+
+
+@pytest.mark.parametrize("verdict", [PASS, FAIL])
+def test_a_spent_test_set_says_nothing_more(verdict):
+    bound, free, *_ = with_uses(GATES, judged(verdict), asked("a", "b")).results
+    because = (
+        "this test set is spent: 2 commits were judged with it by accuracy, its budget is 2; bring new holdout rows"
+    )
+    assert (bound.verdict, bound.because) == (UNDECIDED, because)
+    assert set(bound.evidence) == {"test_set"}
+    assert (free.verdict, free.evidence["candidate"]) == (PASS, 0.9)
+
+
+def test_a_commit_that_was_judged_is_judged_again():
+    bound = with_uses(GATES, judged(), asked("a", "new")).results[0]
+    assert (bound.verdict, bound.evidence["test_set"]["commits"]) == (PASS, 2)
+    assert new_uses(GATES, judged(), asked("a", "new")) == {}
+
+
+def test_who_may_not_deliver_is_told_but_not_counted():
+    once = asked("a", is_counted=False)
+    told = with_uses(GATES, judged(), once).results[0].evidence["test_set"]
+    assert (told["commits"], told["because"]) == (1, "1 of 2 uses of this test set by accuracy; this run is none")
+    assert new_uses(GATES, judged(), once) == {}
+    assert with_uses(GATES, judged(), asked("a", "b", is_counted=False)).results[0].verdict is UNDECIDED
+
+
+def test_a_use_is_told_the_worst_of_its_gates():
+    assert new_uses(GATES, judged(), asked("a")) == {"accuracy": Use(commit="new", verdict=PASS)}
+    assert new_uses(GATES, judged(free=FAIL), asked()) == {"accuracy": Use(commit="new", verdict=FAIL)}
+
+
+def test_a_spent_set_is_asked_by_nobody_more():
+    spent = with_uses(GATES[:1], Judgement(results=judged().results[:1]), asked("a", "b"))
+    assert new_uses(GATES[:1], spent, asked("a", "b")) == {}
+
+
+def test_without_a_holdout_nothing_is_counted():
+    assert with_uses(GATES, judged(), None) == judged()
 
 
 # ---- the ladder

@@ -6,7 +6,7 @@ import pytest
 
 from interlock.errors import SeveralRefused
 from interlock.gate.row_metrics import GROUP_METRICS as GATE_GROUPS
-from interlock.pipeline.plan import GatePlan, Plan, SlicePlan
+from interlock.pipeline.plan import GatePlan, Plan, ReusePlan, SlicePlan
 from interlock.pipeline.resolve import read_pipeline
 from interlock.pipeline.rules.work import GROUP_METRICS, gate_of
 
@@ -47,6 +47,14 @@ def test_slices_and_gaps_are_planned():
     assert Plan(gates=tuple(found)).columns == ("*", "age", "carrier", "row_loss_cost", "sex")
 
 
+def test_the_budget_of_a_test_set_is_planned():
+    found = gates(
+        "{metric: accuracy, min: 0.8, reuse: {commits: 32}}, "
+        "{metric: recall, gap_between: sex, max: 0.1, reuse: {commits: 8, adaptivity: first_change}}"
+    )
+    assert [gate.reuse for gate in found] == [ReusePlan(commits=32), ReusePlan(commits=8, adaptivity="first_change")]
+
+
 def test_a_limit_on_a_loss_is_one_on_a_metrics_file():
     assert Plan(gates=(GatePlan(metric="row_loss", max=1.0),)).columns == ()
 
@@ -54,6 +62,11 @@ def test_a_limit_on_a_loss_is_one_on_a_metrics_file():
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("{metric: auc, min: 0, reuse: {commits: 0}}", "commits must be at least 1"),
+        ("{metric: auc, min: 0, reuse: {adaptivity: full}}", "the key commits is missing"),
+        ("{metric: auc, min: 0, reuse: {commits: 2, adaptivity: none}}", "none is not known here"),
+        ("{metric: startup_ms, max: 9, reuse: {commits: 2}}", "startup_ms is not measured on the rows of a holdout"),
+        ("{metric: profit, min: 9, reuse: {commits: 2}}", "profit is not measured on the rows of a holdout"),
         ("{metric: auc, min: 0, slices: [a]}", "slices needs something to compare with"),
         ("{metric: auc, against: production, slices: []}", "slices is empty"),
         ("{metric: auc, against: production, slices: all}", "all is not known here"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from interlock.delivery.environment import Environment
 from interlock.errors import StaleWrite
 from interlock.ports import Store
 from interlock.run.run import Run
-from interlock.vocabulary import Json, Kind, Row, Stored, Write
+from interlock.vocabulary import Fact, Json, Kind, Row, Stored, Write
 
 StateT = TypeVar("StateT", bound=Stored)
 
@@ -70,10 +70,10 @@ def write_run(run: Run, identity: str | None = None) -> Write:
     )
 
 
-def save_or_lose(store: Store, *writes: Write) -> bool:
+def save_or_lose(store: Store, *writes: Write, facts: Sequence[Fact] = ()) -> bool:
     """Saves all, or answers False because somebody else was first: the loser of the swap does nothing."""
     try:
-        store.save(*writes)
+        store.save(*writes, facts=facts)
     except StaleWrite:
         return False
     return True

@@ -39,8 +39,8 @@ from interlock.gate.paired import (
     Difference,
     accuracy_difference,
     auc_difference,
-    bootstrap_difference,
     classes_difference,
+    means_difference,
     normal_quantile,
     percentile,
     percentile_ratio,
@@ -180,7 +180,7 @@ def _difference(metric: RowMetric, labels: Array, candidate: Array, production: 
     if metric.is_of_classes:
         return classes_difference(metric, labels, candidate, production, alpha)
     columns = metric.columns(labels, candidate), metric.columns(labels, production)
-    return bootstrap_difference(columns, metric.combine, alpha)
+    return means_difference(columns, metric.combine, alpha)
 
 
 def _smallest_detectable(difference: Difference, alpha: float) -> float:

@@ -1,7 +1,8 @@
 """Metrics that can be computed from labels and predictions, row by row.
 
-All but AUC are a function of the means of a few columns, one value a row; that is what makes them cheap to bootstrap.
-A loss that Interlock does not know is a column ``row_loss`` or ``row_loss_NAME`` of predictions, judged by its mean.
+All but AUC are a function of the means of a few columns, one value a row; which makes it cheap to leave out
+each row in turn. A loss that Interlock does not know is a column ``row_loss`` or ``row_loss_NAME`` of predictions,
+judged by its mean.
 """
 
 from __future__ import annotations

@@ -138,12 +138,20 @@ class SlicePlan(Stored):
         return self.column if self.quantiles is None else f"{self.column}/{self.quantiles}"
 
 
+class ReusePlan(Stored):
+    """How often a test set may be asked: for so many ``commits``; with ``first_change`` only until one passes."""
+
+    commits: int
+    adaptivity: Literal["full", "first_change"] = "full"
+
+
 class GatePlan(Stored):
     """One gate: limits (``min``, ``max``), or a comparison with production (``margin`` and ``alpha``, or
     ``max_ratio``).
 
     ``slices`` are the parts of the rows on which the candidate must not be proven worse: ``found`` is every column that
-    predictions and holdout have. With ``gap_between`` a column, ``max`` bounds how far its groups are apart.
+    predictions and holdout have. With ``gap_between`` a column, ``max`` bounds how far its groups are apart. ``reuse``
+    bounds how many commits may be judged on one test set.
     """
 
     metric: str
@@ -155,6 +163,7 @@ class GatePlan(Stored):
     max_ratio: float | None = None
     slices: tuple[SlicePlan, ...] | Literal["found"] = ()
     gap_between: str | None = None
+    reuse: ReusePlan | None = None
 
     @property
     def title(self) -> str:

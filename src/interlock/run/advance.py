@@ -32,6 +32,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from interlock.gate.judgement import GateResult, Judgement
+from interlock.gate.reuse.counting import with_uses
 from interlock.gate.serving.consistency import judge_serving
 from interlock.later import Later
 from interlock.pipeline.plan import StagePlan
@@ -140,7 +141,7 @@ def _stop_hopeless(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None
     """The limits on metrics, as soon as every file they may come from was measured: no later stage changes them."""
     if "measurements" not in seen.reports or not is_worth_judging_early(run):
         return None
-    limits = gates.judge_limits(run.plan.gates, seen.reports["measurements"])
+    limits = with_uses(run.plan.gates, gates.judge_limits(run.plan.gates, seen.reports["measurements"]), seen.asked)
     if limits.verdict is not Verdict.FAIL:
         return Decision(state=run.model_copy(update={"limits": limits}), because=f"so far {limits.because}")
     because = f"gates {limits.verdict}: {limits.because}"
@@ -223,8 +224,9 @@ def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
     results: list[GateResult] = []
     for asked, where in ((run.plan.gates, ""), (run.guards, AS_BEFORE)):
         if asked:  # each for itself: more slices in a plan must not weaken what those of its guards prove
-            judged = gates.judge(asked, seen.reports, production=run.production or "unknown").results
-            results += [result.model_copy(update={"gate": f"{result.gate}{where}"}) for result in judged]
+            judged = gates.judge(asked, seen.reports, production=run.production or "unknown")
+            judged = with_uses(asked, judged, seen.asked)
+            results += [result.model_copy(update={"gate": f"{result.gate}{where}"}) for result in judged.results]
     model = run.plan.model
     labels = tuple(dict.fromkeys(data.label for data in run.plan.data if data.label))
     served = judge_serving(model.checks, seen.reports.get("served"), model.name, labels) if model else None

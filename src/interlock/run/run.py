@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from interlock.gate.judgement import Checked, Judgement, Override
+from interlock.gate.reuse.counting import Asked
 from interlock.pipeline.plan import GatePlan, Plan, StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.run.scheduling.estimate import Estimate
@@ -147,7 +148,7 @@ class RunSeen(Stored):
     others are given; ``estimate`` what the run will cost, once it is known what runs. ``flaky`` is what is odd about an
     outcome, by stage. ``ahead`` is the run of its group that goes first, ``superseded_by`` the newer one that
     takes its place. ``reports`` what the measuring stages found, by built-in name, once there is something to judge;
-    ``accepted`` what ``data`` found in the run that made the model in production;
+    ``accepted`` what ``data`` found in the run that made the model in production; ``asked`` who asked its holdout;
     ``twin`` the version that would serve just as this run's model does; ``needs_seal`` whether a good model of this run
     is to be registered.
     """
@@ -163,6 +164,7 @@ class RunSeen(Stored):
     superseded_by: int | None = None
     reports: dict[str, Json] = {}
     accepted: Json = None
+    asked: Asked | None = None
     baseline: Baseline | None = None
     production: str = "unknown"
     twin: str | None = None

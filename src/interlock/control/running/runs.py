@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 
 from interlock.control.rows import read_state, save_or_lose, write_state
+from interlock.control.running.asking import facts_of_uses
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.lookups import Lookups, artifacts_for
 from interlock.control.running.sealing import Sealing
@@ -140,7 +141,8 @@ class Runs:
                 decided = decision.state
                 after, more = self._writes(decision, version + place, seen)
                 writes += more
-        moved = bool(writes) and save_or_lose(self._store, *writes)
+        facts = facts_of_uses(run, after, [seen for _, seen in made])
+        moved = bool(writes) and save_or_lose(self._store, *writes, facts=facts)
         if moved:
             self._read[run.key] = (version + sum(write.kind is Kind.RUN for write in writes), after)
         elif writes:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from interlock.control.rows import load_state, read_state
+from interlock.control.running.asking import see_asked
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.lookups import Lookups
 from interlock.control.running.sealing import Sealing
 from interlock.control.scheduling.room import Places, Room
 from interlock.delivery.environment import Environment
 from interlock.errors import InterlockError
+from interlock.gate.reuse.counting import Asked
 from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.ports import Blobs, Store
@@ -79,6 +81,7 @@ class Seeing:
             flaky=self._flaky(run, outcomes),
             reports=reports,
             accepted=self._accepted(baseline) if baseline and "data" in reports else None,
+            asked=self._asked(run) if "measurements" in reports else None,
             baseline=baseline,
             production=production,
             twin=twin.title if twin else None,
@@ -182,6 +185,10 @@ class Seeing:
             return None
         found: Json = json.loads(self._blobs.read(report))
         return found
+
+    def _asked(self, run: Run) -> Asked | None:
+        """Who has asked the holdout; a run without a server asks on its own account."""
+        return see_asked(self._store, self._blobs, run) if run.driver == SERVER else None
 
     def _reports(self, run: Run) -> dict[str, Json]:
         measured = run.stages.get("data")

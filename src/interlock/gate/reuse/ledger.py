@@ -5,7 +5,7 @@ the best seen accuracy is 71 % where 50 % is true. Pass or fail alone still leak
 holdout, by its digest, and metric:
 
 =============================================  ===================================================
-the run has used it already                    it is told the same again, and nothing is spent
+the commit has used it already                 it is told the same again, and nothing is spent
 retired, or as many uses as the budget has     spent: no verdict, whatever the numbers say
 else                                           one more use; ``first_change`` retires it at a pass
 =============================================  ===================================================
@@ -19,72 +19,77 @@ from interlock.gate.reuse.sizes import Adaptivity
 from interlock.vocabulary import Decision, Stored, Verdict
 
 _ROUNDING = 1e-9  # 0.82 is 41 steps of 0.02, though not as binary fractions
-_WARNS_BELOW = 0.2  # of the budget: from here on the reason asks for a new holdout
+_WARNS_BELOW = 0.2  # of the budget: from here on the reason asks for new rows
+_REMEDY = "bring new holdout rows"
 
 
 class Use(Stored):
-    """One look at the test set: by which run, and what it was told."""
+    """One look at the test set: of which commit, and what it was told."""
 
-    run: str
+    commit: str
     verdict: Verdict
-    shown: float | None = None
 
 
 class Ledger(Stored):
-    """The uses of the holdout of this digest by one metric. ``budget`` is how many it bears (``sizes.steps_borne``).
-
-    ``shown`` is the Ladder's: the best score that was let out, rounded.
+    """The uses of the holdout of this digest by one metric. ``budget`` is how many it bears (``sizes.steps_borne``);
+    None where nobody has said so: then they are only counted.
     """
 
     holdout: str
     metric: str
-    budget: int
+    budget: int | None = None
     adaptivity: Adaptivity = "full"
     uses: tuple[Use, ...] = ()
-    is_retired: bool = False
-    shown: float | None = None
 
     @property
-    def left(self) -> int:
-        """How many uses are left."""
-        return 0 if self.is_retired else max(0, self.budget - len(self.uses))
+    def passed(self) -> Use | None:
+        """The pass that retired it, with ``first_change``."""
+        passes = (use for use in self.uses if use.verdict is Verdict.PASS)
+        return next(passes, None) if self.adaptivity == "first_change" else None
+
+    @property
+    def left(self) -> int | None:
+        """How many uses are left; None where there is no budget."""
+        return None if self.budget is None else 0 if self.passed else max(0, self.budget - len(self.uses))
 
     @property
     def spent(self) -> str:
         """Why it may not be used any more; empty while it may."""
-        if self.is_retired:
-            return f"this test set is spent: {self.uses[-1].run} passed on it, and its pass was news; use a new holdout"
-        if self.left == 0:
-            return f"this test set is spent: {len(self.uses)} of {self.budget} uses by {self.metric}; use a new holdout"
-        return ""
+        if self.left != 0:
+            return ""
+        if self.passed is not None:
+            return (
+                f"this test set is spent: {self.passed.commit[:10]} passed {self.metric}, and that is news; {_REMEDY}"
+            )
+        count = f"{len(self.uses)} {'commit was' if len(self.uses) == 1 else 'commits were'} judged with it"
+        return f"this test set is spent: {count} by {self.metric}, its budget is {self.budget}; {_REMEDY}"
 
-    def of(self, run: str) -> Use | None:
-        """What the run was told, if it has used the test set."""
-        return next((use for use in self.uses if use.run == run), None)
+    @property
+    def told(self) -> str:
+        """How often it was used, for people."""
+        count = len(self.uses)
+        number = f"{count} use{'' if count == 1 else 's'}" if self.budget is None else f"{count} of {self.budget} uses"
+        return f"{number} of this test set by {self.metric}"
+
+    def of(self, commit: str) -> Use | None:
+        """What the commit was told, if it has used the test set."""
+        return next((use for use in self.uses if use.commit == commit), None)
 
 
-def spend(
-    ledger: Ledger, run: str, verdict: Verdict, score: float, step: float, *, is_higher_better: bool
-) -> Decision[Ledger]:
-    """The ledger after one more look, which found ``verdict`` and ``score``; ``step`` is that of the Ladder."""
-    before = ledger.of(run)
+def spend(ledger: Ledger, commit: str, verdict: Verdict) -> Decision[Ledger]:
+    """The ledger after one more look, which found ``verdict``."""
+    before = ledger.of(commit)
     if before is not None:
-        return Decision(state=ledger, because=f"{run} has used this test set already: {before.verdict}")
+        because = f"{ledger.told}; {commit[:10]} is among them: {before.verdict}"
+        return Decision(state=ledger, because=because)
     if ledger.spent:
         return Decision(state=ledger, because=ledger.spent)
-    shown = climb(ledger.shown, score, step, is_higher_better=is_higher_better)
-    used = ledger.model_copy(
-        update={
-            "uses": (*ledger.uses, Use(run=run, verdict=verdict, shown=shown)),
-            "shown": shown,
-            "is_retired": ledger.adaptivity == "first_change" and verdict is Verdict.PASS,
-        }
-    )
-    because = f"use {len(used.uses)} of {used.budget} of this test set by {used.metric}"
+    used = ledger.model_copy(update={"uses": (*ledger.uses, Use(commit=commit, verdict=verdict))})
+    because = used.told
     if used.spent:
         because += "; it is spent now"
-    elif used.left < _WARNS_BELOW * used.budget:
-        because += f"; {used.left} left, make a new holdout"
+    elif used.budget is not None and used.left is not None and used.left < _WARNS_BELOW * used.budget:
+        because += f"; {used.left} left, {_REMEDY}"
     return Decision(state=used, because=because)
 
 

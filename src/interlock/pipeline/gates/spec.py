@@ -27,6 +27,17 @@ Slice: TypeAlias = Annotated[
 ]
 
 
+class ReuseSpec(Section):
+    """How often the rows of the holdout may be asked, before who develops has learned them."""
+
+    commits: Annotated[int, Field(ge=1, le=1_000_000)]
+    """The most commits that are judged with one holdout by this metric. After them the gate is undecided until the
+    holdout has new rows. A commit that is run again counts once."""
+    adaptivity: Annotated[str, Choice(("full", "first_change"))] = "full"
+    """`full`: everybody sees each result. `first_change`: only a pass is news, and the first one retires the
+    holdout, which needs fewer rows."""
+
+
 class GateSpec(Section):
     """A rule over one measurement: a limit, or a comparison with the model in production."""
 
@@ -62,3 +73,5 @@ class GateSpec(Section):
     gap_between: Text | None = None
     """A column of groups: `max` bounds how far the metric differs between them. Also `precision`, `recall`,
     `positive_rate` and `false_positive_rate` have gaps."""
+    reuse: ReuseSpec | None = None
+    """How often one holdout may be asked. Without it the uses are counted and shown, and bound nothing."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from interlock.pipeline.document import Problem
 from interlock.pipeline.gates.spec import GateSpec, SliceSpec
-from interlock.pipeline.plan import FOUND, GatePlan, SlicePlan, is_row_loss
+from interlock.pipeline.plan import FOUND, GatePlan, ReusePlan, SlicePlan, is_row_loss
 from interlock.pipeline.rules.graph import Makers, find_cycle, is_within, makers_of, needs_of, products_of
 from interlock.pipeline.spec import BUILTIN_STAGES, TABLES, CheckSpec, DataSpec, FileSpec, ModelSpec
 
@@ -41,6 +41,7 @@ def gate_of(gate: GateSpec) -> GatePlan:
         max_ratio=gate.max_ratio,
         slices=FOUND if isinstance(gate.slices, str) else tuple(_slice_of(part) for part in gate.slices or ()),
         gap_between=gate.gap_between,
+        reuse=ReusePlan.model_validate(gate.reuse.model_dump()) if gate.reuse else None,
     )
 
 
@@ -195,13 +196,17 @@ def check_gates(spec: FileSpec) -> Iterator[Problem]:
 
 
 def check_gate_inputs(spec: FileSpec) -> Iterator[Problem]:
-    """What a gate judges is measured."""
+    """What a gate judges is measured, on rows where these are to be counted."""
     model = model_of(spec)
     has_rows = any(stage.predictions for stage in spec.stages.values())
     has_holdout = any(dataset.id and dataset.label for dataset in spec.data.values())
     has_metrics = any(stage.metrics for stage in spec.stages.values())
     for index, gate in enumerate(spec.gates):
         place = ("gates", index, "metric")
+        if gate.reuse is not None and not (has_rows and has_holdout and _is_of_rows(gate)):
+            problem = f"{gate.metric} is not measured on the rows of a holdout"
+            remedy = "remove reuse, or add predictions and a dataset with id and label"
+            yield Problem(("gates", index, "reuse"), problem, remedy)
         if gate.metric in SERVED_METRICS:
             if model is None:
                 yield Problem(
@@ -221,6 +226,12 @@ def check_gate_inputs(spec: FileSpec) -> Iterator[Problem]:
         elif not has_metrics and not (has_rows and has_holdout and gate.metric in ROW_METRICS):
             problem = f"{gate.metric} is never measured: no stage makes metrics"
             yield Problem(place, problem, "add `metrics: [metrics.json]` to the stage that evaluates")
+
+
+def _is_of_rows(gate: GateSpec) -> bool:
+    """Whether it judges what is computed from predictions and labels."""
+    is_compared_loss = is_row_loss(gate.metric) and gate.against is not None
+    return gate.metric in ROW_METRICS or gate.gap_between is not None or is_compared_loss
 
 
 def _gate_problems(gate: GateSpec) -> Iterable[tuple[str, str, str]]:
