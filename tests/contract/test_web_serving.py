@@ -1,5 +1,6 @@
 """The face as a process's own server: its listeners, TLS, clients who are slow or too many, and its end."""
 
+import asyncio
 import datetime
 import http.client
 import ipaddress
@@ -17,12 +18,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from starlette.types import Receive, Scope, Send
 from tests.face import ServedFace
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
 from interlock.access.caller import Role
 from interlock.errors import Refused
 from interlock.system.sockets import connect, http_over
 from interlock.web.entry import bodies, protocol
+from interlock.web.entry.protocol import PatientProtocol
 from interlock.web.serving import SOCKET_NAME, Face, Listener
 
 ASK = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -245,6 +250,27 @@ def test_the_socket_is_reached_however_long_its_path_is(tmp_path: Path) -> None:
             assert b"200 OK" in until(connection, b'"ok"}')
     finally:
         face.end()
+
+
+def test_what_comes_while_the_loop_closes_is_dropped() -> None:
+    """It was an error inside the loop, which then left the connection open and its caller waiting."""
+
+    async def nobody(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise AssertionError("it was asked")
+
+    async def send_to_one_whose_loop_is_closed() -> int:
+        ours, theirs = socket.socketpair()
+        closed, state = asyncio.new_event_loop(), ServerState()
+        protocol = PatientProtocol(Config(nobody, lifespan="off", log_config=None), state, {"hosts": None}, closed)
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, ours)
+        closed.close()
+        with theirs:
+            protocol.data_received(ASK)
+            transport.close()
+            await asyncio.sleep(0.01)
+            return len(state.tasks)
+
+    assert asyncio.run(send_to_one_whose_loop_is_closed()) == 0
 
 
 def test_a_push_is_told_over_the_socket_alone_and_answered_with_lines(face: ServedFace) -> None:

@@ -58,7 +58,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.loop.is_closed():  # a loop that closes still reads once
             return
         if self._is_in_head:
             self._head += len(data)
