@@ -17,9 +17,11 @@ import traceback
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import Connection
 from tests.calls import listen
 
@@ -119,8 +121,28 @@ def live(life: Mapping[str, Any], channel: socket.socket) -> None:
     os._exit(code)
 
 
+LOADED_LATER = (
+    "interlock.app.server",
+    "interlock.web.serving",
+    "interlock.gate.judge",
+    "interlock.gate.data.judge",
+    "httpx",
+)
+
+
+def warm_up() -> None:
+    """Loads and builds what a server otherwise does when it is first used, and each life would do again."""
+    for name in LOADED_LATER:
+        import_module(name)
+    models = list(BaseModel.__subclasses__())
+    for model in models:
+        models += model.__subclasses__()
+        model.model_rebuild()
+
+
 def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
+    warm_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.collect()
     gc.freeze()

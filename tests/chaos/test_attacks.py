@@ -25,7 +25,7 @@ from interlock.app.backup import back_up
 from interlock.app.operating.lines import Lines
 from interlock.system.sockets import free_port, http_over
 
-pytestmark = pytest.mark.xdist_group("servers")
+pytestmark = pytest.mark.xdist_group("faults")
 
 BIN = Path(sys.executable).parent
 GIT = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "init.defaultBranch=main"]

@@ -18,7 +18,7 @@ import pytest
 from tests.lives import Lives
 from tests.small_server import push_of, send, wait_for
 
-pytestmark = pytest.mark.xdist_group("servers")
+pytestmark = pytest.mark.xdist_group("faults")
 
 SYNCS = ("fsync", "fdatasync")
 CHANGES = ("write", "pwrite64", "writev", "ftruncate", "fallocate", "rename", "renameat", "unlink", "unlinkat", "mkdir",

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.small_server import SmallRepository, SmallServer, on_github
 
-pytestmark = pytest.mark.xdist_group("servers")
+pytestmark = pytest.mark.xdist_group("faults")
 
 LOAD = Path(__file__).parents[2] / "benchmarks" / "webhooks.py"
 SECONDS = 6.0

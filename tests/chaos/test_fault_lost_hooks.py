@@ -16,7 +16,7 @@ from interlock.run.run import Run
 from interlock.source.repository import PullRequest
 from interlock.vocabulary import Kind, Phase
 
-pytestmark = pytest.mark.xdist_group("servers")
+pytestmark = pytest.mark.xdist_group("faults")
 
 POLL = 5.0
 SLACK = 5.0

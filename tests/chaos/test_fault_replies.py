@@ -16,7 +16,7 @@ from tests.small_server import send, wait_for
 from interlock.run.run import Run
 from interlock.vocabulary import Phase
 
-pytestmark = pytest.mark.xdist_group("servers")
+pytestmark = pytest.mark.xdist_group("faults")
 
 PUSHES, TRIGGERS, RERUNS = 12, 10, 6
 MOST_TRIES = 20
