@@ -3,7 +3,7 @@ server, and nothing lost when it is killed in the middle.
 
 ``python benchmarks/webhooks.py [SECONDS]``. Two real servers, ``interlock server`` and the same with an inbox written
 without thought, each with its own database. Each call is a push of 6 KB, signed, and answered only when it is on the
-disk (fsync). The load comes from another process on this machine, over 32 connections that are kept alive; meanwhile a
+disk (fsync). The load comes from another process on this machine, over 64 connections that are kept alive; meanwhile a
 second repository is pushed to again and again, and its runs are executed. The naive server has its turn before and
 after the other's minute. Then the good one is killed under load: every call that it answered must be in its database.
 """
@@ -40,7 +40,8 @@ from interlock.source.notice import Notice
 from interlock.vocabulary import Phase
 from interlock.web.running import serve
 
-CONNECTIONS = 32
+CONNECTIONS = 64
+"""A flood comes over many: one commit can be for no more calls than these."""
 LEAST_RATIO = 4.0
 LEAST_RATE = 1000.0
 MOST_P99 = 0.250
