@@ -6,7 +6,7 @@ import asyncio
 import pwd
 import socket
 import struct
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,8 +18,6 @@ LINGER_SECONDS = 5.0
 """How long the rest of a body that was refused is read and thrown away, so that its sender hears the answer."""
 LONGEST_HEAD = 64 << 10
 MOST_CONNECTIONS = 512
-MOST_JOINED = 64 << 10
-"""Bytes of an answer that wait for the next of it within one turn of the loop."""
 CREDENTIALS = struct.Struct("3i")
 TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 HEAD_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -47,7 +45,6 @@ class PatientProtocol(HttpToolsProtocol):
             transport.write(TOO_MANY)
             transport.close()
             return
-        self.transport = cast("asyncio.Transport", _Joining(transport, self.loop))
         self.app_state = {**self.app_state, "peer": _peer(transport), "abort": transport.abort}
         self._wait(HEAD_SECONDS)
 
@@ -103,41 +100,6 @@ class PatientProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-
-class _Joining:
-    """A transport that sends together what is written within one turn of the loop: the head and the body of an answer
-    cost one system call and one packet, and wake who waits for them once.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._pieces: list[bytes] = []
-        self._size = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Sends it before the loop waits again; much of it at once, so that flow control sees it."""
-        if not self._pieces:
-            self._loop.call_soon(self._flush)
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size > MOST_JOINED:
-            self._flush()
-
-    def close(self) -> None:
-        """Closes when all is sent."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._pieces:
-            self._transport.write(b"".join(self._pieces))
-            self._pieces.clear()
-            self._size = 0
 
 
 def _peer(transport: asyncio.Transport) -> str | None:
