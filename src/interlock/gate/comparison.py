@@ -79,16 +79,24 @@ def unreliable_rows(rows: Rows) -> str:
     return ""
 
 
-def comparable_rows(gate: GatePlan, measurements: Measurements, production: str) -> RowArrays | GateResult:
-    """The rows of a gate on a row metric as arrays, or what the gate says without them."""
-    if gate.max_ratio is not None:
-        return answer(gate, Verdict.UNDECIDED, f"{gate.metric} is compared by margin, not by max_ratio")
+def reliable_rows(gate: GatePlan, measurements: Measurements) -> Rows | GateResult:
+    """The rows that a gate judges, or what it says without them."""
     rows = measurements.rows
     if rows is None:
         return answer(gate, Verdict.UNDECIDED, measurements.malformed or measurements.rows_because)
     unreliable = unreliable_rows(rows)
     if unreliable:
         return answer(gate, Verdict.FAIL, unreliable, {"rows": len(rows.labels), "holdout": rows.holdout})
+    return rows
+
+
+def comparable_rows(gate: GatePlan, measurements: Measurements, production: str) -> RowArrays | GateResult:
+    """The rows of a gate on a row metric as arrays, or what the gate says without them."""
+    if gate.max_ratio is not None:
+        return answer(gate, Verdict.UNDECIDED, f"{gate.metric} is compared by margin, not by max_ratio")
+    rows = reliable_rows(gate, measurements)
+    if isinstance(rows, GateResult):
+        return rows
     baseline = rows.baseline
     if baseline is None:
         return answer(gate, Verdict.UNDECIDED, f"{production} left no predictions to compare with")

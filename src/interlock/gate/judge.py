@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from interlock.gate.comparison import answer, comparable_rows, compare, paired_values, unreliable_rows
+from interlock.gate.comparison import answer, comparable_rows, compare, paired_values, reliable_rows, unreliable_rows
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.gate.measurements import SERVED_METRICS, Measurements, Reading, Rows, read_measurements
 from interlock.gate.row_metrics import ROW_METRICS, RowMetric, compute, row_metric
@@ -104,12 +104,9 @@ def sliced(place: int, gate: GatePlan, rows: RowArrays) -> dict[int, Tested]:
 def _judge_limit(gate: GatePlan, measurements: Measurements) -> GateResult:
     if gate.gap_between is None:
         return judge_number(gate, _find(gate.metric, measurements))
-    rows = measurements.rows
-    if rows is None:
-        return answer(gate, Verdict.UNDECIDED, measurements.malformed or measurements.rows_because)
-    unreliable = unreliable_rows(rows)
-    if unreliable:
-        return answer(gate, Verdict.FAIL, unreliable, {"rows": len(rows.labels), "holdout": rows.holdout})
+    rows = reliable_rows(gate, measurements)
+    if isinstance(rows, GateResult):
+        return rows
     return judge_gap(gate, np.array(rows.labels), candidate_of(rows), columns_of(rows))
 
 

@@ -43,12 +43,9 @@ def types(check: CheckPlan, subject: Subject) -> Answer:
 
 def nulls(check: CheckPlan, subject: Subject) -> Answer:
     """The share of empty cells of no column rose by more than ``max_rise``."""
-    accepted = subject.accepted
-    if accepted is None:
-        return CannotTell(subject.no_accepted)
-    small = too_small(subject.table, accepted)
-    if small:
-        return CannotTell(small)
+    accepted = _accepted(subject)
+    if isinstance(accepted, CannotTell):
+        return accepted
     most, risen, evidence = check.limits["max_rise"], [], dict[str, Json]()
     worst = ("no column", 0.0)
     for pair in pairs(check, subject.table, accepted):
@@ -134,12 +131,9 @@ def volume(check: CheckPlan, subject: Subject) -> Answer:
 
 def drift(check: CheckPlan, subject: Subject) -> Answer:
     """No column moved by more than ``max``, where the chance that one seems to although none has is ``alpha``."""
-    accepted = subject.accepted
-    if accepted is None:
-        return CannotTell(subject.no_accepted)
-    small = too_small(subject.table, accepted)
-    if small:
-        return CannotTell(small)
+    accepted = _accepted(subject)
+    if isinstance(accepted, CannotTell):
+        return accepted
     found = {
         pair.column: apart for pair in pairs(check, subject.table, accepted) if (apart := _apart(pair)) is not None
     }
@@ -192,3 +186,12 @@ def _shift(label: LabelSummary, subject: Subject) -> Distance | None:
     names = sorted({*label.classes, *before.classes})
     counts, olds = [np.array([one.classes.get(name, 0) for name in names], dtype=np.float64) for one in (label, before)]
     return of_counts(counts, olds)
+
+
+def _accepted(subject: Subject) -> TableSummary | CannotTell:
+    """The accepted data, where there is enough of it and of the new to compare."""
+    accepted = subject.accepted
+    if accepted is None:
+        return CannotTell(subject.no_accepted)
+    small = too_small(subject.table, accepted)
+    return CannotTell(small) if small else accepted
