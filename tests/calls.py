@@ -106,6 +106,7 @@ class Calls:
         self._listener, self._is_ours, self._is_terse = listener, is_ours, is_terse
         self._point, self._fault, self._victims = 0, 0, ()
         self._is_armed = self._is_over = False
+        self._deciding = threading.Lock()
         self._sick: dict[str, int] = {}
         self._thread = threading.Thread(target=self._answer_all, daemon=True)
         self._thread.start()
@@ -114,9 +115,15 @@ class Calls:
         """Counts from now on. The ``point``-th call, from 1, is answered with the error ``fault``, or where that is 0
         kills those processes and its caller before it is done.
         """
-        self._point, self._fault, self._victims = point, fault, tuple(victims)
-        self.seen, self.at = [], None
-        self._is_armed = True
+        with self._deciding:
+            self._point, self._fault, self._victims = point, fault, tuple(victims)
+            self.seen, self.at = [], None
+            self._is_armed = True
+
+    def disarm(self) -> None:
+        """None is broken from now on; ``at`` and ``seen`` stay as they are."""
+        with self._deciding:
+            self._is_armed = False
 
     def fail(self, **errors: int) -> None:
         """From now on every call of these names fails with its error; the others, and without any all, are done."""
@@ -145,7 +152,8 @@ class Calls:
         except OSError:  # who asked is gone
             return
         asked, process, _, number, _, _, *arguments = NOTICE.unpack(notice)
-        fault = self._fault_of(process, CALLS[platform.machine()][number], arguments)
+        with self._deciding:
+            fault = self._fault_of(process, CALLS[platform.machine()][number], arguments)
         if fault is None:
             return
         answer = ANSWER.pack(asked, 0, -fault, 0 if fault else CONTINUE)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPException
 from pathlib import Path
 
@@ -122,7 +122,8 @@ class Lives:
     def end(self) -> None:
         """Asks this life to end, if it has not ended."""
         if self._life is not None:
-            signal.pidfd_send_signal(self._life, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._life, signal.SIGTERM)
             self._wait_for_death()
 
     def _wait_for_death(self) -> None:
@@ -146,7 +147,7 @@ class Lives:
     def push(self, point: int = 0, fault: int = KILL) -> bool:
         """A commit arrives, the forge calls, and the ``point``-th call is broken, from 1; whether there was one.
 
-        When it returns the run has ended, or the server.
+        When it returns the run has ended and the notice of it is settled, or the server has; nothing is broken any more.
         """
         assert self.calls is not None
         self.shas.append(next(self._commits))
@@ -154,9 +155,10 @@ class Lives:
         self.calls.arm(point, fault, [self._pid])
         self._call()
         deadline = time.monotonic() + 60
-        while not self._is_killed(fault) and not self.is_last_over():
+        while not self._is_killed(fault) and not (self.is_last_over() and self.is_settled()):
             assert time.monotonic() < deadline, f"{self.calls.at}: {self.server.log[-3000:]}"
             time.sleep(0.005)
+        self.calls.disarm()
         if self._is_killed(fault):
             self._wait_for_death()
         return self.calls.at is not None
@@ -182,6 +184,10 @@ class Lives:
         query = "select phase from rows where kind = 'run' and identity like ?"
         found = self.ask(query, f"%{self.shas[-1]}%")
         return bool(found) and Phase(found[0][0]).is_final
+
+    def is_settled(self) -> bool:
+        """Whether nothing is left to do for any notice."""
+        return not self.ask("select number from notices where not is_settled")
 
     def ask(self, query: str, *values: str) -> list[tuple[str, ...]]:
         """What the database holds."""

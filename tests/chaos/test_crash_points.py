@@ -69,13 +69,12 @@ class Promises:
         yield from (f"run {run.number} is {run.phase}: {run.because}" for run in runs if run.phase != Phase.SUCCEEDED)
         stages = [stage for run in runs for stage in run.stages.values()]
         yield from (f"{stage.attempt} attempts" for stage in stages if stage.attempt not in (1, 2))
-        unsettled = "select number from notices where not is_settled"
-        for left, told in (
-            (lambda: self._lives.ask(unsettled), "the settling of every notice"),
-            (lambda: marked(MARK), "the end of every stage"),
+        for has_come, told in (
+            (self._lives.is_settled, "the settling of every notice"),
+            (lambda: not marked(MARK), "the end of every stage"),
         ):
             try:
-                wait_for(lambda: not left(), told, 5)  # noqa: B023 - called before the next round
+                wait_for(has_come, told, 5)
             except AssertionError as late:
                 yield str(late)
 
