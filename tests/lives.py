@@ -147,7 +147,7 @@ class Lives:
     def push(self, point: int = 0, fault: int = KILL) -> bool:
         """A commit arrives, the forge calls, and the ``point``-th call is broken, from 1; whether there was one.
 
-        When it returns the run has ended and the notice of it is settled, or the server has; nothing is broken any more.
+        When it returns the run has ended and its notice is settled, or the server has ended; nothing more is broken.
         """
         assert self.calls is not None
         self.shas.append(next(self._commits))

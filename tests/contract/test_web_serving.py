@@ -120,6 +120,20 @@ def test_a_connection_serves_many_requests(face: ServedFace) -> None:
             received += connection.recv(1 << 16)
 
 
+def test_head_and_body_of_an_answer_arrive_together(face: ServedFace) -> None:
+    """Its reader would wake twice, and a flood of calls take a quarter longer."""
+    with opened(face) as connection:
+        for _ in range(20):
+            connection.sendall(ASK)
+            assert connection.recv(1 << 16).endswith(b'"ok"}')
+
+
+def test_an_answer_without_its_body_is_told_at_once(face: ServedFace) -> None:
+    with opened(face) as connection:
+        connection.sendall(ASK.replace(b"GET", b"HEAD", 1))
+        assert b"content-length" in until(connection, b"\r\n\r\n")
+
+
 def test_one_connection_too_many_is_told_to_come_again(face: ServedFace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "MOST_CONNECTIONS", 3)
     kept = [opened(face) for _ in range(3)]

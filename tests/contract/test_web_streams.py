@@ -122,7 +122,7 @@ def test_a_log_without_a_line_ends_with_its_attempt(face: ServedFace, token: str
 
 
 def test_who_does_not_read_is_dropped_and_nobody_waits_for_them(face: ServedFace, token: str) -> None:
-    printing = Printing(face, 40_000, each=200, pause=0.002, tail=" " + "x" * 400)
+    printing = Printing(face, 40_000, each=100, pause=0.005, tail=" " + "x" * 400)  # as fast as one who reads reads
     slow = socket.socket()
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     slow.settimeout(60)

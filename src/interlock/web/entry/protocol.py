@@ -40,7 +40,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection begins, unless there are too many."""
-        super().connection_made(transport)
+        super().connection_made(_Joined(transport))  # type: ignore[arg-type]  # what it has not, the transport has
         if len(self.connections) > MOST_CONNECTIONS:
             transport.write(TOO_MANY)
             transport.close()
@@ -88,6 +88,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """A request was answered, perhaps before its body came."""
+        self.transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
         if self.cycle.more_body and not self.transport.is_closing():
             self._wait(LINGER_SECONDS)
@@ -100,6 +101,40 @@ class PatientProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class _Joined:
+    """A transport by which the head of an answer of known length leaves with its body: its reader wakes once for both.
+
+    uvicorn writes them one after the other. The head of a stream, whose length nobody knows, is never kept back.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Sends, or keeps back until the next piece, the end of the answer or that of the connection."""
+        if not self._head and data.startswith(b"HTTP/1.1 ") and b"\r\ncontent-length: " in data:
+            self._head = data
+            return
+        if self._head:
+            data, self._head = self._head + data, b""
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Sends what was kept back."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def close(self) -> None:
+        """Sends what was kept back, and closes the connection."""
+        self.flush()
+        self._transport.close()
 
 
 def _peer(transport: asyncio.Transport) -> str | None:
