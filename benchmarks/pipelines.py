@@ -107,10 +107,10 @@ class Watch:
         return took
 
     def spawn(self, command: Sequence[str], folder: Path, times: int = 20) -> float:
-        """One start of a command, of several in a row."""
+        """One start of a command with an empty environment, of several in a row."""
         began = self._now()
         for _ in range(times):
-            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(command, cwd=folder, env={}, check=True, stdout=subprocess.DEVNULL)
         return (self._now() - began) / times
 
     def _now(self) -> float:
@@ -156,10 +156,13 @@ def bare(steps: Sequence[Step]) -> list[str]:
 
 
 def launcher(folder: Path) -> list[str]:
-    """The bare launcher: the very sandbox that a stage gets, around its command, with nothing else of Interlock."""
+    """The bare launcher: the very sandbox that a stage gets, around its command, with nothing else of Interlock.
+
+    It is to be started with an empty environment, as stages are.
+    """
     argv, inside = ("/bin/sh", "-c", "echo 1 > s0.txt"), "/workspace"
     isolation = Isolation(argv=argv, folder=inside, writable=((str(folder), inside),), interpreters=(sys.executable,))
-    return BubblewrapSandbox().command(isolation)
+    return list(BubblewrapSandbox().start(isolation).command)
 
 
 def measure_chain(watch: Watch, place: Path, contenders: Sequence[Contender], rounds: int) -> bool:
@@ -225,7 +228,7 @@ def measure_fan(watch: Watch, place: Path, contenders: Sequence[Contender], roun
         one.write(place / "fan" / one.name, steps)
     for turn in range(rounds + 1):
         found = {f"xargs -P{CORES}": watch.seconds(["sh", "-c", limit], scratch)}
-        found[f"xargs -P{CORES} of the bare sandbox launcher"] = watch.seconds(["sh", "-c", boxed], scratch)
+        found[f"xargs -P{CORES} of the bare sandbox launcher"] = watch.seconds(["/bin/sh", "-c", boxed], scratch, {})
         for one in contenders:
             folder = place / "fan" / one.name
             one.clear(folder, steps)

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import Connection
 from tests.calls import listen
 
 from interlock.control.inbox import Inbox
 from interlock.edges.blobs import LocalBlobs
 from interlock.edges.store import SqlStore, sqlite
 from interlock.edges.store.database import Database
+from interlock.edges.store.values import Connection
 from interlock.errors import InterlockError, StoreFault
 from interlock.source.notice import Notice
 from interlock.vocabulary import Digest

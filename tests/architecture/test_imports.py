@@ -36,7 +36,7 @@ def test_the_source_keeps_every_contract() -> None:
     assert result.returncode == 0, result.stdout
 
 
-SELDOM = {"numpy", "scipy", "pandas", "alembic", "psycopg", "httpx", "rich", "model_signing", "sigstore"}
+SELDOM = {"numpy", "scipy", "pandas", "sqlalchemy", "alembic", "psycopg", "httpx", "rich", "model_signing", "sigstore"}
 
 
 STARTS = ["interlock.app.local, interlock.cli.show", "interlock.app.server, interlock.web.serving"]

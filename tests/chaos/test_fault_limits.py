@@ -310,7 +310,7 @@ with CappedLog(folder / "log") as log, closing(sandbox.cell(bounds, network=Fals
     isolation = Isolation(
         argv=("/bin/sh", "-c", script), folder="/workspace", writable=writable, gate=gate[0] if gate else None
     )
-    launch = Launch(sandbox.command(isolation), True, b"", gate)
+    launch = Launch(sandbox.start(isolation), True, b"", gate)
     ended = run_watched(launch, log, Limits(60, 64 << 20, 100, 64 << 20, str(folder)), Brake(), cell)
 print(sandbox.level, ended.forced and ended.forced[1], ended.exit_code, sep="|")
 sandbox.close()

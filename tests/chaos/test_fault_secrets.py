@@ -26,7 +26,7 @@ from interlock.edges.git import CommandGit
 from interlock.edges.sandbox import BubblewrapSandbox, NoSandbox
 from interlock.errors import ExecutorFault, NotFound, VaultFault
 from interlock.pipeline.plan import PythonPlan, StagePlan
-from interlock.ports import Bounds, Sandbox
+from interlock.ports import Bounds, Sandbox, Start
 from interlock.run.stage import StageOutcome, StageRequest
 from interlock.vocabulary import Phase
 
@@ -249,8 +249,9 @@ def test_many_large_secrets_come_through_and_too_many_are_told(world: World, iso
     outcome = isolated.run(request)
     assert outcome.phase is Phase.SUCCEEDED, outcome
     cell = NoSandbox().cell(Bounds(), network=False)
+    launch = Launch(Start(("true",), {}, None), is_namespace=False, given=b"x" * (2 << 20))
     with pytest.raises(ExecutorFault, match="too much for one stage"), CappedLog(world.folder / "a.log") as log:
-        run_watched(Launch(["true"], is_namespace=False, given=b"x" * (2 << 20)), log, Limits(60), Brake(), cell)
+        run_watched(launch, log, Limits(60), Brake(), cell)
 
 
 # --- K2, A18: who has none looks for them everywhere ---

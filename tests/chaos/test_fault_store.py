@@ -497,18 +497,19 @@ def test_a_writer_that_stops_in_the_middle_holds_others_up_for_their_patience_al
 ) -> None:
     monkeypatch.setattr(postgres, "BUSY_SECONDS", 0.5)
     monkeypatch.setattr(postgres, "ABANDONED_SECONDS", 3)
-    store = SqlStore(server.create())
+    url = server.create()
+    store = SqlStore(url)
     store.save(insert(1))
-    other = SqlStore(str(store._engines.reader.url.render_as_string(hide_password=False)))
+    other = SqlStore(url)
     stopped = other._writing()
     connection = stopped.__enter__()
-    connection.exec_driver_sql("DELETE FROM rows")
+    connection.execute("DELETE FROM rows")
     with pytest.raises(StoreFault, match="timeout"):
         store.save(insert(2))
     assert keys(store) == ["1"]  # who reads does not wait
     save_until_it_is_there(store, 2)
     with pytest.raises(DBAPIError, match="timeout") as late:
-        connection.exec_driver_sql("DELETE FROM rows")
+        connection.execute("DELETE FROM rows")
     with pytest.raises(StoreFault):
         stopped.__exit__(type(late.value), late.value, None)
     assert keys(store) == ["1", "2"]

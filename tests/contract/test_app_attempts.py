@@ -212,6 +212,18 @@ def test_only_what_this_life_runs_can_be_stopped(store: MemoryStore) -> None:
     first.attempts.stop("1/elsewhere/1", "never was")
 
 
+def test_a_claim_that_was_saved_with_its_decision_is_not_made_again(store: MemoryStore) -> None:
+    life = Life(store, "life 1")
+    store.save(life.attempts.claim("1/train/1"))
+    life.start("1/train/1")
+    assert life.started() == []  # for all that is known here, somebody else has claimed it
+    life.attempts.start(request_for("1/train/1"), life.remember, is_claimed=True)
+    assert life.started() == ["1/train/1"]
+    row = store.load(Kind.ATTEMPT, "1/train/1")
+    assert row is not None
+    assert (row.version, row.state["owner"]) == (1, "life 1")
+
+
 def test_an_executor_that_cannot_start_leaves_an_attempt_that_is_lost(store: MemoryStore) -> None:
     class Closed(FakeExecutor):
         def start(self, request: StageRequest, finished: Callable[[StageOutcome], None]) -> None:

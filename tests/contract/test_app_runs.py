@@ -1,6 +1,7 @@
 """Runs side by side: room, groups, cancelling from elsewhere, faults that do not end, and stages that are flaky."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.workshop import ADA, PIPELINE, Workshop
@@ -8,9 +9,9 @@ from tests.workshop import ADA, PIPELINE, Workshop
 from interlock.control.rows import read_state, write_state
 from interlock.control.running.runs import FAULTS
 from interlock.control.running.seeing import REASON_SECONDS
-from interlock.errors import ArtifactFault, EnvironmentFault, ExecutorFault, NotFound, Refused
+from interlock.errors import ArtifactFault, EnvironmentFault, ExecutorFault, NotFound, Refused, StaleWrite
 from interlock.run.run import Run
-from interlock.vocabulary import Kind, Phase
+from interlock.vocabulary import Kind, Phase, Row, Write
 
 CHECKED = """\
 version: 1
@@ -59,6 +60,51 @@ def test_a_run_names_the_version_that_it_registered_and_ends_once(tmp_path: Path
         shop.run_all()
     assert (shop.run(1).phase, shop.run(1).version) == (Phase.SUCCEEDED, "small/1")
     assert [event.phase for event in shop.store.events(Kind.RUN, "1")].count("succeeded") == 1
+
+
+def test_an_attempt_is_claimed_by_the_very_save_that_decides_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Workshop(tmp_path)
+    grown(shop, 1)
+    saved: list[list[tuple[Kind, int]]] = []
+    save = shop.store.save
+
+    def listen(*writes: Write, **more: Any) -> tuple[Row, ...]:
+        saved.append([(write.kind, write.expected) for write in writes])
+        return save(*writes, **more)
+
+    monkeypatch.setattr(shop.store, "save", listen)
+    shop.loop.one_pass()
+    assert shop.executor.running() == {"1/train/1"}
+    assert [kinds[-2:] for kinds in saved] == [[(Kind.RUN, 1), (Kind.ATTEMPT, 0)]]
+
+
+def test_a_control_plane_that_dies_between_the_claim_and_the_start_has_lost_the_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Workshop(tmp_path)
+    grown(shop, 1)
+    monkeypatch.setattr(shop.executor, "start", lambda request, finished: None)
+    shop.runs.step("1")
+    assert stage(shop, 1)[0] is Phase.RUNNING
+    shop.restart()
+    shop.run_all()
+    assert [request.attempt for request in shop.executor.started] == ["1/train/2"]
+    assert shop.run(1).phase is Phase.SUCCEEDED
+
+
+def test_who_loses_the_swap_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Workshop(tmp_path)
+    grown(shop, 1)
+
+    def lose(*_: Write, **__: Any) -> tuple[Row, ...]:
+        raise StaleWrite("somebody was first")
+
+    monkeypatch.setattr(shop.store, "save", lose)
+    shop.runs.step("1")
+    assert shop.executor.started == []
+    assert shop.store.load(Kind.ATTEMPT, "1/train/1") is None
 
 
 # --- room ---

@@ -40,7 +40,8 @@ def test_a_log_keeps_its_beginning_and_its_end(
     else:
         dropped = len(sent) - 2 * half
         assert kept == sent[:half] + f"\n[interlock] {dropped} bytes dropped\n".encode() + sent[-half:]
-    assert {entry.name for entry in path.parent.iterdir()} == {"a.log", "a.log.lines"}
+    index = {"a.log.lines"} if len(kept) >= STEP else set()
+    assert {entry.name for entry in path.parent.iterdir()} == {"a.log", *index}
 
 
 def test_a_log_is_seen_while_it_grows_and_a_line_of_our_own_begins_a_line(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_any_window_is_that_of_the_whole_file(
         for piece in pieces:
             log.write(piece)
     if not has_index:
-        index_path(followed.path).unlink()
+        index_path(followed.path).unlink(missing_ok=True)
     lines = [line if len(line) <= LONGEST else None for line in followed.lines]
     begin = first if first >= 0 else max(0, len(lines) + first)
     found, following, is_end = followed.window(first, most)
@@ -255,7 +256,7 @@ def test_an_index_that_is_missing_short_torn_or_too_long_is_no_matter(followed: 
     index = index_path(followed.path).read_bytes()
     for odd in (None, b"", index[:11], index[:-3], index + b"\xff" * 24):
         if odd is None:
-            index_path(followed.path).unlink()
+            index_path(followed.path).unlink(missing_ok=True)
         else:
             index_path(followed.path).write_bytes(odd)
         followed.check_everywhere(50)

@@ -85,8 +85,9 @@ class Project:
         )
         stage = StageRun(phase=Phase.SUCCEEDED, attempt=1, products={"src": self.product}, report=self.report)
         run = run.model_copy(update={"phase": Phase.SUCCEEDED, "stages": {"train": stage}, **changes})
+        conditions = self.parts.git.conditions(str(self.folder), INCLUDE, commit)
         meanwhile()
-        leave_note(self.parts, self.folder, INCLUDE, OPTIONS, run, began)
+        leave_note(self.parts, self.folder, lambda: conditions, OPTIONS, run, began)
         return commit.tree
 
     def recall(self, options: dict[str, object] = OPTIONS) -> dict[str, object] | None:

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, create_engine, inspect
 
 from interlock.access.audit import Deed, first_break
 from interlock.edges.store import SqlStore
+from interlock.edges.store.migrations.tables import METADATA
 from interlock.edges.store.migrations.walking import walk_to
-from interlock.edges.store.schema import METADATA
 from interlock.errors import Refused, StoreFault
 from interlock.source.notice import Notice
 from interlock.vocabulary import Fact, Kind, Row, Write
@@ -194,17 +194,17 @@ def test_a_writer_waits_for_another_process(tmp_path: Path) -> None:
 
 def test_what_is_saved_is_synced(tmp_path: Path) -> None:
     store = open_at(tmp_path)
-    with store._engines.reader.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+    with store._reading() as connection:
+        assert connection.execute("PRAGMA journal_mode")[0]["journal_mode"] == "wal"
+        assert connection.execute("PRAGMA synchronous")[0]["synchronous"] == 2  # FULL
     store.close()
 
 
 def test_without_durability_each_save_waits_for_no_disk_and_is_seen_by_all(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'interlock.db'}"
     store, other = SqlStore(url, is_durable=False), SqlStore(url)
-    with store._engines.reader.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL
+    with store._reading() as connection:
+        assert connection.execute("PRAGMA synchronous")[0]["synchronous"] == 1  # NORMAL
     store.save(Write(kind=Kind.RUN, key="1", expected=0, phase="queued", state={"a": [1]}, because="new"))
     found = other.load(Kind.RUN, "1")
     assert found is not None

@@ -14,8 +14,8 @@ import pytest
 from interlock.cli import COMMANDS, HELP, main
 from interlock.cli.group import interlock, run_command
 from interlock.cli.output import ExitCode, Line, Output
-from interlock.cli.session import default_state
 from interlock.cli.show import table
+from interlock.cli.standing import default_state, read_words
 from interlock.errors import Fault, Refused, SeveralRefused, SignatureInvalid
 
 HEAVY = ("click", "rich", "pydantic", "sqlalchemy", "interlock.vocabulary")
@@ -148,15 +148,77 @@ def test_what_nobody_expected_keeps_its_traceback_and_is_no_failed_verdict(broke
     assert "ZeroDivisionError: oops" in err
 
 
+WORDS = [
+    [],
+    ["."],
+    ["sub"],
+    ["sub", "--state", "here"],
+    ["--state=here", "sub"],
+    ["--state", "one", "--state", "two"],
+    ["-S", "a.b=1", "--set", "c=2", "--set=d=3"],
+    ["-S=a"],
+    ["-Sa=1"],
+    ["--set", ""],
+    ["--state", "--json"],
+    ["--state="],
+    ["--json"],
+    ["--sandbox", "none"],
+    ["--lock"],
+    ["missing"],
+    ["sub", "sub"],
+    ["--", "sub"],
+    ["-S"],
+    ["--st", "here"],
+    ["file"],
+]
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_words_that_are_read_without_click_mean_the_same_to_click(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "file").touch()
+    command = interlock.get_command(click.Context(interlock), "run")
+    asked = read_words(words)
+    try:
+        params = command.make_context("run", list(words)).params
+    except click.UsageError:
+        assert asked is None
+        return
+    folder, state, overrides = str(params.pop("folder")), params.pop("state"), params.pop("overrides")
+    is_ordinary = params == {"is_locking": False, "secrets_from": None, "sandbox_kind": "namespace", "is_json": False}
+    if asked is None:
+        assert not is_ordinary or any(word.startswith(("-S", "--")) for word in words)
+    else:
+        assert is_ordinary
+        assert asked == (folder, str((state or Path(default_state())).absolute()), overrides)
+
+
+def test_an_unchanged_run_is_told_without_click(tmp_path):
+    code = "import sys; from interlock.cli import main; main(['run', sys.argv[1]]); sys.stderr.write(' '.join(sys.modules))"
+    folder, state = tmp_path / "project", tmp_path / "state"
+    folder.mkdir()
+    (folder / "interlock.yaml").write_text("version: 1\nchecks: []\nstages: {a: {cmd: echo 1 > a, outs: [a]}}\n")
+    (folder / "requirements.txt").write_text("")
+    env = {**os.environ, "INTERLOCK_STATE": str(state)}
+    time.sleep(0.3)  # a file of this very moment might change again without showing it
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code, folder], capture_output=True, text=True, env=env, check=True, timeout=60
+        )
+    assert "0 of 1 stages ran, as run 1 stands" in done.stdout
+    assert set(HEAVY) & set(done.stderr.split()) == set()
+
+
 def test_the_state_folder_is_the_named_one_then_the_environments(monkeypatch):
     monkeypatch.delenv("INTERLOCK_STATE", raising=False)
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/home/ada")
-    assert default_state() == Path("/home/ada/.local/state/interlock")
+    assert default_state() == "/home/ada/.local/state/interlock"
     monkeypatch.setenv("XDG_STATE_HOME", "/states")
-    assert default_state() == Path("/states/interlock")
+    assert default_state() == "/states/interlock"
     monkeypatch.setenv("INTERLOCK_STATE", "/here")
-    assert default_state() == Path("/here")
+    assert default_state() == "/here"
 
 
 def test_plain_text_and_json_never_mix(capsys):

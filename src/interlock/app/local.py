@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -19,9 +21,9 @@ from interlock.control.reproducing import Reproducing
 from interlock.control.reusing.production import Against, compare_with_production
 from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.runs import SERVER
-from interlock.errors import Refused, SigningFault
+from interlock.errors import InterlockError, Refused, SigningFault
 from interlock.pipeline.outside.sources import named_as_data
-from interlock.pipeline.plan import Plan, StagePlan
+from interlock.pipeline.plan import Plan, PythonPlan, StagePlan
 from interlock.pipeline.resolve import parse_overrides, python_of, read_pipeline
 from interlock.pipeline.rules.reading import PipelineFile
 from interlock.pipeline.trace import Lookup, Trace
@@ -74,6 +76,7 @@ class Local:
         self._bell = Bell()
         self._driver = f"{LOCAL}{owner_of(os.getpid())}"
         self._secrets: Mapping[str, str] = {}
+        self._beside = ThreadPoolExecutor(2)  # for what other programs find out meanwhile
         self._parts = Parts.open(
             state,
             self._bell.ring,
@@ -120,6 +123,7 @@ class Local:
         """
         began = Moment.now()
         file = _pipeline_of(folder)
+        self._beside.submit(self._find_python, folder, file)
         commit = self._snapshot(folder, file, secrets_from)
         changes = parse_overrides(overrides)
         has_secrets = secrets_from is not None
@@ -128,17 +132,16 @@ class Local:
             names = [name for stage in plan.stages for name in stage.secrets]
             self._secrets = read_secrets(_text_of(secrets_from), names, str(secrets_from))
         begun = self._parts.intake.begin_local(commit, "", changes, self._driver, time.time(), has_secrets=has_secrets)
+        include = sorted(file.declared_paths())
+        conditions = self._beside.submit(self._parts.git.conditions, str(folder), include, commit)
         ended = self._drive(begun, watch)
         if self._parts.sandbox.is_namespace and not has_secrets:  # else what stages read elsewhere was not seen
-            include = sorted(file.declared_paths())
-            leave_note(self._parts, folder, include, {"overrides": overrides}, ended, began)
+            leave_note(self._parts, folder, conditions.result, {"overrides": overrides}, ended, began)
         return ended
 
     def lock(self, folder: Path) -> str:
         """Writes the lock that the folder's pipeline file names, or that it would use; answers what was written."""
-        spec = _pipeline_of(folder).spec
-        there = {path.name for path in folder.iterdir() if path.is_file()}
-        return self._parts.environments.lock(python_of(spec, there), folder)
+        return self._parts.environments.lock(_python_of(folder, _pipeline_of(folder)), folder)
 
     def reproduce(self, name: str, watch: Callable[[Run], None], say: Callable[[str], None]) -> Reproduction:
         """Executes what made a model version (``flights/3``) or a run (``run/12``) again, and compares the products.
@@ -164,6 +167,7 @@ class Local:
 
     def close(self) -> None:
         """Ends what runs and closes all parts."""
+        self._beside.shutdown()
         self._parts.close()
 
     def __enter__(self) -> Self:
@@ -217,6 +221,11 @@ class Local:
         data = named_as_data(file.spec)
         return self._parts.git.snapshot(place, sorted(file.declared_paths()), data=data, without=secret)
 
+    def _find_python(self, folder: Path, file: PipelineFile) -> None:
+        """Uv looks for it while git takes the snapshot; the plan asks again, and then hears of what is wrong."""
+        with suppress(InterlockError, OSError):
+            self._parts.environments.version(_python_of(folder, file))
+
     def _end_orphans(self) -> None:
         """Runs whose command was killed end here, with the reason: nobody else would move them."""
         for row in self._parts.store.rows(Kind.RUN, phases=(Phase.QUEUED, Phase.RUNNING)):
@@ -234,6 +243,10 @@ def _pipeline_of(folder: Path) -> PipelineFile:
     if not path.exists():
         raise Refused("there is no pipeline file", str(path), "interlock init writes one")
     return read_pipeline(path.read_bytes(), "interlock.yaml")
+
+
+def _python_of(folder: Path, file: PipelineFile) -> PythonPlan:
+    return python_of(file.spec, {path.name for path in folder.iterdir() if path.is_file()})
 
 
 def _text_of(file: Path) -> str:

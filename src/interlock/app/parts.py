@@ -7,6 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -119,11 +120,13 @@ class Parts:
         Without ``is_durable`` a power cut may undo what was saved last, rows and artifacts, and nothing else.
         """
         folder = StateFolder(state.resolve()).make()
-        store = SqlStore(database or folder.database, is_durable=is_durable)
+        with ThreadPoolExecutor(1) as beside:  # a sandbox is tried by starting a program
+            tried = beside.submit(_open_sandbox, sandbox_kind)
+            store = SqlStore(database or folder.database, is_durable=is_durable)
+            sandbox = tried.result()
         git = CommandGit(folder.snapshots, protocols=remotes.protocols, credentials=remotes.authorization)
         blobs = LocalBlobs(folder.artifacts, is_durable=is_durable)
         environments = UvEnvironments(folder.environments, SERVER_REQUIREMENTS)
-        sandbox = SANDBOXES[sandbox_kind]()
         secrets = Secrets(store, LocalVault(folder.keys), time.time)
         devices = Devices(find_gpus())
         datasets = Datasets(git, blobs, folder.places, Places(places))
@@ -165,6 +168,10 @@ class Parts:
 def owner_of(pid: int) -> str:
     """The name of one process's life, so that a reused process id is another owner."""
     return identity_of(pid) or str(pid)
+
+
+def _open_sandbox(kind: str) -> BubblewrapSandbox | NoSandbox:
+    return SANDBOXES[kind]()
 
 
 def _platform(is_namespace: bool) -> str:

@@ -90,6 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words in ([], ["--help"], ["-h"], ["help"]):
         sys.stdout.write(HELP)
         return 0
+    if words[0] == "run":
+        from interlock.cli.standing import answer
+
+        code = answer(words[1:])
+        if code is not None:
+            return code
     gc.set_threshold(*GARBAGE)
     from interlock.cli.group import run_command
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from interlock.cli import COMMANDS, HELP
-from interlock.cli.output import ExitCode, Line, Output
+from interlock.cli.output import ExitCode, Line, Output, end_unread
 from interlock.client.errors import ApiError, ClientError
 from interlock.errors import InterlockError, Refused, SeveralRefused, SignatureInvalid
 
@@ -76,8 +74,7 @@ def run_command(arguments: Sequence[str], local: Callable[[Path], Local] | None 
     except (InterlockError, ClientError) as wrong:
         return _tell(output, wrong)
     except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter must not try to flush it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        end_unread()
         return ExitCode.SUCCESS
     except Exception as unknown:  # noqa: BLE001  # Python's own exit code for it would read as a failed verdict
         traceback.print_exc()

@@ -45,6 +45,11 @@ def is_rich(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def end_unread() -> None:
+    """Whoever read our output has seen enough; the interpreter must not try to flush it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Output:
     """Where a command's words go. With ``is_json`` the lines go to standard error and the answer is JSON."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from interlock.cli.output import Output
+from interlock.cli.standing import default_state
 from interlock.errors import Refused
 
 if TYPE_CHECKING:
@@ -102,15 +103,6 @@ def open_local(state: Path, sandbox_kind: str) -> Local:
     return Local(state, sandbox_kind)
 
 
-def default_state() -> Path:
-    """The state folder when none is named."""
-    named = os.environ.get("INTERLOCK_STATE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "interlock"
-
-
 def with_session(function: CallableT) -> CallableT:
     """Adds ``--state`` and ``--json`` to a command and hands it a Session as its first argument."""
 
@@ -161,7 +153,7 @@ def _above() -> dict[str, Any]:
 
 
 def _open(state: Path | None, is_json: bool, address: Address | None) -> Session:
-    folder = state or _above().get("state") or default_state()
+    folder = state or _above().get("state") or Path(default_state())
     output = Output(is_json or bool(_above().get("is_json")))
     return Session(folder.absolute(), address, output, click.get_current_context().obj or open_local)
 

@@ -4,7 +4,7 @@ Each port has a real edge and a fake beside it in ``edges/``; both pass the same
 Paths are strings: the domain does not touch the file system.
 """
 
-from interlock.ports.isolation import Bounds, Cell, CellSeen, Isolation, Sandbox
+from interlock.ports.isolation import Bounds, Cell, CellSeen, Isolation, Sandbox, Start
 from interlock.ports.keeping import Blobs, KnownFile, Logs, LogWindow, Notices, Store, Vault
 from interlock.ports.serving import Proxy, Replicas
 from interlock.ports.working import Environments, Executor, Forge, Git, Signing, Watch
@@ -27,6 +27,7 @@ __all__ = [
     "Replicas",
     "Sandbox",
     "Signing",
+    "Start",
     "Store",
     "Vault",
     "Watch",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, TypeVar
 
 from interlock.vocabulary import Stored
@@ -29,6 +29,14 @@ class Isolation(Stored):
     devices: tuple[str, ...] = ()
     network: bool = False
     gate: int | None = None
+
+
+class Start(NamedTuple):
+    """How an isolated program is started: its command line, its whole environment, its working folder (None: any)."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    folder: str | None
 
 
 class Bounds(NamedTuple):
@@ -96,5 +104,8 @@ class Sandbox(Protocol):
     def cell(self, bounds: Bounds, *, network: bool) -> Cell:
         """Opens a cell for one program."""
 
+    def start(self, isolation: Isolation) -> Start:
+        """How the program is started isolated. It ends, with all it started, when its parent ends."""
+
     def command(self, isolation: Isolation) -> list[str]:
-        """The command line that runs the program isolated. It ends, with all it started, when its parent ends."""
+        """The same as a command line alone, for whoever only writes it down: one program more is started by it."""

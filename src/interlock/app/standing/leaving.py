@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from interlock.app.folder import StateFolder
 from interlock.app.parts import PACKAGE, Parts
 from interlock.app.standing.note import Note, ask, place_of, signatures_of, write
+from interlock.edges.git.conditions import Conditions
 from interlock.errors import InterlockError
 from interlock.pipeline.outside.sources import POINTER
 from interlock.run.run import Run
@@ -24,17 +25,24 @@ MOST_NOTES = 200
 
 
 def leave_note(
-    parts: Parts, folder: Path, include: Sequence[str], options: Mapping[str, Any], run: Run, began: Moment
+    parts: Parts,
+    folder: Path,
+    conditions_of: Callable[[], Conditions | None],
+    options: Mapping[str, Any],
+    run: Run,
+    began: Moment,
 ) -> None:
     """Leaves the note of ``run``, which took its snapshot of ``folder`` after ``began``, if it can be left.
 
+    ``conditions_of`` answers the snapshot's conditions as they were at any moment since: what changed them changes a
+    signature that is taken now.
     It cannot where something that decided the run may have changed since it began. A note that cannot be written costs
     the next run its quick answer, no more.
     """
     if not would_repeat(run):
         return
     try:
-        conditions = parts.git.conditions(str(folder), include, run.commit)
+        conditions = conditions_of()
         if conditions is None:
             return
         question = ask(parts.folder.root, folder, options)
@@ -48,7 +56,7 @@ def leave_note(
             return
         made = sorted({path for digest in _made(run) for path in parts.blobs.places(digest)})
         note = Note(question, within, elsewhere, made, as_it_stands(run).model_dump(mode="json"), signatures)
-        place = place_of(parts.folder.root, question)
+        place = Path(place_of(parts.folder.root, question))
         place.parent.mkdir(exist_ok=True)
         write_atomically(place, write(note), 0o600)
         _forget_old(place.parent)

@@ -17,12 +17,12 @@ import sys
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from interlock.system.sharing import sharing
 from interlock.system.signatures import sign
 
+Place: TypeAlias = "str | os.PathLike[str]"
 FORMAT = 1
 FOLDER = "unchanged"
 """Where notes are, in the state folder."""
@@ -48,10 +48,10 @@ class Note(NamedTuple):
     signatures: array[int]
 
 
-def ask(state: Path, folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+def ask(state: Place, folder: Place, options: Mapping[str, Any]) -> dict[str, Any]:
     """All that two runs must have in common beside files: the folder, the options, the machine, the interpreter."""
     machine = os.uname()
-    database = state / DATABASE
+    database = os.path.join(state, DATABASE)
     return {
         "format": FORMAT,
         "folder": os.path.realpath(folder),
@@ -59,28 +59,28 @@ def ask(state: Path, folder: Path, options: Mapping[str, Any]) -> dict[str, Any]
         "machine": [machine.sysname, machine.nodename, machine.machine],
         "python": [sys.version, sys.executable, sys.prefix, sys.base_prefix],
         "user": os.geteuid(),
-        "database": database.stat().st_ino if database.exists() else None,
+        "database": os.stat(database).st_ino if os.path.exists(database) else None,
         "variables": {name: value for name, value in os.environ.items() if _matters(name)},
     }
 
 
-def recall(state: Path, folder: Path, options: Mapping[str, Any]) -> dict[str, Any] | None:
+def recall(state: Place, folder: Place, options: Mapping[str, Any]) -> dict[str, Any] | None:
     """The state, as JSON, of the run whose end still stands for this folder and these options; None where none does."""
     try:
         question = ask(state, folder, options)
         note = read(place_of(state, question))
         if note is None or note.question != question or not _is_as_it_was(note):
             return None
-        _use(state / ARTIFACTS, note.made)
+        _use(os.path.join(state, ARTIFACTS), note.made)
     except (OSError, OverflowError):
         return None
     return note.run
 
 
-def place_of(state: Path, question: Mapping[str, Any]) -> Path:
+def place_of(state: Place, question: Mapping[str, Any]) -> str:
     """Where the note of this folder and these options is; two that share one place only forget each other."""
     asked = f"{question['folder']}\0{json.dumps(question['options'])}"
-    return state / FOLDER / f"{zlib.crc32(os.fsencode(asked)):08x}"
+    return os.path.join(state, FOLDER, f"{zlib.crc32(os.fsencode(asked)):08x}")
 
 
 def write(note: Note) -> bytes:
@@ -90,9 +90,10 @@ def write(note: Note) -> bytes:
     return b"%08x" % zlib.crc32(body) + body
 
 
-def read(path: Path) -> Note | None:
+def read(path: Place) -> Note | None:
     """The note in a file; None where it is torn or of another form. OSError where there is none."""
-    content = path.read_bytes()
+    with open(path, "rb") as file:
+        content = file.read()
     if content[:8] != b"%08x" % zlib.crc32(content[8:]):
         return None
     head, _, packed = content[8:].partition(b"\n")
@@ -115,7 +116,7 @@ def _is_as_it_was(note: Note) -> bool:
     return signatures_of(note.question["folder"], note.within, note.elsewhere) == note.signatures
 
 
-def _use(artifacts: Path, made: Sequence[str]) -> None:
+def _use(artifacts: Place, made: Sequence[str]) -> None:
     """Marks what the run made as used now, so that it is kept. OSError where something is missing."""
     with sharing(artifacts):
         for path in made:

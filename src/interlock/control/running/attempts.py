@@ -10,7 +10,7 @@ from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.errors import AlreadyExists, InterlockError, StaleWrite
 from interlock.ports import Blobs, Executor, Store
 from interlock.run.stage import StageOutcome, StageRequest
-from interlock.vocabulary import Fact, Kind, Phase, Stored, canonical
+from interlock.vocabulary import Fact, Kind, Phase, Stored, Write, canonical
 
 RUNNING = "running"
 FINISHED = "finished"
@@ -70,20 +70,29 @@ class Attempts:
         write = write_state(Kind.ATTEMPT, attempt, lost, expected=row.version, phase=LOST, because=because)
         return row.phase != FINISHED and save_or_lose(self._store, write)
 
-    def start(self, request: StageRequest, facts_of: Callable[[StageOutcome], Sequence[Fact]]) -> None:
-        """Claims and starts the attempt, unless it was claimed before.
+    def claim(self, attempt: str) -> Write:
+        """The insert that claims it, to be saved with the decision that it starts; whoever saved it starts it."""
+        claimed = Attempt(owner=self._owner)
+        return write_state(Kind.ATTEMPT, attempt, claimed, expected=0, phase=RUNNING, because="claimed")
+
+    def start(
+        self,
+        request: StageRequest,
+        facts_of: Callable[[StageOutcome], Sequence[Fact]],
+        *,
+        is_claimed: bool = False,
+    ) -> None:
+        """Starts the attempt, if its claim ``is_claimed`` by this call's own save or nobody has claimed it before.
 
         ``facts_of`` says what is to be remembered of an end that has the stage's own reasons: succeeded or failed.
         """
         if request.attempt in self._executor.running():
             return
-        claim = write_state(
-            Kind.ATTEMPT, request.attempt, Attempt(owner=self._owner), expected=0, phase=RUNNING, because="claimed"
-        )
-        try:
-            self._store.save(claim)
-        except AlreadyExists:
-            return
+        if not is_claimed:
+            try:
+                self._store.save(self.claim(request.attempt))
+            except AlreadyExists:
+                return
 
         def finished(outcome: StageOutcome) -> None:
             if self._is_ending and outcome.phase is Phase.ERRORED:

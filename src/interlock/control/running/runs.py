@@ -23,7 +23,7 @@ from interlock.run.advance import advance, stop
 from interlock.run.run import Run, RunSeen, desired
 from interlock.run.scheduling.costs import Capacity
 from interlock.run.stage import StageOutcome, StageRequest
-from interlock.vocabulary import Decision, Fact, Json, Kind, Phase, Row, Write
+from interlock.vocabulary import Decision, Fact, Json, Kind, Phase, Row, Stored, Write
 
 __all__ = ["FAULTS", "SERVER", "Runs"]
 
@@ -31,6 +31,10 @@ FAULTS = 10
 """Faults of one run in a row, over some minutes, after which it is given up."""
 LONGEST_PAUSE = 60.0
 """Seconds between two tries of a run that meets faults, at most; the first pause is one second, each the double."""
+
+
+class Passed(Stored):
+    """The state of a row that the same save writes again, so that nobody can read it."""
 
 
 class Runs:
@@ -136,20 +140,28 @@ class Runs:
         """Saves the decisions in one transaction, each as its own version and event, and acts on the last state."""
         writes: list[Write] = []
         after = decided = run
+        last = made[-1][0].state
         for place, (decision, seen) in enumerate(made):
             if decision.state != decided:  # what is saved knows its version too, which the next decision does not
                 decided = decision.state
-                after, more = self._writes(decision, version + place, seen)
+                after, more = self._writes(decision, version + place, seen, is_last=decided == last)
                 writes += more
+        claimed = self._claim(run, after)
         facts = facts_of_uses(run, after, [seen for _, seen in made])
-        moved = bool(writes) and save_or_lose(self._store, *writes, facts=facts)
+        moved = bool(writes) and save_or_lose(self._store, *writes, *claimed.values(), facts=facts)
         if moved:
             self._read[run.key] = (version + sum(write.kind is Kind.RUN for write in writes), after)
         elif writes:
             self._seeing.forget(run.key)
             self._room.note(run)
-        self._act(after if moved or not writes else run, made[-1][1])
+        self._act(after if moved or not writes else run, made[-1][1], claimed if moved else ())
         return moved
+
+    def _claim(self, before: Run, after: Run) -> dict[str, Write]:
+        """The claims, by attempt, of what only these decisions start: nobody can have claimed it."""
+        begun = {before.attempt_key(stage.name) for stage in desired(before)}
+        keys = [after.attempt_key(stage.name) for stage in desired(after)]
+        return {key: self._attempts.claim(key) for key in keys if key not in begun}
 
     def _load(self, key: str) -> tuple[int, Run | None]:
         """The run and its version. What was read or saved here is not read again while the row stays the same."""
@@ -181,8 +193,10 @@ class Runs:
             if row is not None and Phase(row.phase).is_final:
                 self._attempts.stop(attempt, read_state(row, Run).because)
 
-    def _writes(self, decision: Decision[Run], expected: int, seen: RunSeen) -> tuple[Run, list[Write]]:
-        """The run as it is saved, and all rows of the decision."""
+    def _writes(
+        self, decision: Decision[Run], expected: int, seen: RunSeen, *, is_last: bool
+    ) -> tuple[Run, list[Write]]:
+        """The run as it is saved, and all rows of the decision; only the last one's state is ever read."""
         run, writes = decision.state, list[Write]()
         if run.phase is Phase.SUCCEEDED and run.driver == SERVER and run.may_deliver:
             run, writes = self._deliver(run, seen)
@@ -194,7 +208,13 @@ class Runs:
         if run.judgement is not None:
             observed["judgement"] = run.judgement.model_dump(mode="json")
         row = write_state(
-            Kind.RUN, run.key, run, expected=expected, phase=run.phase, because=decision.because, observed=observed
+            Kind.RUN,
+            run.key,
+            run if is_last else Passed(),
+            expected=expected,
+            phase=run.phase,
+            because=decision.because,
+            observed=observed,
         )
         return run, [row, *writes]
 
@@ -253,18 +273,18 @@ class Runs:
                 return release.version != version.key and age <= run.age
         return True
 
-    def _act(self, run: Run, seen: RunSeen) -> None:
+    def _act(self, run: Run, seen: RunSeen, claimed: Collection[str]) -> None:
         for stage in desired(run):
-            self._start(run, stage)
+            self._start(run, stage, is_claimed=run.attempt_key(stage.name) in claimed)
         for name, stage_run in run.stages.items():
             if stage_run.phase is Phase.CANCELLED and stage_run.attempt:
                 self._attempts.stop(run.attempt_key(name), stage_run.because)
         if run.is_judged_good and not run.phase.is_final and seen.sealed is None and self._seeing.needs_seal(run):
             self._sealing.seal(run, self._now())
 
-    def _start(self, run: Run, stage: StagePlan) -> None:
+    def _start(self, run: Run, stage: StagePlan, *, is_claimed: bool) -> None:
         request = request_for(run, stage)
-        self._attempts.start(request, lambda outcome: self._facts_of(run, stage, outcome))
+        self._attempts.start(request, lambda outcome: self._facts_of(run, stage, outcome), is_claimed=is_claimed)
 
     def _facts_of(self, run: Run, stage: StagePlan, outcome: StageOutcome) -> list[Fact]:
         """What is remembered of an attempt: what it made of what, and what it cost."""

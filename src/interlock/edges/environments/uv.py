@@ -226,6 +226,8 @@ class UvEnvironments:
         arguments = ("--no-project", "--system", python.version)
         try:
             path = _last_line(self._uv("python", "find", *arguments, folder=self._folder, env=env))
+            if Path(path).resolve() == Path(sys.executable).resolve():
+                return path, platform.python_version()
             version = _last_line(self._uv("python", "find", "--show-version", *arguments, folder=self._folder, env=env))
         except UvFailed as failure:
             remedy = "install such an interpreter, or change python.version; Interlock downloads none"

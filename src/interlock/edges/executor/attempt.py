@@ -198,8 +198,8 @@ class _Attempt:
         limits = Limits(self._request.stage.timeout, bounds.memory, bounds.processes, bounds.disk, str(self._folder))
         with gate_of(cell) as gate:
             isolation = isolation.model_copy(update={"gate": gate[0] if gate else None})
-            command = self._parts.sandbox.command(isolation)
-            launch = Launch(command, self._is_isolated, exports(self._secrets), gate)
+            start = self._parts.sandbox.start(isolation)
+            launch = Launch(start, self._is_isolated, exports(self._secrets), gate)
             self._obey_brake()
             ended = run_watched(launch, self._log, limits, self._brake, cell)
         outcome = self._conclude(ended, workspace)

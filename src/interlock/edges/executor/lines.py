@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import struct
 from array import array
@@ -29,11 +30,14 @@ def index_path(log: Path) -> Path:
 class LineIndex:
     """Writes the index of a log while the log is written; it is never ahead of the log.
 
-    A log whose index ends early is read all the same: an index that cannot be written is given up, and fails nobody.
+    A log whose index ends early is read all the same: an index that cannot be written is given up, and fails nobody. A
+    short log has none.
     """
 
     def __init__(self, log: Path) -> None:
-        self._file = index_path(log).open("wb", buffering=0)
+        self._path = index_path(log)
+        self._file: io.FileIO | None = None
+        self._is_ended = False
         self._size = self._lines = 0
 
     def add(self, content: bytes) -> None:
@@ -46,15 +50,18 @@ class LineIndex:
             at += room
         self._lines += content.count(b"\n", at)
         self._size += len(content) - at
-        if entries and not self._file.closed:
+        if entries and not self._is_ended:
             self._write(entries)
 
     def close(self) -> None:
         """Ends the index; a second call does nothing."""
-        self._file.close()
+        self._is_ended = True
+        if self._file is not None:
+            self._file.close()
 
     def _write(self, entries: bytes) -> None:
         try:
+            self._file = self._file or self._path.open("wb", buffering=0)
             written = self._file.write(entries)
         except OSError:
             written = 0

@@ -22,6 +22,9 @@ from .lines import LogFiles
 from .processes import Brake
 from .workspace import are_reads_recorded, remove_tree
 
+MEANWHILE_SECONDS = 0.01
+"""Between the end of an attempt and the removal of its workspace: what is decided and begun because it ended has the
+processor first, and most of it then waits for a program."""
 CLOSED = "Interlock was stopped while the stage ran"
 
 
@@ -80,13 +83,13 @@ class LocalExecutor:
         self._parts = Parts(git, blobs, environments, sandbox, package, sees_reads, secrets, devices, datasets)
         self._guard = threading.Lock()
         self._accepted: dict[str, _Accepted] = {}
-        self._is_closed = False
+        self._closed = threading.Event()
 
     def start(self, request: StageRequest, finished: Callable[[StageOutcome], None]) -> None:
         """Begins the attempt at once. ExecutorFault after ``close``, NotFound for a name that is none of an attempt."""
         self.log_path(request.attempt)
         with self._guard:
-            if self._is_closed:
+            if self._closed.is_set():
                 raise ExecutorFault("the executor is closed")
             if request.attempt not in self._accepted:
                 thread = threading.Thread(target=self._work, args=(request.attempt,), name=request.attempt, daemon=True)
@@ -128,7 +131,7 @@ class LocalExecutor:
     def close(self) -> None:
         """Ends every attempt as errored, so that it is tried again, and waits until all are gone."""
         with self._guard:
-            self._is_closed = True
+            self._closed.set()
             for one in self._accepted.values():
                 one.brake.pull(Phase.ERRORED, CLOSED)
             threads = [one.thread for one in self._accepted.values()]
@@ -145,6 +148,7 @@ class LocalExecutor:
         folder = self._own / f"{quote(attempt, safe='')[:100]}-{token_hex(4)}"
         try:
             finished(run_attempt(self._parts, request, folder, Path(self.log_path(attempt)), brake))
+            self._closed.wait(MEANWHILE_SECONDS)
             with suppress(OSError):  # nobody waits for this; what cannot be removed now is at the next start
                 remove_tree(folder)
         finally:

@@ -8,12 +8,12 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from interlock.errors import ExecutorFault
-from interlock.ports import Cell, CellSeen
+from interlock.ports import Cell, CellSeen, Start
 from interlock.system.processes import kill_tree
 from interlock.system.usage import DiskGuard, Usage, children_of, ended_for_memory, measure, shared_out, tree_of
 from interlock.vocabulary import Phase
@@ -78,14 +78,14 @@ class Limits(NamedTuple):
 
 
 class Launch(NamedTuple):
-    """A command line and what it is started with.
+    """A program and what it is started with.
 
     ``given`` is what it can read from its input. ``is_namespace``: the command is a supervisor outside the namespaces,
     and its child the first process inside, whose end is the end of all. ``gate``: both ends of a pipe, where it waits
     for something to read from the first.
     """
 
-    command: Sequence[str]
+    start: Start
     is_namespace: bool
     given: bytes = b""
     gate: tuple[int, int] | None = None
@@ -119,7 +119,9 @@ def run_watched(launch: Launch, log: CappedLog, limits: Limits, brake: Brake, ce
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            launch.command,
+            launch.start.command,
+            env=launch.start.env,
+            cwd=launch.start.folder,
             stdin=source,
             stdout=writing,
             stderr=writing,
@@ -131,7 +133,7 @@ def run_watched(launch: Launch, log: CappedLog, limits: Limits, brake: Brake, ce
         process = cell.within(start)
     except OSError as error:
         os.close(reading)
-        raise ExecutorFault(f"{launch.command[0]} cannot be started: {error}") from error
+        raise ExecutorFault(f"{launch.start.command[0]} cannot be started: {error}") from error
     finally:
         os.close(writing)
         os.close(source)

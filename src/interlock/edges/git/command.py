@@ -27,6 +27,8 @@ from interlock.source.commit import Commit, Tree
 FILE_BYTES = 256 << 20
 """The largest file whose content is read as a whole."""
 
+FEW_FILES, LITTLE_BYTES = 1000, 1 << 20
+"""A tree of at most so much is read as a whole when something of it is: what plans it and what runs it ask in turn."""
 TREES_KEPT = 4
 """Trees that were asked for last are kept: an attempt asks for that of its commit several times."""
 
@@ -144,7 +146,9 @@ class CommandGit:
             if tree[path].size > FILE_BYTES:
                 problem = f"the file has {tree[path].size >> 20} MiB; at most {FILE_BYTES >> 20} are read as a whole"
                 raise Refused(problem, path, "keep large data outside of the repository")
-        return read_contents(commit.git_directory, {path: tree[path].blob for path in wanted}, self._small)
+        is_little = sum(entry.size for entry in tree.values()) <= LITTLE_BYTES and len(tree) <= FEW_FILES
+        beside = [entry.blob for entry in tree.values()] if is_little else []
+        return read_contents(commit.git_directory, {path: tree[path].blob for path in wanted}, self._small, beside)
 
     def snapshot(
         self, folder: str, include: Sequence[str] = (), *, data: Sequence[str] = (), without: Sequence[str] = ()

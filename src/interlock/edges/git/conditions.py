@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from interlock.edges.git.program import run_git
-from interlock.edges.git.snapshots import is_tracked, words_for
+from interlock.edges.git.snapshots import has_repository_above, is_tracked, repositories_above, words_for
 
 TOLD_BY_GIT = ("index", "config", "info/exclude", "HEAD")
 """Files of a repository that say which files of its working tree count."""
@@ -52,10 +52,12 @@ def find_conditions(
 
 def _rules_above(folder: Path) -> set[str] | None:
     """Files beside and above the folder that say what is ignored in it; None where others do so too."""
+    repositories = repositories_above(folder)
+    if not has_repository_above(folder):
+        return repositories
     top = run_git(["rev-parse", "--show-toplevel"], folder=folder, accepted=(0, 128)).stdout.decode().rstrip("\n")
     if not top:
-        repositories = {str(place / ".git") for place in (folder, *folder.parents)}
-        return None if any(map(os.path.lexists, repositories)) else repositories
+        return None
     wanted = [word for name in TOLD_BY_GIT for word in ("--git-path", name)]
     told = run_git(["rev-parse", *wanted], folder=folder).stdout.decode().splitlines()
     settings = run_git(["config", "--list", "--name-only", "-z"], folder=folder).stdout.lower()

@@ -8,7 +8,7 @@ import select
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
 from typing import IO, Any, NamedTuple
@@ -293,15 +293,23 @@ class SmallContents:
                 self._size -= len(self._kept.pop(next(iter(self._kept))))
 
 
-def read_contents(git_directory: str, blobs: Mapping[str, str], small: SmallContents) -> dict[str, bytes]:
-    """The contents of blobs by the names that ``blobs`` gives them; small ones are kept, and not read again."""
+def read_contents(
+    git_directory: str, blobs: Mapping[str, str], small: SmallContents, beside: Collection[str] = ()
+) -> dict[str, bytes]:
+    """The contents of blobs by the names that ``blobs`` gives them; small ones are kept, and not read again.
+
+    Where git is asked at all, it is asked for ``beside`` too, small ones that will be wanted next.
+    """
     found = {name: content for name, blob in blobs.items() if (content := small.find(blob)) is not None}
     missing = {name: blob for name, blob in blobs.items() if name not in found}
     if missing:
-        with open_contents(git_directory, list(missing.values())) as contents:
-            for name, blob in missing.items():
+        wanted = dict.fromkeys((*missing.values(), *(blob for blob in beside if small.find(blob) is None)))
+        read: dict[str, bytes] = {}
+        with open_contents(git_directory, list(wanted)) as contents:
+            for blob in wanted:
                 target = io.BytesIO()
                 contents.copy(blob, target)
-                found[name] = target.getvalue()
-                small.keep(blob, found[name])
+                read[blob] = target.getvalue()
+                small.keep(blob, read[blob])
+        found |= {name: read[blob] for name, blob in missing.items()}
     return found

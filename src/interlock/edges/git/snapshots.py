@@ -17,6 +17,14 @@ AS_THEY_ARE = b"* -text -filter -ident -working-tree-encoding\n"
 """Attributes that make git store a file's very bytes."""
 
 
+CONFIGURATION = b"""[core]
+\trepositoryformatversion = 0
+\tbare = true
+\tlooseCompression = 0
+"""
+"""Blobs are copied once and read once, so they are not compressed."""
+SKELETON = {"HEAD": b"ref: refs/heads/main\n", "config": CONFIGURATION, "info/attributes": AS_THEY_ARE}
+
 MADE_BY_PROGRAMS = (".git", "__pycache__")
 """Folders that are nobody's data."""
 
@@ -45,7 +53,7 @@ class Snapshots:
             raise NotFound("this is no folder", where=str(folder))
         private = self._state / f"{blake3(os.fsencode(folder)).hexdigest(length=16)}.git"
         with locked(private.with_suffix(".lock")):
-            if not (private / "info").is_dir():
+            if not (private / "info" / "attributes").exists():
                 _make(private)
             wanted = self._wanted(folder, private, include).difference(without)
             tree = _record(folder, private, wanted)
@@ -61,10 +69,11 @@ class Snapshots:
 
 
 def _make(private: Path) -> None:
-    run_git(["init", "--bare", "--quiet", "--template=", str(private)])
-    run_git(["--git-dir", str(private), "config", "core.looseCompression", "0"])  # copied once and read once
-    (private / "info").mkdir()
-    (private / "info" / "attributes").write_bytes(AS_THEY_ARE)
+    """What ``git init --bare`` makes of nothing, and what is told of it: to start git takes longer than to write it."""
+    for name in ("objects", "refs", "info"):
+        (private / name).mkdir(parents=True, exist_ok=True)
+    for name, content in SKELETON.items():  # ``info/attributes`` is the last: with it the repository is complete
+        (private / name).write_bytes(content)
 
 
 def _listing(folder: Path, private: Path) -> Iterable[str]:
@@ -101,10 +110,22 @@ def _join(paths: Iterable[str]) -> bytes:
 
 def is_tracked(folder: Path) -> bool:
     """Whether the folder belongs to a repository's working tree, and is not one that it ignores as a whole."""
+    if not has_repository_above(folder):
+        return False
     answer = run_git(["rev-parse", "--is-inside-work-tree"], folder=folder, accepted=(0, 128))
     if answer.stdout.strip() != b"true":
         return False
     return run_git(["check-ignore", "--quiet", "."], folder=folder, accepted=(0, 1, 128)).returncode != 0
+
+
+def repositories_above(folder: Path) -> set[str]:
+    """Where the repository would be whose working tree holds the folder."""
+    return {str(place / ".git") for place in (folder, *folder.parents)}
+
+
+def has_repository_above(folder: Path) -> bool:
+    """Whether git could find a repository for the folder; without one there is nothing to ask it."""
+    return any(map(os.path.lexists, repositories_above(folder)))
 
 
 def _refuse_outside(path: str) -> None:
@@ -159,8 +180,11 @@ def _holds_files(place: Path) -> bool:
 
 def _record(folder: Path, private: Path, wanted: set[str]) -> str:
     here = words_for(private, folder)
-    known = set(_split(run_git([*here, "ls-files", "-z"], folder=folder).stdout))
+    known: set[str] = set()
+    if (private / "index").exists():
+        known.update(_split(run_git([*here, "ls-files", "-z"], folder=folder).stdout))
     update = [*here, "update-index", "-z"]
-    run_git([*update, "--force-remove", "--stdin"], folder=folder, content=_join(known - wanted))
+    if known - wanted:
+        run_git([*update, "--force-remove", "--stdin"], folder=folder, content=_join(known - wanted))
     run_git([*update, "--add", "--replace", "--remove", "--stdin"], folder=folder, content=_join(wanted))
     return run_git([*here, "write-tree"], folder=folder).stdout.decode().strip()

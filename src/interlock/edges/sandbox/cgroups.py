@@ -24,8 +24,8 @@ PERIOD = 100_000
 LEAST_QUOTA = 1000
 CONTROLLERS = ("memory", "pids", "cpu")
 NAME = "interlock"
-ROUNDS, PAUSE = 250, 0.02
-"""How often, and how far apart, what is in a group is killed before giving up."""
+PATIENCE, PAUSES = 5.0, (0.001, 0.02)
+"""Seconds for which what is in a group is killed before giving up; the first and the longest pause between tries."""
 
 
 class Group(Protocol):
@@ -94,25 +94,34 @@ class _Files:
 
     def empty(self) -> None:
         """See Group."""
-        for _ in range(ROUNDS):
+        for pause in _pauses():
             if not self._others():
                 return
             self._kill()
-            time.sleep(PAUSE)
+            time.sleep(pause)
         raise TimeoutError(f"the processes {sorted(self._others())} do not end")
 
     def remove(self) -> None:
         """See Group. A thread that has ended may be counted for a moment longer."""
         for folder in set(self._folders.values()):
-            for _ in range(ROUNDS):
+            for pause in _pauses():
                 try:
                     folder.rmdir()
                 except FileNotFoundError:
                     break
                 except OSError:
-                    time.sleep(PAUSE)
+                    time.sleep(pause)
                 else:
                     break
+
+
+def _pauses() -> Iterator[float]:
+    """Growing pauses, until they are PATIENCE together: most of what is waited for comes within the first."""
+    pause, passed = PAUSES[0], 0.0
+    while passed < PATIENCE:
+        yield pause
+        passed += pause
+        pause = min(2 * pause, PAUSES[1])
 
 
 class FirstGroup(_Files):

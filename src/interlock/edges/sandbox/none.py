@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 
-from interlock.ports import Bounds, Cell, Isolation
+from interlock.ports import Bounds, Cell, Isolation, Start
 
 from .cells import Cells
+from .lines import line_of
 
 GATE = 'read -r _ < "/dev/fd/$0"; exec "$@"'
 """Not every shell can read from a descriptor whose number has two digits."""
@@ -21,7 +22,6 @@ class NoSandbox:
     """
 
     def __init__(self) -> None:
-        self._env = shutil.which("env") or "/usr/bin/env"
         self._setpriv = shutil.which("setpriv")
         self._cells = Cells()
 
@@ -44,7 +44,11 @@ class NoSandbox:
         self._cells.close()
 
     def command(self, isolation: Isolation) -> list[str]:
-        """The command line that runs the program.
+        """See the port."""
+        return line_of(self.start(isolation))
+
+    def start(self, isolation: Isolation) -> Start:
+        """How the program is started; see the port.
 
         When its parent ends the program itself ends; what it started may live on, for nothing here can hold it.
         """
@@ -53,5 +57,4 @@ class NoSandbox:
                 raise ValueError(f"without a sandbox {outside} cannot be seen at {inside}")
         gate = ["/bin/sh", "-c", GATE, str(isolation.gate)] if isolation.gate is not None else []
         line = [*gate, *([self._setpriv, "--pdeathsig", "KILL"] if self._setpriv else [])]
-        variables = [f"{name}={value}" for name, value in isolation.env.items()]
-        return [*line, self._env, "-i", f"--chdir={isolation.folder}", *variables, *isolation.argv]
+        return Start((*line, *isolation.argv), isolation.env, isolation.folder)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, insert, select, update
-
 from interlock.edges.store.database import Database
-from interlock.edges.store.schema import NOTICES
 from interlock.source.notice import Notice
+
+NOTE = "INSERT INTO notices (repository, content, at, is_settled) VALUES (:repository, :content, :at, :is_settled)"
+PENDING = "SELECT number, content FROM notices WHERE is_settled = :is_settled ORDER BY number LIMIT :most"
+SETTLE = "UPDATE notices SET is_settled = :is_settled WHERE number = :number"
+FORGET = "DELETE FROM notices WHERE is_settled = :is_settled AND at < :before RETURNING number"
 
 
 class SqlNotices(Database):
@@ -23,23 +25,21 @@ class SqlNotices(Database):
         ]
         if noted:
             with self._writing() as connection:
-                connection.execute(insert(NOTICES), noted)
+                connection.execute(NOTE, *noted)
 
     def pending(self, most: int) -> list[tuple[int, Notice]]:
         """The oldest notices that are not settled, each with its number."""
-        query = select(NOTICES.c.number, NOTICES.c.content).where(NOTICES.c.is_settled.is_(False))
         with self._reading() as connection:
-            found = connection.execute(query.order_by(NOTICES.c.number).limit(most))
-            return [(number, Notice.model_validate_json(content)) for number, content in found]
+            found = connection.execute(PENDING, {"is_settled": False, "most": most})
+            return [(one["number"], Notice.model_validate_json(one["content"])) for one in found]
 
     def settle(self, numbers: Sequence[int]) -> None:
         """These notices have been looked into."""
         if numbers:
             with self._writing() as connection:
-                connection.execute(update(NOTICES).where(NOTICES.c.number.in_(numbers)).values(is_settled=True))
+                connection.execute(SETTLE, *({"number": number, "is_settled": True} for number in numbers))
 
     def forget_notices(self, before: float) -> int:
         """Removes settled notices that came before this moment; how many."""
-        old = delete(NOTICES).where(NOTICES.c.is_settled.is_(True), NOTICES.c.at < before)
         with self._writing() as connection:
-            return connection.execute(old).rowcount
+            return len(connection.execute(FORGET, {"is_settled": True, "before": before}))

@@ -1,8 +1,9 @@
-"""The tables of a new database, as queries see them. Migrations bring an older one here; a test holds both together."""
+"""The tables of a new database, as SQLAlchemy makes them in PostgreSQL; in a file they are made by ``newest``.
+
+Migrations bring an older database here; tests hold all three together.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -18,16 +19,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy import Row as Found
-
-from interlock.access.audit import AuditEntry, Deed
-from interlock.edges.store.encoding import decode_object
-from interlock.vocabulary import Event, Json, Kind, Row
 
 METADATA = MetaData()
-
-NEWEST = "0002"
-"""The last step of the migrations: what a database of these tables has behind it."""
 
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
 """SQLite counts by itself only in a column that is called INTEGER; it is as wide."""
@@ -120,43 +113,3 @@ SCHEMA = Table(
     PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
 """Which step of the migrations the database has behind it; the table is Alembic's own."""
-
-
-def row_of(found: Found[Any], state: dict[str, Json] | None = None) -> Row:
-    """A row of ROWS in the words of the domain. It was checked when it was written: lists must be quick.
-
-    ``state`` is given where it is known, and was not read.
-    """
-    return Row.model_construct(
-        kind=Kind(found.kind),
-        key=found.key,
-        version=found.version,
-        phase=found.phase,
-        state=decode_object(found.state) if state is None else state,
-        identity=found.identity,
-        place=found.place,
-        repository=found.repository,
-        ref=found.ref,
-        created=found.created,
-        updated=found.updated,
-    )
-
-
-def event_of(found: Found[Any]) -> Event:
-    """A row of EVENTS in the words of the domain, not checked again either."""
-    return Event.model_construct(
-        number=found.number,
-        kind=Kind(found.kind),
-        key=found.key,
-        version=found.version,
-        phase=found.phase,
-        at=found.at,
-        because=found.because,
-        observed=decode_object(found.observed),
-    )
-
-
-def entry_of(found: Found[Any]) -> AuditEntry:
-    """A row of AUDIT in the words of the domain."""
-    deed = Deed.model_validate(decode_object(found.deed))
-    return AuditEntry(number=found.number, at=found.at, deed=deed, previous=found.previous, digest=found.digest)
