@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from interlock.pipeline.models.formats import ModelFormat, serving_purpose
 from interlock.source.triggers import Triggers
 from interlock.vocabulary import Json, Stored
 
@@ -121,7 +122,7 @@ class ModelPlan(Stored):
 
     name: str
     path: str
-    format: Literal["skops", "joblib"]
+    format: ModelFormat
     golden: str | None = None
     checks: tuple[CheckPlan, ...] = ()
 
@@ -269,6 +270,16 @@ class Plan(Stored):
     def columns(self) -> tuple[str, ...]:
         """The columns that gates need beside id, label, prediction and probability; ``*`` is all."""
         return tuple(sorted({column for gate in self.gates for column in gate.columns}))
+
+    @property
+    def purposes(self) -> tuple[str, str]:
+        """The purposes of the Python environments that a run may need: of its stages, and of what serves its model."""
+        return "build", serving_purpose(self.model.format) if self.model else "serve"
+
+    def purpose_of(self, stage: StagePlan) -> str:
+        """The purpose of the Python environment that the stage's result depends on."""
+        build, serve = self.purposes
+        return serve if stage.builtin == "served" else build
 
     def stage(self, name: str) -> StagePlan:
         """The stage of this name; KeyError if there is none."""

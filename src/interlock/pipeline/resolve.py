@@ -20,6 +20,7 @@ from blake3 import blake3
 from interlock.pipeline.checks.resolution import data_checks, serving_checks
 from interlock.pipeline.document import Path, Problem, refuse_all
 from interlock.pipeline.entries import entry_files, has_tests
+from interlock.pipeline.models.formats import format_of
 from interlock.pipeline.outside.refresh import refresh_of, with_version
 from interlock.pipeline.outside.sources import fetch_stage, find_sources, hidden_files
 from interlock.pipeline.params import nearest_param, override, parse_overrides, select
@@ -211,7 +212,7 @@ def _model(spec: FileSpec, fallback: str) -> ModelPlan | None:
     return ModelPlan(
         name=model.name or name.strip("-") or "model",
         path=model.path,
-        format="joblib" if (model.format or model.path.lower()).endswith("joblib") else "skops",
+        format=format_of(model.path, model.format),
         golden=model.golden,
         checks=serving_checks(model.checks),
     )

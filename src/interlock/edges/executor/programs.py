@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interlock.errors import Refused
+from interlock.pipeline.models.formats import serving_purpose
 from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.resolve import holdout_of
 from interlock.ports import Blobs, Environments, Git, Isolation
@@ -120,7 +121,7 @@ class Programs:
         files = self.lock_files(request)
         self._environments.check(request.python, files)
         say(f"{request.python.lock} fits")
-        for purpose in ("build", "serve") if request.model else ("build",):
+        for purpose in ("build", serving_purpose(request.model.format)) if request.model else ("build",):
             self._environments.ensure(request.python, files, purpose, say)
         folder = Path(request.python.lock).parent
         return tuple(sorted(str(folder / name) for name in files))
@@ -158,7 +159,7 @@ class Programs:
         model = request.model
         if model is None:
             raise Refused("there is no model to serve", "model", "name the model in interlock.yaml")
-        python = python_in(self.prepare(request, "serve", say))
+        python = python_in(self.prepare(request, serving_purpose(model.format), say))
         settings: dict[str, Json] = {
             "model": model.model_dump(mode="json", exclude={"checks"}),
             "digest": self._digest_at(request.inputs, model.path, outside),
@@ -183,7 +184,7 @@ class Programs:
     def _prepare_baseline(self, baseline: Baseline, say: Callable[[str], None]) -> str:
         """The interpreter of the environment that the baseline's own lock gives."""
         files = {name: self._blobs.read(digest) for name, digest in self._blobs.files(baseline.lock).items()}
-        return python_in(self._environments.ensure(baseline.python, files, "serve", say))
+        return python_in(self._environments.ensure(baseline.python, files, serving_purpose(baseline.format), say))
 
     def _digest_at(self, inputs: Mapping[str, Digest], path: str, outside: Paths) -> Digest:
         """The artifact at a path, which may be a part of a larger one."""
