@@ -32,6 +32,7 @@ class Estimator:
     signature = Signature()  # it remembers names at most, never types
 
     def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
         self._transformers, self._final = _take_apart(estimator)
         self._names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
         self._width = getattr(estimator, "n_features_in_", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ DATATYPES = {**{f"tensor({name})": datatype for name, datatype in NUMBERS.items(
 DATATYPES["tensor(bool)"] = "BOOL"
 
 TYPES: Mapping[str, Any] = {**INTEGERS, **FLOATS}
+
+LIMITS = "interlock.limits"
+"""Of an exported model: what its original refused, by input, as ``{"is_missing_refused": bool, "most": number}``."""
 
 MOST_SEVERE_ONLY = 4
 """What onnxruntime prints: nothing but what ends the process."""
@@ -53,6 +57,7 @@ class Graph:
             if node.type not in DATATYPES:
                 hint = ": convert it with zipmap=False" if node.type.startswith("seq(map(") else ""
                 raise Unloadable(f"{node.name} is a {node.type}, which the protocol cannot say{hint}")
+        self._limits = json.loads(session.get_modelmeta().custom_metadata_map.get(LIMITS, "{}"))
         if scalars := [node.name for node in self._inputs.values() if not node.shape]:
             raise Unloadable(f"the input {scalars[0]} has no dimension of rows")
 
@@ -73,10 +78,20 @@ class Graph:
         """The wanted outputs by name, one entry for every row."""
         if missing := [name for name in self._inputs if name not in batch.arrays]:
             raise InvalidRequest(f"missing inputs: {', '.join(map(repr, missing[:10]))}")
+        for name, limit in self._limits.items():
+            _require_within(name, batch.arrays[name], limit)
         given = {name: _fitted(batch.arrays[name], node) for name, node in self._inputs.items()}
         names = [name for name in self._names if is_wanted(name, batch)]
         answers = self._session.run(names, given) if names else []
         return checked({name: plain(answer) for name, answer in zip(names, answers, strict=True)}, batch.rows)
+
+
+def _require_within(name: str, array: Array, limit: Mapping[str, Any]) -> None:
+    numbers = array.astype(np.float64, copy=False)
+    if limit["is_missing_refused"] and np.isnan(numbers).any():
+        raise InvalidRequest(f"input {name!r}: a value is missing, and the model takes none that is")
+    if limit["most"] is not None and (np.abs(numbers) > limit["most"]).any():
+        raise InvalidRequest(f"input {name!r}: a value is larger than the model takes")
 
 
 def _fitted(array: Array, node: Any) -> Array:
