@@ -64,6 +64,12 @@ def copy_checked(model: Path, digest: str) -> Iterator[Path]:
         yield target
 
 
+def digest_of(folder: Path) -> str:
+    """The digest by which the artifact store knows the folder."""
+    with tempfile.TemporaryDirectory(prefix="interlock-model-") as private:
+        return _copy_folder(folder, Path(private) / "copy")
+
+
 def _copy_file(source: Path, target: Path) -> tuple[str, bool]:
     """Copies; answers the digest of what was copied, and whether its owner may execute it."""
     hasher = blake3()

@@ -241,6 +241,9 @@ class ModelSpec(Section):
     with an MLmodel; `python` a file with a class of yours. Without it the ending of the path tells; else `skops`."""
     golden: Path | None = None
     """A file with requests and the answers expected; latency is measured with them."""
+    export: Annotated[str, Choice(("auto", "off"))] = "auto"
+    """`auto`: a model of scikit-learn with golden requests is served as ONNX where that is proven to give the same
+    answers and to be faster; `off`: it is served as it is."""
     checks: ServingChecksSpec = ServingChecksSpec()
     """What the served model is asked besides."""
 

@@ -29,8 +29,12 @@ from .requirements import changed_requirements, refuse_local_sources, refuse_loo
 SERVER_REQUIREMENTS = ("granian>=2.8", "orjson>=3.11", "blake3>=1.0", "numpy")
 """What the model server needs beside the model's own lock."""
 
-FORMAT_REQUIREMENTS = {"serve-onnx": ("onnxruntime>=1.20",), "serve-mlflow": ("pyyaml>=6",)}
-"""What it needs besides for models of one format, by the purpose of their environment."""
+FORMAT_REQUIREMENTS = {
+    "serve-onnx": ("onnxruntime>=1.21",),
+    "serve-mlflow": ("pyyaml>=6",),
+    "export": ("onnx>=1.18", "onnxruntime>=1.21"),
+}
+"""What it needs besides for models of one format, or to make one, by the purpose of their environment."""
 
 COMPLETE = "interlock-complete.json"
 """Written last into an environment: one without it is half built."""

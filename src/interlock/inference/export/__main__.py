@@ -1,7 +1,7 @@
 """``python -m interlock.inference.export``: a graph of a model, where it is proven to answer the same, and faster.
 
 Writes a report: ``is_exported``, ``because``, and how it was proven. With ``is_exported`` the folder ``--out`` holds
-``model.onnx`` beside the ``original``. Exit code 0 either way; 2 wrong arguments; 3 the bytes are not the admitted ones.
+``model.onnx`` beside the ``original``. Exit code 0 either way; 2 wrong arguments; 3 these are not the admitted bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import orjson
 from ..formats import load
 from ..formats.estimators import Estimator
 from ..inputs import Batch, Column, InvalidRequest, Signature
-from ..model import DigestDiffers, Model, Unloadable, copy_checked
+from ..model import DigestDiffers, Model, Unloadable, copy_checked, digest_of
 from .boundaries import find_splits
 from .converting import convert
 from .graph import NotExportable
@@ -65,7 +65,7 @@ def _export(copy: Path, options: argparse.Namespace) -> dict[str, Any]:
         return _judge(copy, options.out, proof, _time(model, exported, golden), holdout)
     except (NotExportable, Unloadable, InvalidRequest) as reason:
         (options.out / "model.onnx").unlink(missing_ok=True)
-        return {"is_exported": False, "because": f"it is served as it is: {reason}"}
+        return {"is_exported": False, "because": f"no ONNX is made of it: {reason}"}
 
 
 def _judge(copy: Path, out: Path, proof: Proof, seconds: tuple[float, float], holdout: Table | None) -> dict[str, Any]:
@@ -81,6 +81,7 @@ def _judge(copy: Path, out: Path, proof: Proof, seconds: tuple[float, float], ho
         shutil.copyfile(copy, out / "original" / copy.name)
     return {
         "is_exported": True,
+        "digest": digest_of(out),
         "because": f"as ONNX it gives the same answers to {proof.rows} rows, {before / after:.1f} times as fast",
         "rows": proof.rows,
         "holdout_rows": rows_of(holdout) if holdout else 0,

@@ -14,8 +14,8 @@ from .trees import LEAF, Tree, boosted_trees, grown_trees
 def find_splits(estimator: Any, columns: Sequence[Column]) -> Mapping[str, Array]:
     """The thresholds of all splits on a column that reaches the trees as it is, sorted, by its name.
 
-    Empty for a model without trees. A column is known by the name of the feature, which scikit-learn makes of it; what is
-    scaled or encoded before has a name too, and thresholds that are of no use: they do no harm.
+    Empty for a model without trees. A column is known by the name of the feature, which scikit-learn makes of it; what
+    is scaled or encoded before has a name too, and thresholds that are of no use: they do no harm.
     """
     *before, final = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
     trees = _trees_of(final)

@@ -1,7 +1,7 @@
-"""Whether an exported model answers as its original: on rows of the holdout, and on rows that are made to tell them apart.
+"""Whether an exported model answers as its original: on rows of the holdout, and on rows made to tell them apart.
 
-Made rows have one value changed: missing, huge and tiny numbers, numbers at and beside each split of a tree, texts that no
-training has seen. Where the original refuses a row, the exported model has to refuse it too.
+Made rows have one value changed: missing, huge and tiny numbers, numbers at and beside each split of a tree, texts that
+no training has seen. Where the original refuses a row, the exported model has to refuse it too.
 """
 
 from __future__ import annotations

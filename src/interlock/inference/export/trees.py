@@ -63,7 +63,7 @@ def add_trees(building: Building, table: Tensor, trees: Sequence[tuple[Tree, int
 
 
 def _add_tree(splits: dict[str, list[Any]], leaves: list[tuple[int, float]], tree: Tree, target: int) -> None:
-    """Appends the splits of a tree in the order of its nodes. A tree that is a lone leaf becomes a split with it twice."""
+    """Appends the splits of a tree in the order of its nodes. A lone leaf becomes a split that has it twice."""
     inner = np.flatnonzero(tree.left != LEAF)
     base = len(splits["feature"])
     places = {int(node): base + place for place, node in enumerate(inner)}

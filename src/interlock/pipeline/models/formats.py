@@ -30,6 +30,13 @@ MORE_NEEDED: frozenset[ModelFormat] = frozenset({"onnx", "mlflow"})
 """Formats that are served with more packages than the model server needs for every model."""
 
 
+EXPORTABLE: frozenset[ModelFormat] = frozenset({"skops", "joblib"})
+"""Formats of models that may become ONNX, where that is proven to answer the same."""
+
+SERVED_MODEL = ".interlock/served"
+"""Where the stage ``served`` leaves what was served: ``original``, and ``model.onnx`` where it was exported."""
+
+
 def format_of(path: str, named: str | None) -> ModelFormat:
     """The format of a model: the one that is named, else the one of the path's ending, else skops."""
     for known in MODEL_FORMATS:
