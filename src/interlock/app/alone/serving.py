@@ -19,6 +19,8 @@ from interlock.pipeline.models.formats import ENDINGS, format_of, serving_purpos
 from interlock.pipeline.plan import PythonPlan
 from interlock.system.machine import find_cores
 
+__all__ = ["Alone", "Asked", "find_format", "name_of", "serve"]
+
 LOCKS = ("uv.lock", "requirements.txt")
 MLFLOW = "MLmodel"
 

@@ -14,8 +14,8 @@ from interlock.errors import NotFound, Refused
 from interlock.pipeline.models.formats import MODEL_FORMATS
 
 if TYPE_CHECKING:
+    from interlock.app.alone.serving import Alone
     from interlock.cli.reading import Reading
-    from interlock.edges.serving import Alone
     from interlock.vocabulary import Row
 
 

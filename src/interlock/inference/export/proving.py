@@ -66,10 +66,10 @@ def find_limits(original: Model, base: Table, columns: Sequence[Column]) -> dict
 
 
 def made_rows(base: Table, columns: Sequence[Column], splits: Mapping[str, Array]) -> Iterator[Table]:
-    """Tables of made rows, each as long as ``base``."""
+    """A table of made rows for each column, and one for each that trees split on."""
     for column in columns:
-        for value in _values_for(column, splits.get(column.name)):
-            yield _changed(base, column.name, value)
+        changed = [_changed(base, column.name, value) for value in _values_for(column)]
+        yield {name: np.concatenate([table[name] for table in changed]) for name in base}
     for name, thresholds in splits.items():
         chosen = thresholds[np.unique(np.linspace(0, len(thresholds) - 1, MOST_SPLITS).astype(int))]
         near = [chosen, np.nextafter(chosen, -np.inf), np.nextafter(chosen, np.inf)]
@@ -95,14 +95,14 @@ def prove(original: Model, exported: Model, tables: Iterator[Table]) -> Proof:
     return Proof(None, rows, largest)
 
 
-def _values_for(column: Column, splits: Array | None) -> Sequence[Any]:
+def _values_for(column: Column) -> Sequence[Any]:
     if column.datatype == "BYTES":
         return TEXTS
     if column.datatype in INTEGERS:
         limits = np.iinfo(INTEGERS[column.datatype])
         return [value for value in (0, 1, -1, 10**6, limits.min, limits.max) if limits.min <= value <= limits.max]
     if column.datatype in FLOATS:
-        return (*NUMBERS, *INFINITE) if splits is None or len(splits) == 0 else (*NUMBERS, *INFINITE, splits[0])
+        return (*NUMBERS, *INFINITE)
     return (True, False)
 
 
@@ -157,5 +157,5 @@ def _difference(one: dict[str, Any] | None, other: dict[str, Any] | None) -> tup
 
 
 def _shown(table: Table, place: int) -> str:
-    told = [f"{name}={array[place].tolist()!r}" for name, array in table.items()]
+    told = [f"{name}={np.asarray(array[place]).tolist()!r}" for name, array in table.items()]
     return ", ".join(told)[:400]
