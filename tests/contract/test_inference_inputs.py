@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from interlock.edges.blobs import LocalBlobs
 from interlock.inference.__main__ import GoldenWrong, check_golden
+from interlock.inference.formats.estimators import Estimator
+from interlock.inference.formats.loading import find_model_file
 from interlock.inference.inputs import Column, InvalidRequest, Signature, describe
-from interlock.inference.model import DigestDiffers, Model, Unloadable, copy_checked, find_model_file
+from interlock.inference.model import DigestDiffers, Unloadable, copy_checked
 
 
 def tensor(name: str, datatype: str, data: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
@@ -166,7 +168,7 @@ class TestSignature:
 
 class TestWhatTheModelGets:
     def ask(self, model: Witness, *entries: dict[str, Any]) -> Any:
-        Model(model).answer(Signature().read({"inputs": list(entries)}))
+        Estimator(model).answer(Signature().read({"inputs": list(entries)}))
         return model.given
 
     def test_several_inputs_are_a_table(self) -> None:
@@ -208,7 +210,7 @@ class TestWhatTheModelGets:
                 return [1.0]
 
         with pytest.raises(ValueError, match="for 2 rows") as raised:
-            Model(Short()).answer(Signature().read({"inputs": [tensor("a", "FP64", [1, 2])]}))
+            Estimator(Short()).answer(Signature().read({"inputs": [tensor("a", "FP64", [1, 2])]}))
         assert not isinstance(raised.value, InvalidRequest)
 
 
@@ -224,7 +226,7 @@ class TestGolden:
     def check(self, folder: Path, document: Any) -> Any:
         path = folder / "golden.json"
         path.write_text(document if isinstance(document, str) else json.dumps(document))
-        return check_golden(Model(Sum()), path)
+        return check_golden(Estimator(Sum()), path)
 
     def test_what_is_answered_as_expected_passes(self, tmp_path: Path) -> None:
         document = {"requests": [asked(1, 2), asked(1000, 2)], "responses": [answered(3), answered(1002.0005)]}
@@ -234,7 +236,7 @@ class TestGolden:
         assert checked == 2
 
     def test_no_file_is_no_knowledge(self) -> None:
-        signature, outputs, checked = check_golden(Model(Sum()), None)
+        signature, outputs, checked = check_golden(Estimator(Sum()), None)
         assert (signature.columns, outputs, checked) == ({}, {}, 0)
 
     @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_a_wrong_golden_answer_fails_with_the_servers_words(measure: Callable[..
     assert found["passed"] is False
     assert "golden request 1: prediction[0] is 2.0, expected 7.0" in found["because"]
     assert found["problems"][0]["is_warning"] is False
-    assert found["report"] == {"candidate": None, "baseline": None}
+    assert found["report"] == {"candidate": None, "baseline": None, "export": None}
 
 
 def test_other_bytes_fail(measure: Callable[..., dict[str, Any]]) -> None:

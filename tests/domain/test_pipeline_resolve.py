@@ -135,7 +135,8 @@ def test_the_whole_file() -> None:
     assert plan.stage("evaluate").products == ("golden.json", "metrics.json", "predictions.csv")
     served = plan.stage("served")
     assert (served.kind, served.builtin, served.needs) == ("measure", "served", ("train", "evaluate"))
-    assert served.deps == ("model", "golden.json")
+    assert served.deps == ("model", "golden.json", "data/holdout.csv")
+    assert served.products == (".interlock/served",)
     measurements = plan.stage("measurements")
     assert measurements.needs == ("evaluate",)  # not what makes no numbers: gates are judged while that still runs
     assert measurements.deps == ("metrics.json", "predictions.csv", "data/holdout.csv")

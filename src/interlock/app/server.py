@@ -37,6 +37,7 @@ from interlock.edges.serving import LocalReplicas, ensure_supervise, stop_superv
 from interlock.edges.signing import LocalSigning
 from interlock.edges.watch import ObjectWatch
 from interlock.errors import InterlockError, ProxyFault, StoreFault
+from interlock.pipeline.models.formats import serving_purpose
 from interlock.ports import Store
 from interlock.run.run import Run
 from interlock.source.notice import Notice
@@ -279,7 +280,8 @@ class Server:
     def _serving_environment(self, revision: Revision) -> str:
         blobs = self._parts.blobs
         files = {path: blobs.read(digest) for path, digest in blobs.files(revision.lock).items()}
-        return self._parts.environments.ensure(revision.python, files, "serve", lambda _line: None)
+        purpose = serving_purpose(revision.format)
+        return self._parts.environments.ensure(revision.python, files, purpose, lambda _line: None)
 
 
 class _EventTeller:

@@ -14,6 +14,7 @@ from interlock.delivery.environment import Environment
 from interlock.delivery.release import ReleasePhase
 from interlock.delivery.rollout import RolloutPhase
 from interlock.errors import ArtifactFault, Refused
+from interlock.pipeline.models.formats import serving_purpose
 from interlock.pipeline.plan import PythonPlan
 from interlock.ports import Blobs, Environments, Store
 from interlock.run.run import Run
@@ -136,11 +137,16 @@ class Collecting:
         for row in self._store.rows(Kind.ENVIRONMENT):
             environment = read_state(row, Environment)
             revisions = (environment.stable, environment.candidate, environment.previous)
-            wanted += [(revision.python, revision.lock, "serve") for revision in revisions if revision is not None]
+            wanted += [
+                (revision.python, revision.lock, serving_purpose(revision.format))
+                for revision in revisions
+                if revision is not None
+            ]
         for row in self._store.rows(Kind.RUN, phases=(Phase.QUEUED, Phase.RUNNING)):
             run = read_state(row, Run)
-            wanted += [(run.plan.python, run.lock, purpose) for purpose in ("build", "serve")]
-            wanted += [(run.baseline.python, run.baseline.lock, "serve")] if run.baseline is not None else []
+            wanted += [(run.plan.python, run.lock, purpose) for purpose in run.plan.purposes]
+            beside = run.baseline
+            wanted += [(beside.python, beside.lock, serving_purpose(beside.format))] if beside is not None else []
         return {identity for one in wanted if (identity := self._identity(*one)) is not None}
 
     def _identity(self, python: PythonPlan, lock: Digest | None, purpose: str) -> str | None:

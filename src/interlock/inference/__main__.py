@@ -18,8 +18,9 @@ from typing import Any, NoReturn
 import numpy as np
 import orjson
 
+from .formats import FORMATS, load
 from .inputs import Array, InvalidRequest, Signature
-from .model import DigestDiffers, Model, Unloadable, copy_checked, load
+from .model import DigestDiffers, Model, Unloadable, copy_checked
 from .predictions import PredictionLog
 from .service import ModelService, Served
 from .wire import serve
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _leave)
     try:
         with copy_checked(options.model, options.digest) as copy:
-            model = Model(load(copy, options.format))
+            model = load(copy, options.format)
             signature, outputs, checked = check_golden(model, options.golden)
             _serve(options, model, signature, outputs, checked)
     except DigestDiffers as fault:
@@ -55,14 +56,15 @@ def main(arguments: list[str]) -> int:
 def check_golden(model: Model, path: Path | None) -> tuple[Signature, dict[str, Array], int]:
     """Asks the model every golden request of the file.
 
-    Answers the requests' signature, the outputs of the first, and how many there were. Without a file nothing is known.
-    GoldenWrong where a request is not answered, or not within 1e-6 (relative above 1) of its expected response.
+    Answers the signature, the outputs of the first, and how many there were. The signature is what the model knows of
+    itself, else that of the requests; without a file nothing else is known. GoldenWrong where a request is not
+    answered, or not within 1e-6 (relative above 1) of its expected response.
     """
     if path is None:
-        return Signature(), {}, 0
+        return model.signature, {}, 0
     requests, responses = _read_golden(path)
     try:
-        signature = Signature.from_golden(requests)
+        signature = model.signature if model.signature.columns else Signature.from_golden(requests)
     except InvalidRequest as wrong:
         raise GoldenWrong(str(wrong)) from wrong
     first: dict[str, Array] = {}
@@ -136,7 +138,7 @@ def _read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--revision", type=_matching(KEY), help="the revision's key, named in every answer")
     parser.add_argument("--model", required=True, type=Path, help="the model's file or folder")
     parser.add_argument("--digest", required=True, type=_matching(DIGEST), help="the digest that --model must have")
-    parser.add_argument("--format", required=True, choices=("skops", "joblib"))
+    parser.add_argument("--format", required=True, choices=tuple(FORMATS))
     parser.add_argument("--golden", type=Path, help="golden requests, answered before serving begins")
     parser.add_argument("--predictions", type=Path, help="folder of the prediction log")
     parser.add_argument("--socket", required=True, help="path of the Unix socket, at most 107 bytes")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from interlock.pipeline.models.formats import ModelFormat, serving_purpose
 from interlock.source.triggers import Triggers
 from interlock.vocabulary import Json, Stored
 
@@ -77,8 +78,8 @@ class StagePlan(Stored):
 
     @property
     def products(self) -> tuple[str, ...]:
-        """Every path the stage must leave behind: outs, metrics, predictions. A built-in stage reports instead."""
-        if self.builtin not in (None, "fetch"):
+        """Every path the stage must leave behind: outs, metrics, predictions. Most built-in stages report instead."""
+        if self.builtin not in (None, "fetch", "served"):
             return ()
         return tuple(dict.fromkeys((*self.outs, *self.metrics, *((self.predictions,) if self.predictions else ()))))
 
@@ -117,13 +118,19 @@ class DataPlan(Stored):
 
 
 class ModelPlan(Stored):
-    """The model a pipeline makes: folder or file ``path``; ``golden`` names its golden requests."""
+    """The model a pipeline makes: folder or file ``path``; ``golden`` names its golden requests.
+
+    ``may_be_exported``: what is measured and served is an ONNX graph of it, where that is proven to answer the same;
+    ``holdout`` is a table of the commit that it is proven on.
+    """
 
     name: str
     path: str
-    format: Literal["skops", "joblib"]
+    format: ModelFormat
     golden: str | None = None
     checks: tuple[CheckPlan, ...] = ()
+    may_be_exported: bool = False
+    holdout: str | None = None
 
 
 class SlicePlan(Stored):
@@ -269,6 +276,18 @@ class Plan(Stored):
     def columns(self) -> tuple[str, ...]:
         """The columns that gates need beside id, label, prediction and probability; ``*`` is all."""
         return tuple(sorted({column for gate in self.gates for column in gate.columns}))
+
+    @property
+    def purposes(self) -> tuple[str, ...]:
+        """The purposes of the Python environments that a run may need: of its stages, and of what serves its model."""
+        serve = serving_purpose(self.model.format) if self.model else "serve"
+        more = ("export", serving_purpose("onnx")) if self.model and self.model.may_be_exported else ()
+        return ("build", serve, *more)
+
+    def purpose_of(self, stage: StagePlan) -> str:
+        """The purpose of the Python environment that the stage's result depends on."""
+        build, serve, *_ = self.purposes
+        return serve if stage.builtin == "served" else build
 
     def stage(self, name: str) -> StagePlan:
         """The stage of this name; KeyError if there is none."""

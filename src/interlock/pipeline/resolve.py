@@ -20,6 +20,7 @@ from blake3 import blake3
 from interlock.pipeline.checks.resolution import data_checks, serving_checks
 from interlock.pipeline.document import Path, Problem, refuse_all
 from interlock.pipeline.entries import entry_files, has_tests
+from interlock.pipeline.models.formats import EXPORTABLE, SERVED_MODEL, format_of
 from interlock.pipeline.outside.refresh import refresh_of, with_version
 from interlock.pipeline.outside.sources import fetch_stage, find_sources, hidden_files
 from interlock.pipeline.params import nearest_param, override, parse_overrides, select
@@ -86,7 +87,7 @@ def resolve(
     missing = [*hidden_files(spec, there), *_missing_paths(spec, there, sources), *_missing_params(spec, used)]
     refuse_all(file.document.refusals([*missing, *_missing_gpus(spec, gpus)]))
     data = tuple(_dataset(name, spec) for name, dataset in spec.data.items() if is_table(dataset))
-    model = _model(spec, project.rpartition("/")[2] or repository)
+    model = _model(spec, project.rpartition("/")[2] or repository, there)
     python = python_of(spec, there)
     checks = _checks(spec, there, python)
     fetch = fetch_stage(sources, [check.name for check in checks])
@@ -203,17 +204,22 @@ def _dataset(name: str, spec: FileSpec) -> DataPlan:
     return DataPlan(name=name, **dataset.model_dump(exclude={"home", "checks"}), checks=data_checks(dataset.checks))
 
 
-def _model(spec: FileSpec, fallback: str) -> ModelPlan | None:
+def _model(spec: FileSpec, fallback: str, there: Collection[str]) -> ModelPlan | None:
     model = model_of(spec)
     if model is None:
         return None
     name = re.sub(r"[^a-z0-9]+", "-", fallback.lower().removesuffix(".git").rpartition("/")[2]).strip("-")[:63]
+    kind = format_of(model.path, model.format)
+    may_be_exported = model.export == "auto" and kind in EXPORTABLE and model.golden is not None
+    holdout = holdout_of([_dataset(dataset, spec) for dataset in spec.data])
     return ModelPlan(
         name=model.name or name.strip("-") or "model",
         path=model.path,
-        format="joblib" if (model.format or model.path.lower()).endswith("joblib") else "skops",
+        format=kind,
         golden=model.golden,
         checks=serving_checks(model.checks),
+        may_be_exported=may_be_exported,
+        holdout=holdout.path if may_be_exported and holdout and holdout.path in there else None,
     )
 
 
@@ -295,9 +301,10 @@ def _deps(
 def _measures(spec: FileSpec, model: ModelPlan | None) -> Iterator[StagePlan]:
     makers = makers_of(spec.stages)
     if model is not None:
-        deps = tuple(path for path in (model.path, model.golden) if path)
+        deps = tuple(path for path in (model.path, model.golden, model.holdout) if path)
         needs = dict.fromkeys(makers[product] for path in deps for product in makers.behind(path))
-        yield StagePlan(name="served", kind="measure", builtin="served", needs=tuple(needs), deps=deps)
+        outs = (SERVED_MODEL,) if model.may_be_exported else ()
+        yield StagePlan(name="served", kind="measure", builtin="served", needs=tuple(needs), deps=deps, outs=outs)
     stages = spec.stages.values()
     metrics = [path for stage in stages for path in stage.metrics]
     predictions = [stage.predictions for stage in stages if stage.predictions]

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from interlock.pipeline.checks.data import DataChecksSpec
 from interlock.pipeline.checks.serving import ServingChecksSpec
 from interlock.pipeline.gates.spec import GateSpec
+from interlock.pipeline.models.formats import LATER_FORMATS, MODEL_FORMATS
 from interlock.pipeline.rules.patterns import (
     Cron,
     DataHome,
@@ -47,8 +48,6 @@ from interlock.pipeline.rules.values import (
 BUILTIN_CHECKS = ("syntax", "imports", "dependencies")
 BUILTIN_STAGES = (*BUILTIN_CHECKS, "fetch", "data", "served", "measurements")
 TABLES = (".csv", ".csv.gz", ".parquet")
-MODEL_FORMATS = ("skops", "joblib")
-LATER_FORMATS = ("onnx", "pickle", "xgboost", "lightgbm", "catboost", "torch", "tensorflow", "keras", "safetensors")
 MOST = 200
 """The most datasets, gates, environments or checks that one file may hold."""
 MOST_STAGES = 1000
@@ -238,9 +237,13 @@ class ModelSpec(Section):
     name: ModelName | None = None
     """Its name. Without it the project's folder is asked, then the repository's name."""
     format: Annotated[str, Choice(MODEL_FORMATS, LATER_FORMATS)] | None = None
-    """How it was saved. Without it the ending of the path tells; else `skops`."""
+    """How it was saved: `joblib` is pickle, too; `xgboost` and `lightgbm` are their own files; `mlflow` is a folder
+    with an MLmodel; `python` a file with a class of yours. Without it the ending of the path tells; else `skops`."""
     golden: Path | None = None
     """A file with requests and the answers expected; latency is measured with them."""
+    export: Annotated[str, Choice(("auto", "off"))] = "auto"
+    """`auto`: a model of scikit-learn with golden requests is served as ONNX where that is proven to give the same
+    answers and to be faster; `off`: it is served as it is."""
     checks: ServingChecksSpec = ServingChecksSpec()
     """What the served model is asked besides."""
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .consistency import measure_consistency, read_outputs, rows_in
+from .serving.exporting import export
 
 WARM_UP = 50
 WALL_SECONDS = 12.0
@@ -38,20 +39,24 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
 
     ``settings``: ``model`` (name, format, path, golden or None), ``digest``, ``python`` (of the serving environment),
     ``inference_folder``, ``baseline`` (name, path, format, python, digest; or None), ``requests`` (measured in all with
-    two servers, 1000 unless said). The report has ``candidate`` and ``baseline``, each with ``latency_ms`` (a number
-    for each answered request), ``memory_peak_mb``, ``requests``, ``errors``, ``startup_ms``, ``golden`` and, of
-    the candidate, its ``inputs`` and ``consistency`` (whether a row is answered alike whatever stands beside it).
+    two servers, 1000 unless said), ``export`` (see ``serving.exporting``): measured is what would be served, which is
+    the exported model where there is one. The report has ``candidate`` and ``baseline``, each with ``latency_ms`` (a
+    number for each answered request), ``memory_peak_mb``, ``requests``, ``errors``, ``startup_ms``, ``golden`` and, of
+    the candidate, its ``inputs`` and ``consistency`` (whether a row is answered alike whatever stands beside it); and
+    ``export``: how the model was exported, or why not.
     """
     problems: list[dict[str, Any]] = []
-    model, golden = settings["model"], settings["model"].get("golden")
+    asked, golden = settings["model"], settings["model"].get("golden")
+    exported = export(settings)
+    model = {**asked, "path": exported["path"], "format": exported["format"]}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="interlock-served-")))
         candidate = _Server(folder / "candidate", settings["inference_folder"])
         stack.callback(candidate.stop)
         try:
-            candidate.start(model, settings["python"], settings["digest"], golden)
+            candidate.start(model, exported["python"], exported["digest"], golden)
         except NotServed as failure:
-            return _report(False, str(failure), problems, None, None)
+            return _report(False, str(failure), problems, None, None, exported["report"])
         baseline = _start_baseline(stack, folder, settings, problems) if golden else None
         servers = [server for server in (candidate, baseline) if server is not None]
         if golden:
@@ -73,7 +78,8 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
     because = f"{model['name']} answered {candidate.requests} requests as served{failed}"
     if not golden:
         because = f"{model['name']} starts and becomes ready"
-    return _report(candidate.errors == 0, because, problems, candidate, baseline)
+    because += f"; {exported['report']['because']}" if exported["report"] else ""
+    return _report(candidate.errors == 0, because, problems, candidate, baseline, exported["report"])
 
 
 def _start_baseline(
@@ -238,13 +244,19 @@ def _ask_all(servers: list[_Server], body: bytes, number: int) -> None:
 
 
 def _report(
-    passed: bool, because: str, problems: list[dict[str, Any]], candidate: _Server | None, baseline: _Server | None
+    passed: bool,
+    because: str,
+    problems: list[dict[str, Any]],
+    candidate: _Server | None,
+    baseline: _Server | None,
+    exported: dict[str, Any] | None,
 ) -> dict[str, Any]:
     if not passed:
         problems = [{"message": because, "path": None, "line": None, "is_warning": False}, *problems]
     report = {
         "candidate": None if candidate is None else _measured(candidate),
         "baseline": None if baseline is None else {**_measured(baseline), "name": baseline.name},
+        "export": exported,
     }
     return {"passed": passed, "because": because, "problems": problems, "report": report}
 

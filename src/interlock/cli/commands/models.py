@@ -1,18 +1,20 @@
-"""The commands about registered models: ``models``, ``release`` and ``rollback``."""
+"""The commands about models: ``models`` (registered ones, and one served by itself), ``release`` and ``rollback``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from interlock.cli.commands.runs import row_json, run_number
 from interlock.cli.output import ExitCode, Line
-from interlock.cli.session import Session, with_server
+from interlock.cli.session import Session, with_server, with_session
 from interlock.errors import NotFound, Refused
+from interlock.pipeline.models.formats import MODEL_FORMATS
 
 if TYPE_CHECKING:
+    from interlock.app.alone.serving import Alone
     from interlock.cli.reading import Reading
     from interlock.vocabulary import Row
 
@@ -65,6 +67,70 @@ def pull(session: Session, name: str, folder: Path) -> int:
     session.output.say(Line(f"{row.key} is in {folder}: its files are those that were signed", "good"))
     session.output.answer({"folder": str(folder.absolute()), **show.row_json(row)})
     return ExitCode.SUCCESS
+
+
+@models.command()
+@click.argument("model", metavar="MODEL_DIR", type=click.Path(path_type=Path))
+@click.option("--port", type=click.IntRange(1, 65535), help="The port of 127.0.0.1.  [default: 8000]")
+@click.option("--socket", type=click.Path(path_type=Path), help="A Unix socket instead of a port.")
+@click.option("--format", "named", type=click.Choice(MODEL_FORMATS), help="Else the names of the files tell it.")
+@click.option("--golden", type=click.Path(path_type=Path), help="Golden requests; else golden.json in the folder.")
+@click.option("--name", help="Its name in the paths; else the folder's.")
+@click.option("--lock", type=click.Path(path_type=Path), help="uv.lock or requirements.txt; else the nearest above.")
+@click.option("--python", type=click.Path(path_type=Path), help="An interpreter that has all packages already.")
+@click.option("--sandbox", type=click.Choice(["namespace", "none"]), default="namespace", show_default=True)
+@with_session
+def serve(session: Session, model: Path, named: str | None, sandbox: str, **given: Any) -> int:
+    """Serve the model in MODEL_DIR (or a file) by itself, until Ctrl-C: no server, run or pipeline file is needed."""
+    from interlock.app.alone.serving import Asked
+    from interlock.app.alone.serving import serve as serve_model
+
+    if given["port"] and given["socket"]:
+        raise click.UsageError("--port and --socket name two places: write one of them")
+    if given["lock"] and given["python"]:
+        raise click.UsageError("--lock and --python name two environments: write one of them")
+    given["port"] = given["port"] or (None if given["socket"] else 8000)
+    asked = Asked(model=model, format=named, sandbox=sandbox, **given)
+
+    def say(text: str) -> None:
+        session.output.note(Line(text, "dim"))
+
+    serve_model(session.state, asked, say, lambda served: _tell_routes(session, served))
+    return ExitCode.SUCCESS
+
+
+ROUTES = (
+    ("POST", "/v2/models/{name}/infer", "ask the model"),
+    ("GET", "/v2/models/{name}", "names, types and shapes of its inputs and outputs"),
+    ("GET", "/v2/models/{name}/ready", "whether it takes requests"),
+    ("GET", "/v2/health/ready", "the same of the server"),
+    ("GET", "/v2/health/live", "whether the server lives"),
+    ("GET", "/v2", "the server and its extensions"),
+    ("POST", "/v2/repository/index", "the models served here"),
+    ("GET", "/interlock/stats", "requests, errors, memory"),
+)
+"""What can be asked of a model server, the most wanted first."""
+
+
+def _tell_routes(session: Session, served: Alone) -> None:
+    """Says where it is served and what can be asked there."""
+    base = f"http://127.0.0.1:{served.port}" if served.socket is None else f"unix:{served.socket}"
+    routes = [(method, path.format(name=served.name), what) for method, path, what in ROUTES]
+    width = max(len(path) for _, path, _ in routes)
+    session.output.say(
+        Line(f"{served.name} ({served.format}) is served at {base}", "good"),
+        *(Line(f"  {method:<5}{path:<{width}}  {what}") for method, path, what in routes),
+        Line(f"  {served.digest}; Ctrl-C stops it", "dim"),
+    )
+    session.output.answer(
+        {
+            "name": served.name,
+            "format": served.format,
+            "digest": served.digest,
+            "url": base,
+            "routes": [{"method": method, "path": path} for method, path, _ in routes],
+        }
+    )
 
 
 def _find_version(reading: Reading, name: str) -> Row:

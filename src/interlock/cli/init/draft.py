@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from interlock.cli.init.dependencies import LockFound
 from interlock.cli.init.repository import Repository, StageFound
+from interlock.pipeline.models.formats import format_of
 
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./ =-]*")
 _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "~", ""})
@@ -85,7 +86,8 @@ def _stage_lines(stage: StageFound) -> list[str]:
 def _model_lines(name: str, found: Repository) -> list[str]:
     if found.model is None:
         return ["# model: {name: " + name + ", path: PATH, format: skops}    # PATH is one of the outs of a stage"]
-    kind = "skops" if found.model.how == "skops" or found.model.path.endswith(".skops") else "joblib"
+    named = {"skops": "skops", "joblib": "joblib", "pickle": "joblib"}.get(found.model.how)
+    kind = format_of(found.model.path, named)
     golden = ", golden: golden.json" if "golden.json" in found.files else ""
     return [f"model: {{name: {name}, path: {quote(found.model.path)}, format: {kind}{golden}}}"]
 

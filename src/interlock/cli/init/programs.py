@@ -37,7 +37,7 @@ ROLES = {
 }
 """Stages in the order they run, and what their programs are called."""
 
-MODEL_SUFFIXES = (".skops", ".joblib", ".pkl", ".pickle")
+MODEL_SUFFIXES = (".skops", ".joblib", ".pkl", ".pickle", ".onnx", ".ubj", ".lgb")
 
 
 def find_programs(project: Path, files: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:

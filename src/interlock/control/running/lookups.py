@@ -197,7 +197,7 @@ class Lookups:
             program=f"{stage.builtin} {self._program}" if stage.builtin else None,
             params=stage.params,
             env=stage.env,
-            environment=self._environment(run, "serve" if stage.builtin == "served" else "build"),
+            environment=self._environment(run, run.plan.purpose_of(stage)),
             artifacts=artifacts_for(run, stage) | _beside(stage, baseline),
             settings=_settings(run, stage),
             products=stage.products,
@@ -262,7 +262,7 @@ class Lookups:
             return self._sources.definitions(fingerprint)
 
         def packages(environment: str) -> Packages | None:
-            is_todays = environment in (self._environment(run, purpose) for purpose in ("build", "serve"))
+            is_todays = environment in (self._environment(run, purpose) for purpose in run.plan.purposes)
             return self._packages(run) if is_todays else self._sources.packages(environment)
 
         return Known(makers_in(run.plan), definitions, packages)

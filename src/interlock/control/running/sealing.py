@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -11,6 +13,7 @@ from interlock.control.rows import read_state
 from interlock.control.running.attempts import Attempt
 from interlock.control.running.lookups import Lookups
 from interlock.errors import ArtifactFault, SignatureInvalid
+from interlock.pipeline.models.formats import SERVED_MODEL
 from interlock.pipeline.outside.refresh import OWN_FOLDER
 from interlock.ports import Blobs, Signing, Store
 from interlock.registry.version import ModelVersion
@@ -18,6 +21,14 @@ from interlock.run.run import Run, Sealed, StageRun
 from interlock.vocabulary import Digest, Fact, Json, Kind, canonical
 
 BUILD_TYPE = "https://interlock.dev/pipeline/v1"
+
+
+class Delivered(NamedTuple):
+    """A model that is ready to be registered, and what was found when it was exported (None: that was not tried)."""
+
+    digest: Digest
+    format: str
+    export: Json
 
 
 class Sealing:
@@ -35,13 +46,12 @@ class Sealing:
 
         Runs of equal digest would deliver the same bytes, in the same environment, past the same gates, the same way.
         """
-        model = run.plan.model
-        product = run.product(model.path) if model else None
-        if model is None or product is None:
+        model, delivered = run.plan.model, self._delivered(run)
+        if model is None or delivered is None:
             return None
         serving: Json = {
             "model": model.model_dump(mode="json"),
-            "digest": product,
+            "digest": delivered.digest,
             "golden": self._golden(run),
             "lock": run.lock,
             "python": run.plan.python.model_dump(mode="json"),
@@ -58,15 +68,15 @@ class Sealing:
 
     def seal(self, run: Run, now: float) -> None:
         """Signs the run's model and attests its provenance; done again after a crash it gives another valid seal."""
-        model = run.plan.model
-        digest = run.product(model.path) if model else None
-        if digest is None:
+        delivered = self._delivered(run)
+        if delivered is None:
             return
+        digest = delivered.digest
         with tempfile.TemporaryDirectory(prefix="seal-") as scratch:
             folder = Path(scratch) / "model"
             materialise_folder(self._blobs, digest, folder)
             signature = self._blobs.put_bytes(self._signing.sign(str(folder)))
-        provenance = self._blobs.put_bytes(self._signing.attest(self._statement(run, digest, now)))
+        provenance = self._blobs.put_bytes(self._signing.attest(self._statement(run, delivered, now)))
         sealed = Sealed(signature=signature, provenance=provenance)
         self._store.save(facts=[Fact("seal", run.key, sealed.model_dump(mode="json"))])
 
@@ -84,18 +94,17 @@ class Sealing:
     def version(self, run: Run, sealed: Sealed, now: float) -> ModelVersion:
         """The model version that this run registers."""
         plan = run.plan
-        model, serving = plan.model, self.serving(run)
-        digest = run.product(model.path) if model else None
-        if model is None or digest is None or serving is None or run.lock is None or run.judgement is None:
+        model, serving, delivered = plan.model, self.serving(run), self._delivered(run)
+        if model is None or delivered is None or serving is None or run.lock is None or run.judgement is None:
             raise ArtifactFault(f"run {run.key} has no model to register")
         predictions = next((stage.predictions for stage in plan.stages if stage.predictions), None)
         return ModelVersion(
             model=model.name,
             number=1 + len(self._store.rows(Kind.VERSION, prefix=f"{model.name}/")),
-            digest=digest,
+            digest=delivered.digest,
             lock=run.lock,
             python=plan.python,
-            format=model.format,
+            format=delivered.format,
             golden=self._golden(run),
             predictions=run.product(predictions) if predictions else None,
             metrics=_metrics(run),
@@ -112,6 +121,21 @@ class Sealing:
             deploy=plan.deploy,
             made=now,
         )
+
+    def _delivered(self, run: Run) -> Delivered | None:
+        """The model that was measured as served, and would be delivered; None before it is known."""
+        model = run.plan.model
+        made = run.product(model.path) if model else None
+        if model is None or made is None:
+            return None
+        if not model.may_be_exported:
+            return Delivered(made, model.format, None)
+        served, left = run.stages["served"], run.product(SERVED_MODEL)
+        if served.report is None or left is None:
+            return None
+        told = json.loads(self._blobs.read(served.report)).get("export")
+        is_exported = isinstance(told, dict) and told.get("is_exported") is True
+        return Delivered(left, "onnx", told) if is_exported else Delivered(made, model.format, told)
 
     def _golden(self, run: Run) -> Digest | None:
         """The golden requests: made by a stage, or a file of the commit."""
@@ -139,12 +163,12 @@ class Sealing:
             "deterministic": outcome.is_deterministic if outcome else None,
         }
 
-    def _statement(self, run: Run, digest: Digest, now: float) -> dict[str, Json]:
+    def _statement(self, run: Run, delivered: Delivered, now: float) -> dict[str, Json]:
         """An in-toto statement with SLSA 1.0 provenance: which commit, plan, inputs and sandbox made these bytes.
 
-        It says past which gates a person let them, too.
+        It says past which gates a person let them, and how an exported model was proven to answer as the original.
         """
-        algorithm, _, value = digest.partition(":")
+        algorithm, _, value = delivered.digest.partition(":")
         stages: dict[str, Json] = {name: self._made(run, name) for name in run.stages}
         source: Json = {"uri": run.commit.repository, "digest": {"gitCommit": run.commit.sha}}
         homes = {path: home for stage in run.plan.stages for path, home in stage.sources.items()}
@@ -158,7 +182,12 @@ class Sealing:
                 "buildDefinition": {
                     "buildType": BUILD_TYPE,
                     "externalParameters": {"ref": run.commit.ref, "plan": run.plan_digest, "project": run.plan.project},
-                    "internalParameters": {"stages": stages, "lock": run.lock, "overrides": overrides},
+                    "internalParameters": {
+                        "stages": stages,
+                        "lock": run.lock,
+                        "overrides": overrides,
+                        "export": delivered.export,
+                    },
                     "resolvedDependencies": [source, *data],
                 },
                 "runDetails": {

@@ -29,6 +29,13 @@ from .requirements import changed_requirements, refuse_local_sources, refuse_loo
 SERVER_REQUIREMENTS = ("granian>=2.8", "orjson>=3.11", "blake3>=1.0", "numpy")
 """What the model server needs beside the model's own lock."""
 
+FORMAT_REQUIREMENTS = {
+    "serve-onnx": ("onnxruntime>=1.21",),
+    "serve-mlflow": ("pyyaml>=6",),
+    "export": ("onnx>=1.18", "onnxruntime>=1.21"),
+}
+"""What it needs besides for models of one format, or to make one, by the purpose of their environment."""
+
 COMPLETE = "interlock-complete.json"
 """Written last into an environment: one without it is half built."""
 
@@ -39,8 +46,8 @@ FORMAT = 1
 class UvEnvironments:
     """Builds environments below ``folder``, each once, and finds them again by the digest of what they are made of.
 
-    Many threads and processes may ask at the same time. ``server_requirements`` are added for the purpose ``serve``
-    with the model's lock as constraints.
+    Many threads and processes may ask at the same time. ``server_requirements`` are added for the purposes ``serve``
+    and ``serve-FORMAT`` with the model's lock as constraints.
     """
 
     def __init__(self, folder: str | Path, server_requirements: Sequence[str] = SERVER_REQUIREMENTS) -> None:
@@ -78,7 +85,7 @@ class UvEnvironments:
             FORMAT,
             purpose,
             f"{platform.system()} {platform.machine()} {version}",
-            list(self._server_requirements) if purpose == "serve" else [],
+            list(self._needs(purpose)),
             sorted((name, blake3(content).hexdigest()) for name, content in files.items()),
         ]
         return f"blake3:{blake3(json.dumps(made_of).encode()).hexdigest()}"
@@ -157,13 +164,17 @@ class UvEnvironments:
                 constraints = self._install_lock(python, project, purpose, environment, say)
             except UvFailed as failure:
                 raise _blamed(failure, "the environment cannot be installed", python.lock) from failure
-            if purpose == "serve":
-                self._install_server(python, project, constraints, environment, say)
+            if needs := self._needs(purpose):
+                self._install_server(python, project, constraints, environment, needs, say)
         self._byte_code.give(self._interpreter(python)[0], environment)
         seconds = time.monotonic() - began
         facts = {"purpose": purpose, "lock": python.lock, "seconds": round(seconds, 3)}
         write_atomically(environment / COMPLETE, json.dumps(facts).encode())
         say(f"the Python environment is ready after {seconds:.1f} s")
+
+    def _needs(self, purpose: str) -> tuple[str, ...]:
+        """What is installed beside the lock."""
+        return () if purpose == "build" else (*self._server_requirements, *FORMAT_REQUIREMENTS.get(purpose, ()))
 
     def _install_lock(
         self, python: PythonPlan, project: Path, purpose: str, environment: Path, say: Callable[[str], None]
@@ -190,7 +201,13 @@ class UvEnvironments:
         return self._uv("export", "--frozen", *groups, *bare, folder=project)
 
     def _install_server(
-        self, python: PythonPlan, project: Path, constraints: str, environment: Path, say: Callable[[str], None]
+        self,
+        python: PythonPlan,
+        project: Path,
+        constraints: str,
+        environment: Path,
+        needs: Sequence[str],
+        say: Callable[[str], None],
     ) -> None:
         """Adds the model server's few packages, none of which may move a version of the model's lock."""
         pins = project / "constraints.txt"
@@ -199,9 +216,9 @@ class UvEnvironments:
         outside = ("--python", self._interpreter(python)[0], "--prefix", str(environment))
         target = (*outside, "--no-compile-bytecode", "--constraint", str(pins))
         try:
-            self._uv("pip", "install", *target, *self._server_requirements, folder=project, say=say)
+            self._uv("pip", "install", *target, *needs, folder=project, say=say)
         except UvFailed as failure:
-            both = f"the model's lock and the model server's requirements ({', '.join(self._server_requirements)})"
+            both = f"the model's lock and the model server's requirements ({', '.join(needs)})"
             raise _blamed(failure, f"{both} cannot be installed together", python.lock) from failure
 
     def _check_lock(self, python: PythonPlan, project: Path) -> None:

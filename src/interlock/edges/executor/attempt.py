@@ -245,13 +245,13 @@ class _Attempt:
         if ended.forced is not None:
             return outcome.model_copy(update={"phase": ended.forced[0], "because": ended.forced[1]})
         if self._request.stage.builtin is not None:
-            return self._read_report(outcome, exchange / REPORT)
+            return self._read_report(outcome, exchange / REPORT, workspace)
         if ended.exit_code != 0:
             return self._blame(outcome, workspace)
         undeclared = self._undeclared(workspace, outcome, is_warning=True)
         return self._keep_products(outcome.model_copy(update={"problems": (*outcome.problems, *undeclared)}), workspace)
 
-    def _read_report(self, outcome: StageOutcome, path: Path) -> StageOutcome:
+    def _read_report(self, outcome: StageOutcome, path: Path, workspace: Workspace) -> StageOutcome:
         """A probe that could not measure is our failure; what it found is the user's."""
         content = read_left_behind(path)
         if outcome.exit_code != 0 or content is None:
@@ -261,7 +261,7 @@ class _Attempt:
             found = Found.model_validate(json.loads(content))
         except (ValueError, ValidationError) as error:
             raise ExecutorFault(f"the probe {self._request.stage.builtin} wrote a report that is none") from error
-        return outcome.model_copy(
+        outcome = outcome.model_copy(
             update={
                 "phase": Phase.SUCCEEDED if found.passed else Phase.FAILED,
                 "because": found.because,
@@ -269,6 +269,7 @@ class _Attempt:
                 "report": found.report,
             }
         )
+        return self._keep_products(outcome, workspace) if found.passed else outcome
 
     def _blame(self, outcome: StageOutcome, workspace: Workspace) -> StageOutcome:
         assert outcome.exit_code is not None

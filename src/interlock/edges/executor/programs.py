@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interlock.errors import Refused
-from interlock.pipeline.plan import StagePlan
+from interlock.pipeline.locks.packages import packages_in
+from interlock.pipeline.models.formats import SERVED_MODEL, serving_purpose
+from interlock.pipeline.plan import ModelPlan, StagePlan
 from interlock.pipeline.resolve import holdout_of
 from interlock.ports import Blobs, Environments, Git, Isolation
 from interlock.run.stage import Baseline, StageRequest
@@ -21,6 +23,11 @@ from interlock.vocabulary import Digest, Json
 
 STARTED, TIMES, SETTINGS, REPORT = "started", "times", "settings.json", "report.json"
 """Files of the exchange folder: proof that the sandbox came up, what was used, and a probe's two files."""
+
+LIBRARY = "scikit-learn"
+"""Whose models are exported."""
+
+ONNX = serving_purpose("onnx")
 
 OPEN_FILES = 65536
 """How many files a process of a stage may have open, where this machine lets anybody have so many."""
@@ -120,7 +127,7 @@ class Programs:
         files = self.lock_files(request)
         self._environments.check(request.python, files)
         say(f"{request.python.lock} fits")
-        for purpose in ("build", "serve") if request.model else ("build",):
+        for purpose in ("build", serving_purpose(request.model.format)) if request.model else ("build",):
             self._environments.ensure(request.python, files, purpose, say)
         folder = Path(request.python.lock).parent
         return tuple(sorted(str(folder / name) for name in files))
@@ -158,16 +165,18 @@ class Programs:
         model = request.model
         if model is None:
             raise Refused("there is no model to serve", "model", "name the model in interlock.yaml")
-        python = python_in(self.prepare(request, "serve", say))
+        python = python_in(self.prepare(request, serving_purpose(model.format), say))
+        export, exporting = self._settings_of_export(request, model, say)
         settings: dict[str, Json] = {
             "model": model.model_dump(mode="json", exclude={"checks"}),
             "digest": self._digest_at(request.inputs, model.path, outside),
             "python": python,
             "inference_folder": f"{inside.package}/interlock/inference",
             "baseline": None,
+            "export": export,
         }
         if request.baseline is None:
-            return settings, (python,)
+            return settings, (python, *exporting)
         baseline = request.baseline
         beside = self._prepare_baseline(baseline, say)
         self._show(baseline.model, f"{outside.baseline}/model")
@@ -178,12 +187,27 @@ class Programs:
             "python": beside,
             "digest": baseline.model,
         }
-        return settings, (python, beside)
+        return settings, (python, beside, *exporting)
+
+    def _settings_of_export(
+        self, request: StageRequest, model: ModelPlan, say: Callable[[str], None]
+    ) -> tuple[dict[str, Json] | None, tuple[str, ...]]:
+        """How an ONNX graph is made of the model and served, or why none is made; None where none may be."""
+        if not model.may_be_exported:
+            return None, ()
+        if LIBRARY not in packages_in(self.lock_files(request)):
+            return {"out": SERVED_MODEL, "because": f"no ONNX is made of it: its lock has no {LIBRARY}"}, ()
+        try:
+            exporting, serving = (python_in(self.prepare(request, one, say)) for one in ("export", ONNX))
+        except Refused as refused:
+            return {"out": SERVED_MODEL, "because": f"no ONNX is made of it: {refused.problem}"}, ()
+        settings: dict[str, Json] = {"out": SERVED_MODEL, "python": exporting, "serving": serving, "because": None}
+        return settings, (exporting, serving)
 
     def _prepare_baseline(self, baseline: Baseline, say: Callable[[str], None]) -> str:
         """The interpreter of the environment that the baseline's own lock gives."""
         files = {name: self._blobs.read(digest) for name, digest in self._blobs.files(baseline.lock).items()}
-        return python_in(self._environments.ensure(baseline.python, files, "serve", say))
+        return python_in(self._environments.ensure(baseline.python, files, serving_purpose(baseline.format), say))
 
     def _digest_at(self, inputs: Mapping[str, Digest], path: str, outside: Paths) -> Digest:
         """The artifact at a path, which may be a part of a larger one."""

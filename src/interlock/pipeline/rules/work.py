@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from interlock.pipeline.document import Problem
 from interlock.pipeline.gates.spec import GateSpec, SliceSpec
+from interlock.pipeline.models.formats import LATER_ENDINGS, SHARED_ENDINGS
 from interlock.pipeline.plan import FOUND, GatePlan, ReusePlan, SlicePlan, is_row_loss
 from interlock.pipeline.rules.graph import Makers, find_cycle, is_within, makers_of, needs_of, products_of
 from interlock.pipeline.spec import BUILTIN_STAGES, TABLES, CheckSpec, DataSpec, FileSpec, ModelSpec
@@ -20,8 +21,6 @@ GROUP_METRICS = (*ROW_METRICS, "precision", "recall", "positive_rate", "false_po
 
 UNIT_CHECK = CheckSpec(name="unit", cmd="pytest -q tests")
 """Run where a file lists no checks and there are tests."""
-
-LATER_ENDINGS = (".onnx", ".pkl", ".pickle", ".json", ".txt", ".cbm", ".pt", ".pth", ".h5", ".keras", ".safetensors")
 
 
 def model_of(spec: FileSpec) -> ModelSpec | None:
@@ -179,8 +178,11 @@ def check_model(spec: FileSpec) -> Iterator[Problem]:
         yield Problem(("model", "path"), f"no stage lists {model.path} in its outs", remedy)
     if model.format is None and model.path.lower().endswith(LATER_ENDINGS):
         yield Problem(
-            ("model", "path"), f"models like {model.path} are not supported yet", "save it with skops or joblib"
+            ("model", "path"), f"models like {model.path} are not supported yet", "save it as ONNX, skops or joblib"
         )
+    shared = next((kind for ending, kind in SHARED_ENDINGS.items() if model.path.lower().endswith(ending)), None)
+    if model.format is None and shared is not None:
+        yield Problem(("model", "path"), f"{model.path} does not tell what it is", f"add `format: {shared}`")
 
 
 def check_gates(spec: FileSpec) -> Iterator[Problem]:

@@ -1,0 +1,1 @@
+"""What can be done with a model that no run has made."""

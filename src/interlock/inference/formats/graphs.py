@@ -1,0 +1,114 @@
+"""ONNX: a graph of arithmetic, run by onnxruntime. Names, types and shapes of inputs are in the file."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..inputs import FLOATS, INTEGERS, Array, Batch, Column, InvalidRequest, Signature
+from ..model import Model, Unloadable
+from .arranging import checked, count_threads, is_wanted, plain
+
+NUMBERS = {
+    "float": "FP32",
+    "double": "FP64",
+    **{f"{'u' * (name[0] == 'U')}int{dtype.itemsize * 8}": name for name, dtype in INTEGERS.items()},
+}
+"""ONNX's names of element types, and the protocol's."""
+
+DATATYPES = {**{f"tensor({name})": datatype for name, datatype in NUMBERS.items()}, "tensor(string)": "BYTES"}
+DATATYPES["tensor(bool)"] = "BOOL"
+
+TYPES: Mapping[str, Any] = {**INTEGERS, **FLOATS}
+
+LIMITS = "interlock.limits"
+"""Of an exported model: what its original refused, by input, as ``{"is_missing_refused": bool, "most": number}``."""
+
+MOST_SEVERE_ONLY = 4
+"""What onnxruntime prints: nothing but what ends the process."""
+
+
+def load_onnx(file: Path) -> Model:
+    """The graph in an ONNX file; data outside of it must lie in the same folder."""
+    runtime = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = count_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = MOST_SEVERE_ONLY
+    return Graph(runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"]))
+
+
+class Graph:
+    """One onnxruntime session. A missing text is the empty text; other missing values only numbers with fractions have.
+
+    Unloadable where an input or output is of a kind that the protocol cannot say.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._inputs = {node.name: node for node in session.get_inputs()}
+        self._names = [node.name for node in session.get_outputs()]
+        for node in (*self._inputs.values(), *session.get_outputs()):
+            if node.type not in DATATYPES:
+                hint = ": convert it with zipmap=False" if node.type.startswith("seq(map(") else ""
+                raise Unloadable(f"{node.name} is a {node.type}, which the protocol cannot say{hint}")
+        self._limits = json.loads(session.get_modelmeta().custom_metadata_map.get(LIMITS, "{}"))
+        if scalars := [node.name for node in self._inputs.values() if not node.shape]:
+            raise Unloadable(f"the input {scalars[0]} has no dimension of rows")
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """The names that the file gives them."""
+        return frozenset(self._names)
+
+    @property
+    def signature(self) -> Signature:
+        """As the file says; unknown where a length beside the number of rows is."""
+        tails = {name: tuple(node.shape[1:]) for name, node in self._inputs.items()}
+        if not all(type(size) is int and size > 0 for tail in tails.values() for size in tail):
+            return Signature()
+        return Signature(Column(name, DATATYPES[node.type], tails[name]) for name, node in self._inputs.items())
+
+    def answer(self, batch: Batch) -> dict[str, Array]:
+        """The wanted outputs by name, one entry for every row."""
+        if missing := [name for name in self._inputs if name not in batch.arrays]:
+            raise InvalidRequest(f"missing inputs: {', '.join(map(repr, missing[:10]))}")
+        for name, limit in self._limits.items():
+            _require_within(name, batch.arrays[name], limit)
+        given = {name: _fitted(batch.arrays[name], node) for name, node in self._inputs.items()}
+        names = [name for name in self._names if is_wanted(name, batch)]
+        answers = self._session.run(names, given) if names else []
+        return checked({name: plain(answer) for name, answer in zip(names, answers, strict=True)}, batch.rows)
+
+
+def _require_within(name: str, array: Array, limit: Mapping[str, Any]) -> None:
+    numbers = array.astype(np.float64, copy=False)
+    if limit["is_missing_refused"] and np.isnan(numbers).any():
+        raise InvalidRequest(f"input {name!r}: a value is missing, and the model takes none that is")
+    if limit["most"] is not None and (np.abs(numbers) > limit["most"]).any():
+        raise InvalidRequest(f"input {name!r}: a value is larger than the model takes")
+
+
+def _fitted(array: Array, node: Any) -> Array:
+    """The array in the type and rank of the graph's input."""
+    if array.ndim == 1 and len(node.shape) == 2:
+        array = array.reshape(-1, 1)
+    if array.ndim != len(node.shape) or any(
+        type(size) is int and size != found for size, found in zip(node.shape, array.shape, strict=True)
+    ):
+        raise InvalidRequest(f"input {node.name!r}: shape {list(array.shape)}, the model takes {node.shape}")
+    datatype = DATATYPES[node.type]
+    if (array.dtype == object) != (datatype == "BYTES"):
+        raise InvalidRequest(f"input {node.name!r}: every value must be a {datatype}")
+    if datatype == "BYTES":
+        return np.array(["" if value is None else value for value in array.flat], dtype=object).reshape(array.shape)
+    if datatype == "BOOL":
+        return array.astype(bool)
+    if array.dtype.kind == "f" and datatype in INTEGERS:
+        raise InvalidRequest(f"input {node.name!r}: every value must be an {datatype}, none may be missing")
+    return array.astype(TYPES[datatype], copy=False)

@@ -1,0 +1,1 @@
+"""What the plan knows of models: the formats they are saved in, and what it takes to serve each."""

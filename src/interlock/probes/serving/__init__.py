@@ -1,0 +1,1 @@
+"""What is done with a model before it is measured as it is served."""
