@@ -23,7 +23,7 @@ from interlock.edges.git import CommandGit
 from interlock.edges.sandbox import BubblewrapSandbox, NoSandbox
 from interlock.errors import ExecutorFault, NotFound
 from interlock.pipeline.plan import DataPlan, PythonPlan, Resources, StagePlan
-from interlock.ports import Isolation
+from interlock.ports import Isolation, Start
 from interlock.run.stage import Baseline, StageOutcome, StageRequest
 from interlock.source.commit import Commit
 from interlock.vocabulary import Digest, Phase
@@ -621,9 +621,9 @@ def test_a_fault_of_ours_is_errored(world: World, executor: LocalExecutor) -> No
 
 def test_a_sandbox_that_does_not_start_is_not_the_users_fault(world: World) -> None:
     class Broken(BubblewrapSandbox):
-        def command(self, isolation: Isolation) -> list[str]:
+        def start(self, isolation: Isolation) -> Start:
             missing = {} if isolation.folder == "/tmp" else {"read_only": (("/nowhere", "/x"),)}
-            return super().command(isolation.model_copy(update=missing))
+            return super().start(isolation.model_copy(update=missing))
 
     executor = world.executor(sandbox=Broken())
     outcome = executor.run(request_for(world.commit({}), "true"))
