@@ -49,7 +49,7 @@ FILES = {
           train: {cmd: python train.py, params: [train], outs: [model/]}
           evaluate: {cmd: python evaluate.py, deps: [model/, data/holdout.csv], metrics: [metrics.json],
                      outs: [golden.json], predictions: predictions.csv}
-        model: {name: small, path: model/, format: skops, golden: golden.json}
+        model: {name: small, path: model/, format: skops, golden: golden.json, export: off}
         gates:
           - {metric: accuracy, min: 0.8}
           - {metric: accuracy, against: production, margin: 0.02, alpha: 0.05}

@@ -46,12 +46,13 @@ class Sealing:
 
         Runs of equal digest would deliver the same bytes, in the same environment, past the same gates, the same way.
         """
-        model, delivered = run.plan.model, self._delivered(run)
-        if model is None or delivered is None:
+        model = run.plan.model
+        product = run.product(model.path) if model else None
+        if model is None or product is None:
             return None
         serving: Json = {
             "model": model.model_dump(mode="json"),
-            "digest": delivered.digest,
+            "digest": product,  # what may be exported of it follows from it
             "golden": self._golden(run),
             "lock": run.lock,
             "python": run.plan.python.model_dump(mode="json"),
