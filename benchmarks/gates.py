@@ -31,11 +31,12 @@ import pyarrow.parquet as pq
 
 from interlock.gate.paired import (
     accuracy_difference,
-    auc_difference,
     classes_difference,
     means_difference,
+    normal_quantile,
     normal_share,
 )
+from interlock.gate.ranking import auc_difference
 from interlock.gate.reuse.ledger import climb
 from interlock.gate.row_metrics import row_metric
 from interlock.gate.rows.alone import judge_predictions
@@ -43,6 +44,7 @@ from interlock.gate.rows.harm import mcnemar_mid_p
 from interlock.pipeline.plan import GatePlan, SlicePlan
 
 ALPHA = 0.05
+NORMAL = normal_quantile(1.0 - ALPHA)
 ERRORS = (0.04, 0.055)
 ROWS, SLICES, COLUMNS = 1_000_000, 20, 4
 
@@ -86,20 +88,28 @@ def accuracy_errors(scale: float) -> Iterator[Figure]:
 
 
 def auc_errors(scale: float) -> Iterator[Figure]:
-    """Normal scores of two models, the candidate's classes closer together."""
-    runs = int(8_000 * scale)
-    for rows, positives in itertools.product((300, 1000, 3000), (0.1, 0.4)):
+    """Normal scores of two models, the candidate's classes closer together; up to so strong that few rows decide."""
+    runs = int(4_000 * scale)
+    for (candidate, production), (rows, positives) in itertools.product(
+        ((1.35, 1.5), (2.33, 2.6), (2.8, 3.3)), ((300, 0.1), (300, 0.4), (1000, 0.1), (3000, 0.1))
+    ):
         generator = np.random.default_rng(rows)
-        margin = normal_share(1.5 / math.sqrt(2)) - normal_share(1.35 / math.sqrt(2))
-        passed = 0
+        margin = normal_share(production / math.sqrt(2)) - normal_share(candidate / math.sqrt(2))
+        labels = (np.arange(rows) < round(positives * rows)).astype(np.float64)
+        passed = coarse = naive = 0
         for _ in range(runs):
-            labels = (np.arange(rows) < round(positives * rows)).astype(np.float64)
             shared = generator.normal(0, math.sqrt(0.8), rows)
             ours, theirs = (
-                shift * labels + shared + generator.normal(0, math.sqrt(0.2), rows) for shift in (1.35, 1.5)
+                shift * labels + shared + generator.normal(0, math.sqrt(0.2), rows) for shift in (candidate, production)
             )
-            passed += auc_difference(labels, ours, theirs, ALPHA).lower > -margin
-        yield share_figure(f"AUC, {rows} rows, {positives:.0%} positive", passed, runs, *ERRORS)
+            found = auc_difference(labels, ours, theirs, ALPHA)
+            passed += found.lower > -margin
+            coarse += found.is_coarse
+            naive += found.estimate - NORMAL * (found.standard_error or 0.0) > -margin
+        least = ERRORS[0] if coarse < 0.05 * runs else 0.0  # too few rows to tell is no verdict, and no error
+        told = f"AUC {normal_share(candidate / math.sqrt(2)):.2f}, {rows} rows, {positives:.0%} positive"
+        yield share_figure(told, passed, runs, least, ERRORS[1])
+        yield Figure("  DeLong's own interval; rows too few to tell", naive / runs, f"({coarse / runs:.0%})", True)
 
 
 def f1_errors(scale: float) -> Iterator[Figure]:

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
-from interlock.gate.row_metrics import Array, RowMetric, mid_ranks
+from interlock.gate.row_metrics import Array, RowMetric
 from interlock.vocabulary import Stored
 
 RESAMPLES = 1000
@@ -27,13 +26,17 @@ _BLOCK = 20  # requests that share one moment of the machine
 
 
 class Difference(Stored):
-    """A difference or ratio with its one-sided bounds. ``standard_error`` is None where the method has none."""
+    """A difference or ratio with its one-sided bounds. ``standard_error`` is None where the method has none.
+
+    ``is_coarse``: the rows are too few for a close bound, so that it shrinks as fast as they become more.
+    """
 
     estimate: float
     lower: float
     upper: float
     standard_error: float | None
     method: str
+    is_coarse: bool = False
 
 
 def normal_quantile(share: float) -> float:
@@ -90,62 +93,9 @@ def _tango_lower(wrong: int, mended: int, rows: int, alpha: float) -> float:
     return low
 
 
-def auc_difference(labels: Array, candidate: Array, production: Array, alpha: float) -> Difference:
-    """Candidate's AUC less production's (DeLong, DeLong and Clarke-Pearson 1988; mid-ranks, O(n log n)).
-
-    Both classes must be among the labels (1 and 0). The bounds take the variance about the hypothesis, not about the
-    mean: with 30 rows of one class DeLong's own would pass models at the margin in 6 % instead of 5 % of runs.
-    """
-    positive = labels == 1.0
-    placements = [_placements(scores, positive) for scores in (candidate, production)]
-    above, below = placements[0][0] - placements[1][0], placements[0][1] - placements[1][1]
-    variance = sum(float(part.var(ddof=1)) / part.size for part in (above, below) if part.size > 1)
-    estimate, error = float(above.mean()), math.sqrt(variance)
-    critical = normal_quantile(1.0 - alpha)
-    # |d| = z * sqrt(error^2 + d^2 * few), solved for d
-    share = 1.0 - critical**2 * _few(positive)
-    reach = min(1.0, critical * error / math.sqrt(share)) if share > 0.0 else 1.0
-    return Difference(
-        estimate=estimate,
-        lower=max(-1.0, estimate - reach),
-        upper=min(1.0, estimate + reach),
-        standard_error=error,
-        method="paired AUC (DeLong et al. 1988), variance about the hypothesis",
-    )
-
-
-def auc_harm(labels: Array, candidate: Array, production: Array) -> float:
-    """The probability that a candidate as good as production looks as bad as this one; 1 if it does not look worse."""
-    difference = auc_difference(labels, candidate, production, alpha=0.05)
-    excess = -difference.estimate
-    if excess <= 0.0:
-        return 1.0
-    error = math.hypot(difference.standard_error or 0.0, excess * math.sqrt(_few(labels == 1.0)))
-    return 1.0 - normal_share(excess / error)
-
-
-def _few(positive: NDArray[np.bool_]) -> float:
-    return 1.0 / float(positive.sum()) + 1.0 / float((~positive).sum())
-
-
-def auc_error(labels: Array, scores: Array) -> float:
-    """The standard error of one AUC (DeLong et al. 1988)."""
-    placements = _placements(scores, labels == 1.0)
-    return math.sqrt(sum(float(part.var(ddof=1)) / part.size for part in placements))
-
-
 def mean_error(metric: RowMetric, labels: Array, values: Array) -> float:
     """The standard error of one metric of means (jackknife)."""
     return float(np.linalg.norm(_pulls(metric.columns(labels, values), metric.combine)))
-
-
-def _placements(scores: Array, positive: np.ndarray) -> tuple[Array, Array]:
-    """For each positive the share of negatives below it, for each negative the share of positives above it."""
-    ranks = mid_ranks(scores)
-    count, rest = int(positive.sum()), int((~positive).sum())
-    below = (ranks[positive] - mid_ranks(scores[positive])) / rest
-    above = 1.0 - (ranks[~positive] - mid_ranks(scores[~positive])) / count
-    return below, above
 
 
 def classes_difference(

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from interlock.gate.paired import auc_harm, classes_harm, normal_share
+from interlock.gate.paired import classes_harm, normal_share
+from interlock.gate.ranking import auc_harm
 from interlock.gate.row_metrics import Array, RowMetric
 
 _MANY_DISCORDANT = 5000  # beyond, the normal limit of the binomial is exact to four digits
