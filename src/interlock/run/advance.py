@@ -145,7 +145,8 @@ def _stop_hopeless(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None
     """The limits on metrics, as soon as every file they may come from was measured: no later stage changes them."""
     if "measurements" not in seen.reports or not is_worth_judging_early(run):
         return None
-    limits = with_uses(run.plan.gates, gates.judge_limits(run.plan.gates, seen.reports["measurements"]), seen.asked)
+    limits = gates.judge_limits(run.plan.gates, seen.reports["measurements"])
+    limits = with_uses(run.plan.gates, limits, seen.asked, run.guards)
     if limits.verdict is not Verdict.FAIL:
         return Decision(state=run.model_copy(update={"limits": limits}), because=f"so far {limits.because}")
     because = f"gates {limits.verdict}: {limits.because}"
@@ -226,10 +227,10 @@ def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
     if run.judgement is not None or any(s.phase is not Phase.SUCCEEDED for s in run.stages.values()):
         return None
     results: list[GateResult] = []
-    for asked, where in ((run.plan.gates, ""), (run.guards, AS_BEFORE)):
+    for asked, beside, where in ((run.plan.gates, run.guards, ""), (run.guards, run.plan.gates, AS_BEFORE)):
         if asked:  # each for itself: more slices in a plan must not weaken what those of its guards prove
             judged = gates.judge(asked, seen.reports, production=run.production or "unknown")
-            judged = with_uses(asked, judged, seen.asked)
+            judged = with_uses(asked, judged, seen.asked, beside)
             results += [result.model_copy(update={"gate": f"{result.gate}{where}"}) for result in judged.results]
     model = run.plan.model
     labels = tuple(dict.fromkeys(data.label for data in run.plan.data if data.label))
