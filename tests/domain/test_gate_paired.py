@@ -25,6 +25,8 @@ from interlock.gate.paired import (
     accuracy_difference,
     classes_difference,
     classes_harm,
+    classes_values,
+    kinds_of,
     mean_error,
     means_difference,
     percentile,
@@ -311,10 +313,15 @@ def test_harm_of_f1_is_where_its_bound_is_zero():
     shares, kinds = kinds_of_rows(0.3, 0.68, 0.75, 0.06, 0.05, 0.8)
     labels, ours, theirs = np.repeat(kinds, np.round(shares * 1000).astype(int), axis=0).T
     metric = row_metric("f1")
-    chance = classes_harm(metric, labels, ours, theirs)
+    counts = np.bincount(kinds_of(labels, ours, theirs), minlength=8).astype(float)
+    chance = classes_harm(metric, counts)
     assert 0.0 < chance < 0.05
     assert classes_difference(metric, labels, ours, theirs, chance).upper == pytest.approx(0.0, abs=1e-6)
-    assert classes_harm(metric, labels, theirs, ours) == 1.0
+    turned = np.bincount(kinds_of(labels, theirs, ours), minlength=8).astype(float)
+    assert classes_harm(metric, turned) == 1.0
+    values = f1_score(labels, ours), f1_score(labels, theirs)
+    assert classes_values(metric, counts) == pytest.approx(values)
+    assert classes_values(metric, turned) == pytest.approx(values[::-1])
 
 
 def long_tailed(generator, own, rows=2000):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from interlock.gate.row_metrics import Array, RowMetric
 from interlock.vocabulary import Stored
@@ -107,7 +108,8 @@ def classes_difference(
     error of a bootstrap is too small. Hypotheses are reached by tilting the observed shares along the influence of the
     kinds (empirical likelihood, Owen 1990); the bound is the farthest that is not rejected.
     """
-    kinds, swapped = _count_kinds(labels, candidate, production), _count_kinds(labels, production, candidate)
+    kinds = np.bincount(kinds_of(labels, candidate, production), minlength=8).astype(np.float64)
+    swapped = _swapped(kinds)
     estimate = _classes_gap(metric, kinds)
     shares = _assumed(kinds)
     return Difference(
@@ -119,20 +121,35 @@ def classes_difference(
     )
 
 
-def classes_harm(metric: RowMetric, labels: Array, candidate: Array, production: Array) -> float:
-    """The probability that a candidate as good as production looks as bad as this one; 1 if it does not look worse."""
-    kinds = _count_kinds(labels, production, candidate)
+def classes_harm(metric: RowMetric, counts: Array) -> float:
+    """The probability that a candidate as good as production looks as bad as this one; 1 if it does not look worse.
+
+    ``counts`` are those of the kinds of rows (``kinds_of``).
+    """
+    kinds = _swapped(counts)
     sign = 1.0 if metric.is_higher_better else -1.0
     excess = sign * _classes_gap(metric, kinds)
     if excess <= 0.0:
         return 1.0
     equal = _tilt(metric, kinds, sign, lambda tilted: sign * _classes_gap(metric, tilted) >= 0.0)
-    return 1.0 - normal_share(excess / _classes_error(metric, equal, labels.size))
+    return 1.0 - normal_share(excess / _classes_error(metric, equal, float(kinds.sum())))
 
 
-def _count_kinds(labels: Array, candidate: Array, production: Array) -> Array:
-    kinds = np.bincount((4.0 * labels + 2.0 * candidate + production).astype(np.intp), minlength=8)
-    return kinds.astype(np.float64)
+def kinds_of(labels: Array, candidate: Array, production: Array) -> NDArray[np.int8]:
+    """The kind of each row, 0 to 7: label, candidate's class and production's as the digits of a binary number."""
+    return 4 * labels.astype(np.int8) + 2 * candidate.astype(np.int8) + production.astype(np.int8)
+
+
+def classes_values(metric: RowMetric, counts: Array) -> tuple[float, float]:
+    """The candidate's metric and production's, from the counts of the kinds of rows."""
+    ours, theirs = (counts @ metric.columns(_KINDS[:, 0], _KINDS[:, side]) / counts.sum() for side in (1, 2))
+    return float(metric.combine(ours)), float(metric.combine(theirs))
+
+
+def _swapped(kinds: Array) -> Array:
+    """The counts with candidate and production exchanged."""
+    swapped: Array = kinds.reshape(2, 2, 2).transpose(0, 2, 1).ravel()
+    return swapped
 
 
 def _assumed(kinds: Array) -> Array:
@@ -174,8 +191,8 @@ def _classes_error(metric: RowMetric, shares: Array, rows: float) -> float:
 
 def _classes_gap(metric: RowMetric, shares: Array) -> float:
     """How far the two sides' metrics are apart where the kinds of rows have these shares (of any sum)."""
-    ours, theirs = (shares @ metric.columns(_KINDS[:, 0], _KINDS[:, side]) for side in (1, 2))
-    return float(metric.combine(ours) - metric.combine(theirs))
+    ours, theirs = classes_values(metric, shares)
+    return ours - theirs
 
 
 def _influence(metric: RowMetric, shares: Array) -> Array:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interlock.gate.paired import Difference, normal_quantile, normal_share
-from interlock.gate.row_metrics import Array, mid_ranks
+from interlock.gate.row_metrics import Array, ends_of_ties
 
 LEAST_MISPLACED = 0.5
 """Rows of the rarer class that must be out of place in all, each by the share of the other class on its wrong side."""
@@ -84,12 +84,21 @@ def auc_error(labels: Array, scores: Array) -> float:
 
 
 def _placements(scores: Array, positive: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """For each positive the share of negatives below it, for each negative the share of positives above it."""
-    ranks = mid_ranks(scores)
-    count, rest = int(positive.sum()), int((~positive).sum())
-    below = (ranks[positive] - mid_ranks(scores[positive])) / rest
-    above = 1.0 - (ranks[~positive] - mid_ranks(scores[~positive])) / count
-    return below, above
+    """For each positive the share of negatives below it, for each negative the share of positives above it.
+
+    Of equal scores half counts as below. One sorting is all that it takes.
+    """
+    order = np.argsort(scores)
+    ends = ends_of_ties(scores[order])
+    begins = np.concatenate(([0], ends[:-1]))
+    positives = np.concatenate(([0], np.cumsum(positive[order])))
+    middle = (positives[begins] + positives[ends]) / 2.0  # positives below each group of equal scores
+    count, rest = int(positives[-1]), int(positive.size - positives[-1])
+    below = np.empty(scores.size)
+    below[order] = np.repeat(middle, ends - begins)
+    ranks = np.empty(scores.size)
+    ranks[order] = np.repeat((begins + ends) / 2.0, ends - begins)
+    return (ranks - below)[positive] / rest, 1.0 - below[~positive] / count
 
 
 def _delong(parts: tuple[Array, Array]) -> float:

@@ -294,15 +294,23 @@ def _deps(
 
 def _measures(spec: FileSpec, model: ModelPlan | None) -> Iterator[StagePlan]:
     makers = makers_of(spec.stages)
-    if model is not None:
-        deps = tuple(path for path in (model.path, model.golden) if path)
-        needs = dict.fromkeys(makers[product] for path in deps for product in makers.behind(path))
-        yield StagePlan(name="served", kind="measure", builtin="served", needs=tuple(needs), deps=deps)
     stages = spec.stages.values()
     metrics = [path for stage in stages for path in stage.metrics]
     predictions = [stage.predictions for stage in stages if stage.predictions]
+    holdout = holdout_of([_dataset(name, spec) for name in spec.data]) if predictions else None
+    if model is not None:
+        offline = (predictions[0], holdout.path) if model.golden and predictions and holdout else ()
+        deps = tuple(path for path in (model.path, model.golden, *offline) if path)
+        needs = dict.fromkeys(makers[product] for path in deps for product in makers.behind(path))
+        yield StagePlan(
+            name="served",
+            kind="measure",
+            builtin="served",
+            needs=tuple(needs),
+            deps=deps,
+            predictions=predictions[0] if offline else None,
+        )
     if metrics or predictions:
-        holdout = holdout_of([_dataset(name, spec) for name in spec.data]) if predictions else None
         deps = (*metrics, *predictions, *((holdout.path,) if holdout else ()))
         yield StagePlan(
             name="measurements",
