@@ -158,3 +158,15 @@ def test_harm_is_seen_where_there_is_some():
     labels, ours, theirs = normal_scores(generator, 600, 200, (0.8, 1.6))
     assert auc_harm(labels, ours, theirs) < 1e-3
     assert auc_harm(labels, theirs, ours) == 1.0
+
+
+def test_a_bound_far_out_is_found_where_few_rows_decide():
+    # one positive alone is placed otherwise: under the hypothesis it weighs far more than where it was seen once
+    labels = (np.arange(340) < 40).astype(float)
+    theirs = np.where(labels == 1.0, 0.6, np.where(np.arange(340) % 10 == 0, 0.7, 0.2))
+    ours = theirs.copy()
+    ours[0] = 0.1
+    found = auc_difference(labels, ours, theirs, ALPHA)
+    assert not found.is_coarse
+    naive = norm.ppf(0.95) * found.standard_error
+    assert found.estimate - found.lower > 2.0 * naive

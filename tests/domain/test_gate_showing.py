@@ -375,3 +375,31 @@ def test_the_standard_error_is_measured_where_a_step_needs_it():
     ]
     (result,) = judge([GatePlan(metric="auc", min=0.0, reuse=LADDER)], raw, NO_PRODUCTION).results
     assert result.evidence["standard_error"] == pytest.approx((0.8 * 0.2 / 2000) ** 0.5, rel=0.05)
+
+
+def test_a_loss_has_a_step_of_its_own_and_a_number_of_a_metrics_file_none():
+    raw = report(2000, 0.8)
+    gate = GatePlan(metric="rmse", max=1.0, reuse=LADDER)
+    (result,) = judge([gate], raw, NO_PRODUCTION).results
+    # the root of a mean of 0 and 1: its error is that of the mean, by the derivative of the root
+    assert result.evidence["standard_error"] == pytest.approx((0.2 * 0.8 / 2000) ** 0.5 / (2 * 0.2**0.5), rel=0.01)
+    raw["measurements"]["metrics"] = {"auc": 0.8}
+    (written,) = judge([GatePlan(metric="auc", min=0.7, reuse=LADDER)], raw, NO_PRODUCTION).results
+    assert (written.verdict, "standard_error" in written.evidence) == (PASS, False)
+
+
+def test_labels_of_more_than_two_classes_are_told():
+    raw = report(900, 0.8)
+    raw["measurements"]["rows"]["labels"] = [float(row % 3) for row in range(900)]
+    (result,) = judge([GatePlan(metric="f1", min=0.7)], raw, NO_PRODUCTION).results
+    told = "f1 needs labels of two classes, and these have 3 values; judge by accuracy, or by a loss of your own"
+    assert (result.verdict, result.because) == (UNDECIDED, told)
+
+
+@pytest.mark.parametrize("metric", ["f1", "accuracy"])
+def test_slices_that_are_too_small_are_skipped(metric):
+    raw = report(2000, 0.9, 0.9)
+    raw["measurements"]["rows"]["columns"]["carrier"] = ["AA" if row < 1970 else "BB" for row in range(2000)]
+    gate = GatePlan(metric=metric, against="production", margin=0.3, slices=(SlicePlan(column="carrier"),))
+    (result,) = judge([gate], raw, "flights v3").results
+    assert (result.evidence["slices"]["tested"], result.evidence["slices"]["skipped"]) == (1, 1)

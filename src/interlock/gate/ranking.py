@@ -125,18 +125,14 @@ def _reach(apart: tuple[Array, Array], alpha: float) -> float:
         return moved, math.sqrt(max(0.0, variance))
 
     low, most = 0.0, -1.0 / lowest  # there the row that pulls down most would have the whole weight
-    high = min(most, 2.0 * critical / tilted(0.0)[1])
-    while high < most and _is_near(tilted(high), critical):
-        low, high = high, min(most, 2.0 * high)
+    # to either side a row is as far out as the farthest, so that no weight is less than halved, and what is moved is at
+    # least half of what a straight line would move
+    high = min(most, 3.0 * critical / tilted(0.0)[1])
     while high - low > _TILT_PRECISION * high:
         middle = (low + high) / 2.0
-        low, high = (middle, high) if _is_near(tilted(middle), critical) else (low, middle)
+        moved, error = tilted(middle)
+        low, high = (middle, high) if moved <= critical * error else (low, middle)
     return tilted(low)[0]
-
-
-def _is_near(tilted: tuple[float, float], critical: float) -> bool:
-    moved, error = tilted
-    return moved <= critical * error
 
 
 def _assumed(part: Array) -> tuple[Array, Array]:
