@@ -31,18 +31,21 @@ import pyarrow.parquet as pq
 
 from interlock.gate.paired import (
     accuracy_difference,
-    auc_difference,
     classes_difference,
     means_difference,
+    normal_quantile,
     normal_share,
 )
+from interlock.gate.ranking import auc_difference
 from interlock.gate.reuse.ledger import climb
+from interlock.gate.reuse.showing import ladder_step
 from interlock.gate.row_metrics import row_metric
 from interlock.gate.rows.alone import judge_predictions
 from interlock.gate.rows.harm import mcnemar_mid_p
 from interlock.pipeline.plan import GatePlan, SlicePlan
 
 ALPHA = 0.05
+NORMAL = normal_quantile(1.0 - ALPHA)
 ERRORS = (0.04, 0.055)
 ROWS, SLICES, COLUMNS = 1_000_000, 20, 4
 
@@ -86,20 +89,28 @@ def accuracy_errors(scale: float) -> Iterator[Figure]:
 
 
 def auc_errors(scale: float) -> Iterator[Figure]:
-    """Normal scores of two models, the candidate's classes closer together."""
-    runs = int(8_000 * scale)
-    for rows, positives in itertools.product((300, 1000, 3000), (0.1, 0.4)):
+    """Normal scores of two models, the candidate's classes closer together; up to so strong that few rows decide."""
+    runs = int(4_000 * scale)
+    for (candidate, production), (rows, positives) in itertools.product(
+        ((1.35, 1.5), (2.33, 2.6), (2.8, 3.3)), ((300, 0.1), (300, 0.4), (1000, 0.1), (3000, 0.1))
+    ):
         generator = np.random.default_rng(rows)
-        margin = normal_share(1.5 / math.sqrt(2)) - normal_share(1.35 / math.sqrt(2))
-        passed = 0
+        margin = normal_share(production / math.sqrt(2)) - normal_share(candidate / math.sqrt(2))
+        labels = (np.arange(rows) < round(positives * rows)).astype(np.float64)
+        passed = coarse = naive = 0
         for _ in range(runs):
-            labels = (np.arange(rows) < round(positives * rows)).astype(np.float64)
             shared = generator.normal(0, math.sqrt(0.8), rows)
             ours, theirs = (
-                shift * labels + shared + generator.normal(0, math.sqrt(0.2), rows) for shift in (1.35, 1.5)
+                shift * labels + shared + generator.normal(0, math.sqrt(0.2), rows) for shift in (candidate, production)
             )
-            passed += auc_difference(labels, ours, theirs, ALPHA).lower > -margin
-        yield share_figure(f"AUC, {rows} rows, {positives:.0%} positive", passed, runs, *ERRORS)
+            found = auc_difference(labels, ours, theirs, ALPHA)
+            passed += found.lower > -margin
+            coarse += found.is_coarse
+            naive += found.estimate - NORMAL * (found.standard_error or 0.0) > -margin
+        least = ERRORS[0] if coarse < 0.05 * runs else 0.0  # too few rows to tell is no verdict, and no error
+        told = f"AUC {normal_share(candidate / math.sqrt(2)):.2f}, {rows} rows, {positives:.0%} positive"
+        yield share_figure(told, passed, runs, least, ERRORS[1])
+        yield Figure("  DeLong's own interval; rows too few to tell", naive / runs, f"({coarse / runs:.0%})", True)
 
 
 def f1_errors(scale: float) -> Iterator[Figure]:
@@ -197,7 +208,7 @@ ERROR_WORLDS: dict[str, tuple[ErrorWorld, float]] = {
 def slice_errors(scale: float) -> Iterator[Figure]:
     """Twenty slices of 250 rows: an even model, and beside it what is commonly written."""
     runs = int(2_000 * scale)
-    naive = single = blocked = found = 0
+    naive = single = blocked = found = alone = 0
     generator = np.random.default_rng(20)
     even = [0.03, 0.03, 0.94]
     for _ in range(runs):
@@ -208,10 +219,13 @@ def slice_errors(scale: float) -> Iterator[Figure]:
         blocked += is_blocked("accuracy", drawn)
         drawn[0] = generator.multinomial(250, [0.11, 0.03, 0.86])
         found += is_blocked("accuracy", drawn)
+        drawn[0] = generator.multinomial(250, [0.09, 0.01, 0.9])
+        alone += is_blocked("accuracy", drawn)
     yield Figure("an even model, drop of 2 points on any slice", naive / runs, "(commonly written)", True)
     yield Figure("an even model, every slice tested at 0.05", single / runs, "(uncorrected)", True)
     yield share_figure("an even model, slices of accuracy", blocked, runs, 0.0, ALPHA)
-    yield Figure("8 points lost on one slice, found", found / runs, "(power)", True)
+    yield Figure("8 points lost on a slice: 11 % spoilt, 3 % mended", found / runs, "(power)", True)
+    yield Figure("8 points lost on a slice: 9 % spoilt, 1 % mended", alone / runs, "(power)", True)
     few = int(600 * scale)
     for metric in ("auc", "f1", "log_loss", "rmse"):
         hits = sum(is_even_model_blocked(metric, np.random.default_rng(seed)) for seed in range(few))
@@ -253,7 +267,8 @@ def any_blocks(metric: str, labels: np.ndarray, ours: dict, theirs: dict, place:
 def ladder(scale: float) -> Iterator[Figure]:
     """A thousand commits of somebody who knows nothing; the truth is 0.5 of 2,000 rows."""
     runs, rows, commits = max(10, int(100 * scale)), 2000, 1000
-    naive, voted, climbed, careful = [], [], [], []
+    naive, voted, climbed, free, voted_by, climbed_by = [], [], [], [], [], []
+    step = ladder_step(0.5 / math.sqrt(rows))
     for seed in range(runs):
         generator = np.random.default_rng(seed)
         right = generator.random((commits, rows), dtype=np.float32) < 0.5
@@ -262,11 +277,22 @@ def ladder(scale: float) -> Iterator[Figure]:
         naive.append(float((votes > 0).mean()))
         voted.append(vote_with_what_was_rewarded(right, 0.02))
         climbed.append(climb_from_what_was_rewarded(right, 0.02, generator))
-        careful.append(climb_from_what_was_rewarded(right, 0.03, generator))
+        free.append(climb_without_parameters(right, generator))
+        voted_by.append(vote_with_what_was_rewarded(right, step))
+        climbed_by.append(climb_from_what_was_rewarded(right, step, generator))
     yield points("scores shown as they are", naive, "(without it)")
-    yield points("the Ladder, step 0.02, a vote of what was rewarded", voted, "<= 3")
-    yield points("the Ladder, step 0.02, who varies what was", climbed, "(a harder adversary)")
-    yield points("the Ladder, step 0.03, who varies what was", careful, "<= 3")
+    yield points("a step of 0.02, a vote of what was rewarded", voted, "(as published)")
+    yield points("a step of 0.02, who varies what was rewarded", climbed, "(a harder adversary)")
+    yield points("no parameter, who varies what was rewarded", free, "(as published)")
+    yield points(f"Interlock's step, {step:g}, a vote", voted_by, "<= 3")
+    yield points(f"Interlock's step, {step:g}, who varies", climbed_by, "<= 3")
+    for rows in (500, 5000):
+        step, found = ladder_step(0.5 / math.sqrt(rows)), []
+        for seed in range(runs // 2):
+            generator = np.random.default_rng(seed)
+            right = generator.random((commits, rows), dtype=np.float32) < 0.5
+            found.append(climb_from_what_was_rewarded(right, step, generator))
+        yield points(f"{rows} rows, Interlock's step, {step:g}, who varies", found, "(of other sizes)")
 
 
 def points(what: str, shown: list[float], target: str) -> Figure:
@@ -300,6 +326,20 @@ def climb_from_what_was_rewarded(right: np.ndarray, step: float, generator: np.r
     return best or 0.0
 
 
+def climb_without_parameters(right: np.ndarray, generator: np.random.Generator) -> float:
+    """The same against the parameter-free Ladder: a step is the standard error of the difference to the best one."""
+    rows = right.shape[1]
+    best, kept = 0.0, np.zeros(rows, dtype=np.bool_)
+    for commit, guess in enumerate(right):
+        is_new = generator.random(rows, dtype=np.float32) < (1.0, 0.5, 0.1)[commit % 3]
+        attempt = np.where(is_new, guess, kept)
+        error = float(np.std(attempt.astype(np.float64) - kept)) / math.sqrt(rows)
+        score = float(attempt.mean())
+        if score > best + error:
+            best, kept = round(score * rows) / rows, attempt
+    return best
+
+
 # ---- the cost
 
 
@@ -307,25 +347,32 @@ def cost(scale: float) -> Iterator[Figure]:
     """A million rows with 20 slices, judged; and the same columns read and added up."""
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 2, ROWS)
-    columns: dict[str, np.ndarray] = {"label": labels.astype(np.float64)}
-    for side in ("candidate", "baseline"):
-        columns[side] = np.where(generator.random(ROWS) < 0.9, labels, 1 - labels).astype(np.float64)
-    for number in range(COLUMNS):
-        columns[f"slice_{number}"] = generator.integers(0, SLICES // COLUMNS, ROWS)
+    slices = {f"slice_{number}": generator.integers(0, SLICES // COLUMNS, ROWS) for number in range(COLUMNS)}
+    for metric in ("accuracy", "f1", "auc", "log_loss", "rmse", "mae"):
+        columns: dict[str, np.ndarray] = {"label": labels.astype(np.float64), **slices}
+        for side in ("candidate", "baseline"):
+            chance = np.clip(0.7 * labels + 0.3 * generator.random(ROWS), 0.001, 0.999)
+            classes = np.where(generator.random(ROWS) < 0.9, labels, 1 - labels).astype(np.float64)
+            columns[side] = classes if metric in ("accuracy", "f1") else chance
+        yield from cost_of(metric, columns, max(5, int(15 * scale)) if metric == "accuracy" else 5)
+
+
+def cost_of(metric: str, columns: dict[str, np.ndarray], times_each: int) -> Iterator[Figure]:
+    """One gate beside a pass over the columns that it needs, in turn."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.parquet"
         pq.write_table(pa.table(columns), path)
-        times: dict[str, list[float]] = {"pass": [], "read": [], "gate": []}
-        for _ in range(max(5, int(15 * scale))):
-            for name, act in (("pass", add_up), ("read", read), ("gate", read_and_judge)):
+        times: dict[str, list[float]] = {"pass": [], "gate": []}
+        for _ in range(times_each):
+            for name, act in (("pass", add_up), ("gate", lambda place: read_and_judge(place, metric))):
                 began = time.process_time()
                 act(path)
                 times[name].append(time.process_time() - began)
-    plain, reading, judged = (statistics.median(times[name]) for name in ("pass", "read", "gate"))
+    plain, judged = (statistics.median(times[name]) for name in ("pass", "gate"))
     ratio = statistics.median(gate / one for gate, one in zip(times["gate"], times["pass"], strict=True))
-    yield Figure("a plain pass, ms", 1000 * plain, f"({1000 * reading:.0f} ms of it reading)", True)
-    yield Figure("the gate, ms", 1000 * judged, "", True)
-    yield Figure("the gate to the plain pass", ratio, "<= 2", ratio <= 2.0)
+    told = f"({1000 * judged:.0f} ms, the pass {1000 * plain:.0f})"
+    target = "<= 2" if metric == "accuracy" else ""
+    yield Figure(f"{metric}, gate to plain pass", ratio, f"{target} {told}".strip(), ratio <= 2.0)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -339,18 +386,16 @@ def add_up(path: Path) -> float:
     return sum(float(column.sum()) for column in read(path).values())
 
 
-def read_and_judge(path: Path) -> None:
-    """The accuracy gate with all slices."""
+def read_and_judge(path: Path, metric: str) -> None:
+    """The gate with all slices."""
     columns = read(path)
     slices = tuple(SlicePlan(column=name) for name in columns if name.startswith("slice"))
-    gate = GatePlan(metric="accuracy", against="production", margin=0.01, slices=slices)
-    judgement = judge_predictions(
-        [gate],
-        columns["label"],
-        {"prediction": columns["candidate"]},
-        {"prediction": columns["baseline"]},
-        {part.column: columns[part.column] for part in slices},
-    )
+    gate = GatePlan(metric=metric, against="production", margin=0.01, slices=slices)
+    sides = [{"prediction": columns[side], "probability": columns[side]} for side in ("candidate", "baseline")]
+    if metric in ("accuracy", "f1", "rmse", "mae"):
+        sides = [{"prediction": side["prediction"]} for side in sides]
+    places = {part.column: columns[part.column] for part in slices}
+    judgement = judge_predictions([gate], columns["label"], *sides, places)
     assert judgement.results[0].evidence["slices"]["tested"] == SLICES, judgement
 
 

@@ -246,6 +246,23 @@ def test_a_push_that_softens_a_gate_is_told_and_judged_by_that_of_production_too
     assert any(told in line.text for line in run_end(run))
 
 
+def test_a_push_that_turns_checks_off_is_told_and_they_are_asked_all_the_same(tmp_path: Path) -> None:
+    shop = judged(tmp_path, measured(0.8))
+    in_production(shop, 1)
+    off = "checks: {row_order: off, nulls: off}"
+    shop.write({"train.py": "x = 2\n", "interlock.yaml": PIPELINE.replace("path: model/}", f"path: model/, {off}}}")})
+    push(shop, measured(0.8), 2)
+    run = shop.run(2)
+    assert [check.name for check in run.model_guards] == ["row_order", "nulls"]
+    assert run.data_guards == ()
+    told = "the checks of the model are not as production's run had them: its own are asked all the same"
+    assert [problem.message for problem in run.problems] == [told]
+    assert run.served is not None
+    assert list(run.served.left_out)[-2:] == [f"{name} of small, as in production" for name in ("row_order", "nulls")]
+    again = shop.requests.rerun(ADA, 2)
+    assert again.model_guards == run.model_guards
+
+
 def test_once_a_model_with_the_new_gates_is_in_production_they_alone_count(tmp_path: Path) -> None:
     shop = judged(tmp_path, measured(0.8))
     in_production(shop, 1)

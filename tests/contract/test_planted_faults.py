@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from interlock.cli.demo import dataset as flights
@@ -286,6 +287,7 @@ for name in sys.argv[3:]:
 """
 MODELS = ("Sound", "FillsFromTheBatch", "CarriesOn", "FillsFromTheRowBefore")
 ROWS = [[5.0, 20.0], [17.0, 45.0], [9.0, 10.0], [21.0, 59.0]]
+MORE_ROWS = [[None, 15.0], [8.0, 5.0], [None, None]]
 
 
 @pytest.fixture(scope="module")
@@ -295,8 +297,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def serve(models: Path, model: str, folder: Path, responses: list[float] | None = None) -> dict[str, Any]:
-    """What the probe of served models reports."""
+def serve(
+    models: Path, model: str, folder: Path, responses: list[float] | None = None, offline: list[float] | None = None
+) -> dict[str, Any]:
+    """What the probe of served models reports; ``offline`` are predictions of a holdout of these rows and more."""
     requests = [
         {
             "inputs": [
@@ -322,7 +326,14 @@ def serve(models: Path, model: str, folder: Path, responses: list[float] | None 
         "inference_folder": str(SOURCE / "interlock" / "inference"),
         "baseline": None,
         "requests": 60,
+        "offline": None,
     }
+    if offline is not None:
+        held = [(f"r{place}", *row) for place, row in enumerate((*ROWS, *MORE_ROWS))]
+        pd.DataFrame(held, columns=["key", "hour", "minute"]).to_csv(folder / "holdout.csv", index=False)
+        predicted = pd.DataFrame({"id": [row[0] for row in held], "prediction": offline})
+        predicted.to_csv(folder / "predictions.csv", index=False)
+        settings["offline"] = {"predictions": "predictions.csv", "holdout": {"path": "holdout.csv", "id": "key"}}
     (folder / "settings.json").write_text(json.dumps(settings))
     command = [sys.executable, "-m", "interlock.probes", "served", "settings.json", "report.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -353,3 +364,17 @@ def test_other_preprocessing_offline_is_caught_by_the_golden_rows(models: Path, 
     found = serve(models, "Sound", tmp_path, offline)
     assert found["passed"] is False
     assert "golden request 0: prediction[0] is 25.0, expected 5.333" in found["because"]
+
+
+@pytest.mark.parametrize(("filled_with", "expected"), [(30.0, set()), (12.0, {"offline of flights"})])
+def test_what_is_filled_otherwise_offline_is_caught_by_the_holdout(
+    filled_with: float, expected: set[str], models: Path, tmp_path: Path
+) -> None:
+    rows = [*ROWS, *MORE_ROWS]
+    offline = [sum(filled_with if one is None else one for one in row) for row in rows]
+    found = serve(models, "Sound", tmp_path, [sum(row) for row in ROWS], offline)
+    assert found["passed"], found["because"]  # no golden row has an empty cell
+    checked = judge_serving(serving_checks(ServingChecksSpec()), found["report"], "flights")
+    assert failed(checked) == expected
+    (result,) = (one for one in checked.results if one.gate == "offline of flights")
+    assert result.evidence["asked"] == len(rows)

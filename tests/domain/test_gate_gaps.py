@@ -8,7 +8,8 @@ from scipy.stats import binomtest
 from statsmodels.stats.proportion import proportions_ztest
 
 from interlock.gate.judge import NO_PRODUCTION, judge, judge_limits
-from interlock.gate.paired import auc_error, mean_error
+from interlock.gate.paired import mean_error
+from interlock.gate.ranking import auc_error
 from interlock.gate.row_metrics import GROUP_METRICS, row_metric
 from interlock.gate.rows.arrays import Predictions
 from interlock.gate.rows.gaps import judge_gap

@@ -23,9 +23,10 @@ from sklearn.metrics import (
 
 from interlock.gate.paired import (
     accuracy_difference,
-    auc_difference,
     classes_difference,
     classes_harm,
+    classes_values,
+    kinds_of,
     mean_error,
     means_difference,
     percentile,
@@ -85,59 +86,6 @@ def scored(generator, rows, strength, noise=1.0):
     hidden = generator.normal(0, 1, rows)
     scores = [strength * labels + hidden + generator.normal(0, noise, rows) for _ in range(2)]
     return labels, *(1 / (1 + np.exp(-score)) for score in scores)
-
-
-def test_auc_difference_is_that_of_the_areas():
-    labels, ours, theirs = scored(np.random.default_rng(2), 500, 1.0)
-    ours, theirs = np.round(ours, 1), np.round(theirs, 2)  # ties
-    found = auc_difference(labels, ours, theirs, ALPHA)
-    assert found.estimate == pytest.approx(roc_auc_score(labels, ours) - roc_auc_score(labels, theirs), abs=1e-12)
-    assert found.lower < found.estimate < found.upper
-
-
-def test_auc_standard_error_by_listing_every_pair():
-    labels, ours, theirs = scored(np.random.default_rng(3), 60, 1.0)
-    ours = np.round(ours, 1)
-    positives, negatives = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
-
-    def wins(scores, i, j):
-        return 1.0 if scores[i] > scores[j] else 0.5 if scores[i] == scores[j] else 0.0
-
-    table = np.array([[wins(ours, i, j) - wins(theirs, i, j) for j in negatives] for i in positives])
-    variance = table.mean(1).var(ddof=1) / len(positives) + table.mean(0).var(ddof=1) / len(negatives)
-    assert auc_difference(labels, ours, theirs, ALPHA).standard_error == pytest.approx(math.sqrt(variance), abs=1e-12)
-
-
-def test_auc_of_one_positive_row_has_still_an_error():
-    labels = np.array([1.0, 0.0, 0.0, 0.0])
-    found = auc_difference(labels, np.array([0.5, 0.1, 0.6, 0.2]), np.array([0.5, 0.6, 0.1, 0.7]), ALPHA)
-    assert found.standard_error is not None
-    assert found.standard_error > 0
-
-
-def test_auc_of_very_few_rows_of_a_class_says_nothing():
-    labels = np.array([1.0, 1.0, 0.0, 0.0])
-    found = auc_difference(labels, np.array([0.5, 0.1, 0.6, 0.2]), np.array([0.5, 0.6, 0.1, 0.7]), ALPHA)
-    assert (found.lower, found.upper) == (-1.0, found.estimate + 1.0)
-
-
-def test_auc_bounds_are_where_the_score_is_critical():
-    labels, ours, theirs = scored(np.random.default_rng(16), 300, 1.0)
-    found = auc_difference(labels, ours, theirs, ALPHA)
-    distance = found.estimate - found.lower
-    few = 1 / labels.sum() + 1 / (1 - labels).sum()
-    assert distance / math.sqrt(found.standard_error**2 + distance**2 * few) == pytest.approx(norm.ppf(0.95))
-    assert distance == pytest.approx(norm.ppf(0.95) * found.standard_error, rel=0.05)
-    assert found.upper - found.estimate == pytest.approx(distance)
-
-
-def test_auc_misses_about_as_often_as_it_says():
-    generator = np.random.default_rng(4)
-    runs, missed = 400, 0
-    for _ in range(runs):
-        labels, ours, theirs = scored(generator, 300, 1.0)
-        missed += auc_difference(labels, ours, theirs, ALPHA).lower > 0.0
-    assert binomtest(missed, runs, ALPHA).pvalue > 0.001
 
 
 @pytest.mark.parametrize("name", ["rmse", "mae", "f1", "log_loss"])
@@ -365,10 +313,15 @@ def test_harm_of_f1_is_where_its_bound_is_zero():
     shares, kinds = kinds_of_rows(0.3, 0.68, 0.75, 0.06, 0.05, 0.8)
     labels, ours, theirs = np.repeat(kinds, np.round(shares * 1000).astype(int), axis=0).T
     metric = row_metric("f1")
-    chance = classes_harm(metric, labels, ours, theirs)
+    counts = np.bincount(kinds_of(labels, ours, theirs), minlength=8).astype(float)
+    chance = classes_harm(metric, counts)
     assert 0.0 < chance < 0.05
     assert classes_difference(metric, labels, ours, theirs, chance).upper == pytest.approx(0.0, abs=1e-6)
-    assert classes_harm(metric, labels, theirs, ours) == 1.0
+    turned = np.bincount(kinds_of(labels, theirs, ours), minlength=8).astype(float)
+    assert classes_harm(metric, turned) == 1.0
+    values = f1_score(labels, ours), f1_score(labels, theirs)
+    assert classes_values(metric, counts) == pytest.approx(values)
+    assert classes_values(metric, turned) == pytest.approx(values[::-1])
 
 
 def long_tailed(generator, own, rows=2000):

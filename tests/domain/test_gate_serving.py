@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from interlock.gate.serving.consistency import judge_serving
 from interlock.pipeline.checks.resolution import serving_checks
 from interlock.pipeline.checks.serving import ServingChecksSpec
 from interlock.probes.consistency import measure_consistency, read_outputs, rows_in
+from interlock.probes.offline import compare_offline
 from interlock.vocabulary import Json, Verdict
 
 Table = list[list[float | None]]
@@ -173,4 +176,124 @@ def test_without_a_measurement_nothing_passes(report: Json) -> None:
     assert [(result.gate, result.verdict) for result in checked.results] == [
         ("row_by_row of flights", Verdict.UNDECIDED)
     ]
-    assert set(checked.left_out) == {"target of flights", "row_order of flights", "nulls of flights"}
+    left_out = ("target", "row_order", "nulls", "offline")
+    assert set(checked.left_out) == {f"{name} of flights" for name in left_out}
+
+
+# --- what was predicted offline ---
+
+HOLDOUT = {"id": "abcd", "x": ["1", "2.50", "", "4"], "carrier": ["AA", "BB", "AA", ""], "late": "0101"}
+
+
+def column(name: str, datatype: str, value: object) -> dict[str, Any]:
+    return {"name": name, "shape": [1], "datatype": datatype, "data": [value]}
+
+
+def golden(*rows: tuple[object, object]) -> list[dict[str, Any]]:
+    return [{"inputs": [column("x", "FP64", x), column("carrier", "BYTES", carrier)]} for x, carrier in rows]
+
+
+def asked_offline(
+    tmp_path: Path,
+    predictions: str,
+    requests: list[dict[str, Any]] | None = None,
+    *,
+    holdout: Mapping[str, Any] = HOLDOUT,
+    is_broken: bool = False,
+) -> dict[str, Any]:
+    """The probe beside a model that answers twice x (0 for nothing), and 1 more for AA."""
+    pd.DataFrame({name: list(cells) for name, cells in holdout.items()}).to_csv(tmp_path / "h.csv", index=False)
+    (tmp_path / "p.csv").write_text(predictions)
+
+    def ask(request: dict[str, Any]) -> dict[str, list[Any]] | None:
+        x, carrier = (tensor["data"] for tensor in request["inputs"])
+        assert request["inputs"][0]["shape"] == [len(x)]
+        served = [2.0 * (one or 0.0) + (name == "AA") for one, name in zip(x, carrier, strict=True)]
+        return None if is_broken else {"prediction": served, "probability": [one / 10 for one in served]}
+
+    settings = {"predictions": str(tmp_path / "p.csv"), "holdout": {"path": str(tmp_path / "h.csv"), "id": "id"}}
+    return compare_offline(settings, golden((1.0, "AA"), (None, "AA")) if requests is None else requests, ask)
+
+
+RIGHT = "id,prediction,probability\na,3,0.3\nb,5.0,0.5\nc,1,0.1\nd,8,0.8\n"
+
+
+@pytest.mark.parametrize(
+    ("predictions", "asked", "worst", "where"),
+    [
+        (RIGHT, 4, 0.0, ""),
+        (RIGHT.replace("0.8", "0.79"), 4, 0.01, "id d: probability 0.79 offline, 0.8 as served"),
+        (RIGHT.replace("c,1,", "c,5,"), 4, 0.8, "id c: prediction 5 offline, 1 as served"),
+        (RIGHT.replace("c,1,", "c,none,"), 4, 1.0, "id c: prediction none offline, 1 as served"),
+        ("id,prediction\na,3.0004\n", 1, 0.0004 / 3.0004, "id a: prediction 3.0004 offline, 3 as served"),
+        ("id,prediction\na,2.9996\nz,7\n", 1, 0.0004 / 3.0, "id a: prediction 2.9996 offline, 3 as served"),
+        ("id,prediction\na,3\na,4\nb,5\n", 1, 0.0, ""),  # a is given twice: which is meant?
+    ],
+)
+def test_predictions_are_compared_with_what_is_served(
+    tmp_path: Path, predictions: str, asked: int, worst: float, where: str
+) -> None:
+    found = asked_offline(tmp_path, predictions)
+    assert (found["asked"], found["where"]) == (asked, where)
+    assert found["worst"] == pytest.approx(worst)
+    verdict = Verdict.FAIL if worst > 1e-4 else Verdict.PASS
+    assert judged({"offline": found}) == {"offline": verdict}
+    assert judged({"offline": found}, offline={"tolerance": 1.0}) == {"offline": Verdict.PASS}
+
+
+def test_a_number_that_was_rounded_when_it_was_written_is_the_same(tmp_path: Path) -> None:
+    third = {**HOLDOUT, "x": ["0.33333", "2.5", "", "4"]}
+    requests = golden((0.33333, "AA"))
+    rounded = asked_offline(tmp_path, "id,prediction\na,1.667\n", requests, holdout=third)
+    assert rounded == {"asked": 1, "worst": 0.0, "where": ""}
+    assert asked_offline(tmp_path, "id,prediction\na,1.668\n", requests, holdout=third)["worst"] > 1e-4
+    assert asked_offline(tmp_path, "id,prediction\na,1.67\n", requests, holdout=third)["worst"] > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("requests", "because"),
+    [
+        (golden((1.0, "AA"), (60.0, "BB")), "golden row 1 is no row of the holdout"),
+        (golden((1.0, "BB")), "golden row 0 is no row of the holdout"),
+        ([{"inputs": [column("y", "FP64", 1.0)]}], "the holdout has no column y"),
+        (REQUESTS, "the inputs of the golden requests are no columns"),
+    ],
+)
+def test_rows_that_cannot_be_asked_for_sure_are_not(
+    tmp_path: Path, requests: list[dict[str, Any]], because: str
+) -> None:
+    found = asked_offline(tmp_path, RIGHT, requests)
+    assert because in found["because"]
+    assert judged({"offline": found}) == {}
+    assert judged({"offline": found}, offline={}) == {"offline": Verdict.UNDECIDED}
+
+
+def test_without_rows_or_answers_nothing_is_compared(tmp_path: Path) -> None:
+    assert asked_offline(tmp_path, RIGHT, is_broken=True) == {"because": "no row was answered"}
+    assert asked_offline(tmp_path, "id,prediction\nz,1\n") == {"because": "no row was answered"}
+    assert asked_offline(tmp_path, "key,prediction\na,1\n") == {"because": "predictions or holdout have no id"}
+    assert "the rows cannot be read" in asked_offline(tmp_path, "")["because"]
+
+
+def test_a_large_holdout_is_asked_here_and_there(tmp_path: Path) -> None:
+    rows = range(1001)
+    holdout = {"id": rows, "x": rows, "carrier": ["AA"] * 1001}
+    predictions = "id,prediction\n" + "".join(f"{row},{2 * row + 1}\n" for row in rows)
+    found = asked_offline(tmp_path, predictions, golden((7, "AA")), holdout=holdout)
+    assert (found["asked"], found["worst"]) == (167, 0.0)
+
+
+def test_truth_values_whole_numbers_and_classes_are_compared_as_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "h.csv").write_text("id,paid,seats\n1,True,30\n2,false,NA\n3,,7.0\n")
+    (tmp_path / "p.csv").write_text("id,prediction\n1,late\n2,True\n3,1\n")
+    seen: list[dict[str, Any]] = []
+
+    def ask(request: dict[str, Any]) -> dict[str, list[Any]]:
+        seen.append(request)
+        return {"prediction": ["late", True, False]}
+
+    requests = [{"inputs": [column("paid", "BOOL", True), column("seats", "INT64", 30)]}]
+    settings = {"predictions": str(tmp_path / "p.csv"), "holdout": {"path": str(tmp_path / "h.csv"), "id": "id"}}
+    found = compare_offline(settings, requests, ask)
+    assert [tensor["data"] for tensor in seen[0]["inputs"]] == [[True, False, None], [30, None, 7]]
+    assert found == {"asked": 3, "worst": 1.0, "where": "id 3: prediction 1 offline, False as served"}

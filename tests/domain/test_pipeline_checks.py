@@ -45,6 +45,7 @@ def test_what_is_asked_without_being_written() -> None:
         ("row_by_row", {"tolerance": 1e-4}),
         ("row_order", {"tolerance": 1e-4}),
         ("nulls", {"tolerance": 1e-4}),
+        ("offline", {"tolerance": 1e-4}),
     ]
 
 
@@ -61,6 +62,7 @@ def test_what_is_written_counts() -> None:
         ("target", False),
         ("row_by_row", False),
         ("nulls", True),
+        ("offline", False),
     ]
 
 
@@ -106,6 +108,7 @@ def test_a_change_cannot_soften_the_checks_of_the_base_branch() -> None:
         "row_by_row": 1e-4,
         "row_order": 1e-4,
         "nulls": 0.1,
+        "offline": 1e-4,
     }
     assert [told for told in judged.warnings if "checks" in told] == [
         "the checks of the dataset train are not as the base branch has them: its own are asked",

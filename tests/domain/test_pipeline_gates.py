@@ -52,7 +52,10 @@ def test_the_budget_of_a_test_set_is_planned():
         "{metric: accuracy, min: 0.8, reuse: {commits: 32}}, "
         "{metric: recall, gap_between: sex, max: 0.1, reuse: {commits: 8, adaptivity: first_change}}"
     )
-    assert [gate.reuse for gate in found] == [ReusePlan(commits=32), ReusePlan(commits=8, adaptivity="first_change")]
+    assert [gate.reuse for gate in found] == [
+        ReusePlan(commits=32, scores="ladder"),
+        ReusePlan(commits=8, adaptivity="first_change", scores="ladder"),
+    ]
 
 
 def test_a_limit_on_a_loss_is_one_on_a_metrics_file():

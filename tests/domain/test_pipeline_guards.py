@@ -2,7 +2,7 @@
 
 import pytest
 
-from interlock.pipeline.gates.guards import guards_of, tell_guards
+from interlock.pipeline.gates.guards import data_guards_of, guards_of, model_guards_of, tell_guards
 from interlock.pipeline.plan import CheckPlan, DataPlan, GatePlan, ModelPlan, Plan
 
 AUC = GatePlan(metric="auc", min=0.9)
@@ -70,3 +70,70 @@ def test_what_changed_is_told_and_the_gates_of_production_stay(
 ) -> None:
     assert guards_of(plan, BEFORE) == guards
     assert list(tell_guards(plan, BEFORE)) == told
+
+
+# --- checks of datasets and of the served model ---
+
+VOLUME = CheckPlan(name="volume", limits={"min_ratio": 0.5})
+SOFT = VOLUME.model_copy(update={"limits": {"min_ratio": 0.01}})
+WRITTEN = VOLUME.model_copy(update={"is_written": True})
+UNITS = CheckPlan(name="units", limits={"max": 0.1})
+TRAIN = DataPlan(name="train", path="t.csv", checks=(UNITS,))
+CHECKED = DataPlan(name="holdout", path="h.csv", id="id", label="y", checks=(VOLUME, UNITS))
+STAY = ": its own are asked all the same"
+OTHERS = "are not as production's run had them"
+
+
+def checked(*data: DataPlan) -> Plan:
+    return Plan(data=data, model=MODEL.model_copy(update={"checks": (VOLUME,)}))
+
+
+def holdout(*checks: CheckPlan, **changed: str) -> DataPlan:
+    return CHECKED.model_copy(update={"checks": checks, **changed})
+
+
+@pytest.mark.parametrize(
+    ("now", "lost", "told"),
+    [
+        (CHECKED, (), []),
+        (holdout(UNITS, VOLUME), (), [f"the checks of the dataset holdout {OTHERS}"]),
+        (holdout(VOLUME, UNITS, CheckPlan(name="drift")), (), [f"the checks of the dataset holdout {OTHERS}"]),
+        (holdout(WRITTEN, UNITS), (), [f"the checks of the dataset holdout {OTHERS}"]),
+        (holdout(SOFT, UNITS), (VOLUME,), [f"the checks of the dataset holdout {OTHERS}{STAY}"]),
+        (holdout(UNITS), (VOLUME,), [f"the checks of the dataset holdout {OTHERS}{STAY}"]),
+        (holdout(), (VOLUME, UNITS), [f"the checks of the dataset holdout {OTHERS}{STAY}"]),
+        (
+            holdout(UNITS, name="test"),
+            (VOLUME,),
+            [
+                f"the checks of the dataset holdout {OTHERS}{STAY}",
+                "the dataset holdout is not declared as production's run had it: holdout -> test",
+            ],
+        ),
+        (
+            holdout(path="easy.csv", name="test"),
+            (),
+            ["the dataset holdout of production's run is gone"],
+        ),
+    ],
+)
+def test_checks_that_a_push_softens_stay_those_of_production(
+    now: DataPlan, lost: tuple[CheckPlan, ...], told: list[str]
+) -> None:
+    guards = data_guards_of(checked(TRAIN, now), checked(TRAIN, CHECKED))
+    # every dataset is there, for one may be compared with another; only those that lost checks are asked
+    expected = (TRAIN.model_copy(update={"checks": ()}), now.model_copy(update={"checks": lost}))
+    assert guards == (expected if lost else ())
+    assert list(tell_guards(checked(TRAIN, now), checked(TRAIN, CHECKED))) == told
+
+
+def test_what_was_asked_to_be_decided_stays_so() -> None:
+    assert data_guards_of(checked(holdout(VOLUME)), checked(holdout(WRITTEN)))[0].checks == (WRITTEN,)
+
+
+def test_softened_checks_of_the_served_model_stay_too() -> None:
+    softer = BEFORE.model_copy(update={"model": MODEL})
+    assert model_guards_of(softer, checked()) == (VOLUME,)
+    assert list(tell_guards(softer, checked()))[-1] == f"the checks of the model {OTHERS}{STAY}"
+    assert model_guards_of(checked(), softer) == ()
+    assert model_guards_of(Plan(), checked()) == ()

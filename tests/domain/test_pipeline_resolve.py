@@ -135,7 +135,9 @@ def test_the_whole_file() -> None:
     assert plan.stage("evaluate").products == ("golden.json", "metrics.json", "predictions.csv")
     served = plan.stage("served")
     assert (served.kind, served.builtin, served.needs) == ("measure", "served", ("train", "evaluate"))
-    assert served.deps == ("model", "golden.json", "data/holdout.csv")
+    # the holdout is asked of it too, and its answers are compared with the predictions
+    assert served.deps == ("model", "golden.json", "predictions.csv", "data/holdout.csv")
+    assert served.predictions == "predictions.csv"
     assert served.products == (".interlock/served",)
     measurements = plan.stage("measurements")
     assert measurements.needs == ("evaluate",)  # not what makes no numbers: gates are judged while that still runs

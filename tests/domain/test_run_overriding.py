@@ -1,10 +1,15 @@
 """Past gates by a person's word: which runs, which gates, and what becomes of the run."""
 
+import json
+
+import pandas as pd
 import pytest
 
 from interlock.errors import Conflict, NotFound, Refused
 from interlock.gate.judgement import GateResult, Judgement, Override
-from interlock.pipeline.plan import DataPlan, GatePlan, ModelPlan, Plan, StagePlan
+from interlock.pipeline.gates.guards import data_guards_of
+from interlock.pipeline.plan import CheckPlan, DataPlan, GatePlan, ModelPlan, Plan, StagePlan
+from interlock.probes.summaries import summarise
 from interlock.run.advance import advance
 from interlock.run.overriding import override
 from interlock.run.requests import run_again
@@ -111,6 +116,49 @@ def test_a_guard_judges_beside_the_gates_of_the_plan_and_stops_the_run() -> None
     ]
     assert failed.phase is Phase.FAILED
     assert run_again(failed, 8, Occasion(kind="rerun"), None, is_trusted=True).guards == (guard,)
+
+
+def rows_of(count: int) -> Json:
+    """What the data probe reports of so many rows."""
+    cells = pd.DataFrame({"distance": [str(number % 97) for number in range(count)]}, dtype=object)
+    found: Json = json.loads(json.dumps(summarise([{"name": "train"}], {"train": cells}, None)["train"]))
+    return {"train": {"summary": found}}
+
+
+def test_a_check_of_data_that_was_turned_off_stops_the_run_as_it_would_have_in_production() -> None:
+    volume = CheckPlan(name="volume", limits={"min_ratio": 0.5})
+    was = PLAN.model_copy(update={"data": (DataPlan(name="train", path="t.csv", checks=(volume,)),)})
+    off = PLAN.model_copy(update={"data": (DataPlan(name="train", path="t.csv"),)})
+    guards = data_guards_of(off, was)
+    run = stopped(plan=off, phase=Phase.RUNNING, judgement=None, data_guards=guards)
+    seen = RunSeen(reports={"data": rows_of(400)}, accepted=rows_of(1000), production="small v1")
+    failed = advance(run, seen, 0.0).state
+    assert failed.phase is Phase.FAILED
+    assert failed.judgement is not None
+    assert [result.gate for result in failed.judgement.results] == ["volume of train, as in production"]
+    assert run_again(failed, 8, Occasion(kind="rerun"), None, is_trusted=True).data_guards == guards
+    alone = advance(stopped(plan=off, phase=Phase.RUNNING, judgement=None), seen, 0.0).state
+    assert alone.data is not None
+    assert alone.data.results == ()
+    unknown = advance(run, seen.model_copy(update={"accepted": None}), 0.0).state
+    assert unknown.data is not None
+    assert list(unknown.data.left_out) == ["volume of train, as in production"]
+
+
+def test_so_does_a_check_of_the_served_model() -> None:
+    strict, soft = (CheckPlan(name="row_by_row", limits={"tolerance": limit}) for limit in (1e-4, 1.0))
+    assert PLAN.model is not None
+    softer = PLAN.model_copy(update={"gates": (), "model": PLAN.model.model_copy(update={"checks": (soft,)})})
+    served = {"candidate": {"consistency": {"row_by_row": {"asked": 9, "worst": 0.2, "where": "row 3"}}}}
+    run = stopped(plan=softer, phase=Phase.RUNNING, judgement=None, model_guards=(strict,))
+    failed = advance(run, RunSeen.model_validate({"reports": {"served": served}}), 0.0).state
+    assert failed.phase is Phase.FAILED
+    assert failed.served is not None
+    assert [(result.gate, result.verdict) for result in failed.served.results] == [
+        ("row_by_row of small", Verdict.PASS),
+        ("row_by_row of small, as in production", Verdict.FAIL),
+    ]
+    assert run_again(failed, 8, Occasion(kind="rerun"), None, is_trusted=True).model_guards == (strict,)
 
 
 @pytest.mark.parametrize(

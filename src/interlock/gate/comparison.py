@@ -38,13 +38,13 @@ from interlock.gate.measurements import (
 from interlock.gate.paired import (
     Difference,
     accuracy_difference,
-    auc_difference,
     classes_difference,
     means_difference,
     normal_quantile,
     percentile,
     percentile_ratio,
 )
+from interlock.gate.ranking import auc_difference
 from interlock.gate.row_metrics import Array, RowMetric, evaluate, row_metric, unsuitable
 from interlock.gate.rows.arrays import RowArrays, arrays_of
 from interlock.pipeline.plan import GatePlan
@@ -200,6 +200,9 @@ def _rows_needed(difference: Difference, rows: int, distance: float, alpha: floa
     """How many more rows prove the margin with a power of 80 % if the difference is as seen; None if none would."""
     if distance <= 0.0:
         return None
+    if difference.is_coarse:
+        reach = max(difference.estimate - difference.lower, difference.upper - difference.estimate)
+        return max(1, math.ceil(rows * reach / distance) - rows)
     return max(1, math.ceil(rows * (_smallest_detectable(difference, alpha) / distance) ** 2) - rows)
 
 

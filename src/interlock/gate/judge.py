@@ -17,7 +17,10 @@ import numpy as np
 from interlock.gate.comparison import answer, comparable_rows, compare, paired_values, reliable_rows, unreliable_rows
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.gate.measurements import SERVED_METRICS, Measurements, Reading, Rows, read_measurements
-from interlock.gate.row_metrics import ROW_METRICS, RowMetric, compute, row_metric
+from interlock.gate.paired import mean_error
+from interlock.gate.ranking import auc_error
+from interlock.gate.reuse.conditional import judge_condition
+from interlock.gate.row_metrics import ROW_METRICS, RowMetric, compute, row_metric, unsuitable
 from interlock.gate.rows.arrays import RowArrays, candidate_of, columns_of
 from interlock.gate.rows.gaps import judge_gap
 from interlock.gate.rows.slices import Tested, examine_slices, with_slices
@@ -47,20 +50,21 @@ class Finding(Stored):
 def judge(gates: Sequence[GatePlan], reports: Mapping[str, Json], production: ProductionKnowledge) -> Judgement:
     """The verdict of every gate. ``reports`` are those of the probes, by ``measurements`` and ``served``."""
     measurements = read_measurements(reports)
-    results = [_judge_one(gate, measurements, production) for gate in gates]
+    results = [_with_error(gate, _judge_one(gate, measurements, production), measurements) for gate in gates]
     return Judgement(results=with_slices(gates, results, _slices(gates, measurements, production)))
 
 
 def judge_limits(gates: Sequence[GatePlan], report: Json) -> Judgement:
     """The verdicts of the gates that nothing but the report ``measurements`` decides, as ``judge`` would give them."""
     measurements = read_measurements({"measurements": report})
-    results = [_judge_limit(gate, measurements) for gate in gates if is_limit_on_metric(gate)]
+    limits = [gate for gate in gates if is_limit_on_metric(gate)]
+    results = [_with_error(gate, _judge_limit(gate, measurements), measurements) for gate in limits]
     return Judgement(results=tuple(results))
 
 
 def is_limit_on_metric(gate: GatePlan) -> bool:
     """Whether it is a limit on a number of metrics files or predictions: nothing else has a say in it."""
-    return gate.against is None and gate.metric not in SERVED_METRICS
+    return gate.against is None and gate.condition is None and gate.metric not in SERVED_METRICS
 
 
 def _judge_one(gate: GatePlan, measurements: Measurements, production: ProductionKnowledge) -> GateResult:
@@ -75,7 +79,27 @@ def _judge_one(gate: GatePlan, measurements: Measurements, production: Productio
         return answer(gate, Verdict.UNDECIDED, "it is not known what is in production: no server was asked")
     if production == NO_PRODUCTION:
         return answer(gate, Verdict.PASS, "no production model yet: only absolute gates apply")
+    if gate.condition is not None:
+        rows = comparable_rows(gate, measurements, production)
+        if isinstance(rows, GateResult):
+            return rows
+        pair = rows.candidate.prediction, rows.production.prediction
+        return judge_condition(gate, gate.condition, rows.labels, *pair)
     return compare(gate, measurements, production)
+
+
+def _with_error(gate: GatePlan, result: GateResult, measurements: Measurements) -> GateResult:
+    """With the standard error of the candidate's metric, where its test set has a budget: the step of its ladder."""
+    metric, rows = row_metric(gate.metric), measurements.rows
+    if gate.reuse is None or gate.gap_between or metric is None or rows is None or "candidate" not in result.evidence:
+        return result
+    labels, values = np.array(rows.labels), candidate_of(rows).values(metric)
+    if unsuitable(metric, labels, values) or values is None:
+        return result
+    error = auc_error(labels, values) if metric.name == "auc" else mean_error(metric, labels, values)
+    if metric.is_higher_better:  # a share of 1: a model that has all rows right has an error all the same
+        error = max(error, 1.0 / labels.size)
+    return result.model_copy(update={"evidence": {**result.evidence, "standard_error": error}})
 
 
 def _slices(
@@ -102,11 +126,13 @@ def sliced(place: int, gate: GatePlan, rows: RowArrays) -> dict[int, Tested]:
 
 
 def _judge_limit(gate: GatePlan, measurements: Measurements) -> GateResult:
-    if gate.gap_between is None:
+    if gate.gap_between is None and gate.condition is None:
         return judge_number(gate, _find(gate.metric, measurements))
     rows = reliable_rows(gate, measurements)
     if isinstance(rows, GateResult):
         return rows
+    if gate.condition is not None:
+        return judge_condition(gate, gate.condition, np.array(rows.labels), candidate_of(rows).prediction, None)
     return judge_gap(gate, np.array(rows.labels), candidate_of(rows), columns_of(rows))
 
 
@@ -172,6 +198,7 @@ def _find_in_rows(metric: RowMetric, rows: Rows, written: float | None) -> Findi
     disagreement = ""
     if written is not None and not _agree(written, reading.value):
         disagreement = f"the metrics file says {written:.6g}, the predictions say {reading.value:.6g}"
+        evidence = {**evidence, "candidate": reading.value}
     return Finding(reading=reading, disqualified=disagreement, evidence=evidence)
 
 

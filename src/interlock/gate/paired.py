@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from interlock.gate.row_metrics import Array, RowMetric, mid_ranks
+from interlock.gate.row_metrics import Array, RowMetric
 from interlock.vocabulary import Stored
 
 RESAMPLES = 1000
@@ -27,13 +27,17 @@ _BLOCK = 20  # requests that share one moment of the machine
 
 
 class Difference(Stored):
-    """A difference or ratio with its one-sided bounds. ``standard_error`` is None where the method has none."""
+    """A difference or ratio with its one-sided bounds. ``standard_error`` is None where the method has none.
+
+    ``is_coarse``: the rows are too few for a close bound, so that it shrinks as fast as they become more.
+    """
 
     estimate: float
     lower: float
     upper: float
     standard_error: float | None
     method: str
+    is_coarse: bool = False
 
 
 def normal_quantile(share: float) -> float:
@@ -90,62 +94,9 @@ def _tango_lower(wrong: int, mended: int, rows: int, alpha: float) -> float:
     return low
 
 
-def auc_difference(labels: Array, candidate: Array, production: Array, alpha: float) -> Difference:
-    """Candidate's AUC less production's (DeLong, DeLong and Clarke-Pearson 1988; mid-ranks, O(n log n)).
-
-    Both classes must be among the labels (1 and 0). The bounds take the variance about the hypothesis, not about the
-    mean: with 30 rows of one class DeLong's own would pass models at the margin in 6 % instead of 5 % of runs.
-    """
-    positive = labels == 1.0
-    placements = [_placements(scores, positive) for scores in (candidate, production)]
-    above, below = placements[0][0] - placements[1][0], placements[0][1] - placements[1][1]
-    variance = sum(float(part.var(ddof=1)) / part.size for part in (above, below) if part.size > 1)
-    estimate, error = float(above.mean()), math.sqrt(variance)
-    critical = normal_quantile(1.0 - alpha)
-    # |d| = z * sqrt(error^2 + d^2 * few), solved for d
-    share = 1.0 - critical**2 * _few(positive)
-    reach = min(1.0, critical * error / math.sqrt(share)) if share > 0.0 else 1.0
-    return Difference(
-        estimate=estimate,
-        lower=max(-1.0, estimate - reach),
-        upper=min(1.0, estimate + reach),
-        standard_error=error,
-        method="paired AUC (DeLong et al. 1988), variance about the hypothesis",
-    )
-
-
-def auc_harm(labels: Array, candidate: Array, production: Array) -> float:
-    """The probability that a candidate as good as production looks as bad as this one; 1 if it does not look worse."""
-    difference = auc_difference(labels, candidate, production, alpha=0.05)
-    excess = -difference.estimate
-    if excess <= 0.0:
-        return 1.0
-    error = math.hypot(difference.standard_error or 0.0, excess * math.sqrt(_few(labels == 1.0)))
-    return 1.0 - normal_share(excess / error)
-
-
-def _few(positive: NDArray[np.bool_]) -> float:
-    return 1.0 / float(positive.sum()) + 1.0 / float((~positive).sum())
-
-
-def auc_error(labels: Array, scores: Array) -> float:
-    """The standard error of one AUC (DeLong et al. 1988)."""
-    placements = _placements(scores, labels == 1.0)
-    return math.sqrt(sum(float(part.var(ddof=1)) / part.size for part in placements))
-
-
 def mean_error(metric: RowMetric, labels: Array, values: Array) -> float:
     """The standard error of one metric of means (jackknife)."""
     return float(np.linalg.norm(_pulls(metric.columns(labels, values), metric.combine)))
-
-
-def _placements(scores: Array, positive: np.ndarray) -> tuple[Array, Array]:
-    """For each positive the share of negatives below it, for each negative the share of positives above it."""
-    ranks = mid_ranks(scores)
-    count, rest = int(positive.sum()), int((~positive).sum())
-    below = (ranks[positive] - mid_ranks(scores[positive])) / rest
-    above = 1.0 - (ranks[~positive] - mid_ranks(scores[~positive])) / count
-    return below, above
 
 
 def classes_difference(
@@ -157,7 +108,8 @@ def classes_difference(
     error of a bootstrap is too small. Hypotheses are reached by tilting the observed shares along the influence of the
     kinds (empirical likelihood, Owen 1990); the bound is the farthest that is not rejected.
     """
-    kinds, swapped = _count_kinds(labels, candidate, production), _count_kinds(labels, production, candidate)
+    kinds = np.bincount(kinds_of(labels, candidate, production), minlength=8).astype(np.float64)
+    swapped = _swapped(kinds)
     estimate = _classes_gap(metric, kinds)
     shares = _assumed(kinds)
     return Difference(
@@ -169,20 +121,35 @@ def classes_difference(
     )
 
 
-def classes_harm(metric: RowMetric, labels: Array, candidate: Array, production: Array) -> float:
-    """The probability that a candidate as good as production looks as bad as this one; 1 if it does not look worse."""
-    kinds = _count_kinds(labels, production, candidate)
+def classes_harm(metric: RowMetric, counts: Array) -> float:
+    """The probability that a candidate as good as production looks as bad as this one; 1 if it does not look worse.
+
+    ``counts`` are those of the kinds of rows (``kinds_of``).
+    """
+    kinds = _swapped(counts)
     sign = 1.0 if metric.is_higher_better else -1.0
     excess = sign * _classes_gap(metric, kinds)
     if excess <= 0.0:
         return 1.0
     equal = _tilt(metric, kinds, sign, lambda tilted: sign * _classes_gap(metric, tilted) >= 0.0)
-    return 1.0 - normal_share(excess / _classes_error(metric, equal, labels.size))
+    return 1.0 - normal_share(excess / _classes_error(metric, equal, float(kinds.sum())))
 
 
-def _count_kinds(labels: Array, candidate: Array, production: Array) -> Array:
-    kinds = np.bincount((4.0 * labels + 2.0 * candidate + production).astype(np.intp), minlength=8)
-    return kinds.astype(np.float64)
+def kinds_of(labels: Array, candidate: Array, production: Array) -> NDArray[np.int8]:
+    """The kind of each row, 0 to 7: label, candidate's class and production's as the digits of a binary number."""
+    return 4 * labels.astype(np.int8) + 2 * candidate.astype(np.int8) + production.astype(np.int8)
+
+
+def classes_values(metric: RowMetric, counts: Array) -> tuple[float, float]:
+    """The candidate's metric and production's, from the counts of the kinds of rows."""
+    ours, theirs = (counts @ metric.columns(_KINDS[:, 0], _KINDS[:, side]) / counts.sum() for side in (1, 2))
+    return float(metric.combine(ours)), float(metric.combine(theirs))
+
+
+def _swapped(kinds: Array) -> Array:
+    """The counts with candidate and production exchanged."""
+    swapped: Array = kinds.reshape(2, 2, 2).transpose(0, 2, 1).ravel()
+    return swapped
 
 
 def _assumed(kinds: Array) -> Array:
@@ -224,8 +191,8 @@ def _classes_error(metric: RowMetric, shares: Array, rows: float) -> float:
 
 def _classes_gap(metric: RowMetric, shares: Array) -> float:
     """How far the two sides' metrics are apart where the kinds of rows have these shares (of any sum)."""
-    ours, theirs = (shares @ metric.columns(_KINDS[:, 0], _KINDS[:, side]) for side in (1, 2))
-    return float(metric.combine(ours) - metric.combine(theirs))
+    ours, theirs = classes_values(metric, shares)
+    return ours - theirs
 
 
 def _influence(metric: RowMetric, shares: Array) -> Array:

@@ -131,7 +131,10 @@ def unsuitable(metric: RowMetric, labels: Array, values: Array | None) -> str:
         return "no row has both a label and a prediction"
     if metric.is_binary:
         if not np.isin(labels, (0.0, 1.0)).all():
-            return f"{metric.name} needs labels of two classes"
+            several = f"these have {np.unique(labels).size} values"
+            return (
+                f"{metric.name} needs labels of two classes, and {several}; judge by accuracy, or by a loss of your own"
+            )
         if np.unique(labels).size < 2:
             return "the holdout's labels are all of one class"
         if not metric.is_of_probability and not np.isin(values, (0.0, 1.0)).all():
@@ -166,7 +169,14 @@ def area_under_curve(labels: Array, scores: Array) -> float:
 
 def mid_ranks(scores: Array) -> Array:
     """The rank of each score, from 1; equal scores share the mean of theirs."""
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: Array = (last - (counts - 1) / 2.0)[place]
+    order = np.argsort(scores)
+    ends = ends_of_ties(scores[order])
+    begins = np.concatenate(([0], ends[:-1]))
+    ranks = np.empty(scores.size)
+    ranks[order] = np.repeat((begins + ends + 1) / 2.0, ends - begins)
     return ranks
+
+
+def ends_of_ties(ranked: Array) -> NDArray[np.intp]:
+    """Where each group of equal values ends, of values in order."""
+    return np.append(np.flatnonzero(ranked[1:] != ranked[:-1]) + 1, ranked.size)

@@ -78,9 +78,9 @@ class StagePlan(Stored):
 
     @property
     def products(self) -> tuple[str, ...]:
-        """Every path the stage must leave behind: outs, metrics, predictions. Most built-in stages report instead."""
-        if self.builtin not in (None, "fetch", "served"):
-            return ()
+        """Every path the stage must leave behind: outs, metrics, predictions. A built-in stage only reads the last two."""
+        if self.builtin is not None:
+            return self.outs
         return tuple(dict.fromkeys((*self.outs, *self.metrics, *((self.predictions,) if self.predictions else ()))))
 
 
@@ -146,10 +146,26 @@ class SlicePlan(Stored):
 
 
 class ReusePlan(Stored):
-    """How often a test set may be asked: for so many ``commits``; with ``first_change`` only until one passes."""
+    """How often a test set may be asked: for so many ``commits``; with ``first_change`` only until one passes.
+
+    With the ``scores`` on a ladder no number is shown but one that beats the best shown before by a step.
+    """
 
     commits: int
     adaptivity: Literal["full", "first_change"] = "full"
+    scores: Literal["exact", "ladder"] = "exact"
+
+
+class ConditionPlan(Stored):
+    """A condition of ease.ml/ci that ``holds`` for a candidate to pass, known with this reliability for each of
+    ``steps`` commits together; without steps, for as many as the rows bear.
+    """
+
+    holds: str
+    reliability: float = 0.99
+    mode: Literal["fp-free", "fn-free"] = "fp-free"
+    adaptivity: Literal["full", "first_change"] = "full"
+    steps: int | None = None
 
 
 class GatePlan(Stored):
@@ -158,7 +174,7 @@ class GatePlan(Stored):
 
     ``slices`` are the parts of the rows on which the candidate must not be proven worse: ``found`` is every column that
     predictions and holdout have. With ``gap_between`` a column, ``max`` bounds how far its groups are apart. ``reuse``
-    bounds how many commits may be judged on one test set.
+    bounds how many commits may be judged on one test set. A ``condition`` is a rule of its own over accuracies.
     """
 
     metric: str
@@ -171,10 +187,13 @@ class GatePlan(Stored):
     slices: tuple[SlicePlan, ...] | Literal["found"] = ()
     gap_between: str | None = None
     reuse: ReusePlan | None = None
+    condition: ConditionPlan | None = None
 
     @property
     def title(self) -> str:
         """The gate in a few words, unique within a plan."""
+        if self.condition is not None:
+            return f"{self.condition.holds}, {self.condition.mode}, reliability {self.condition.reliability:g}"
         if self.against:
             rule = f"max_ratio {self.max_ratio:g}" if self.max_ratio is not None else f"margin {self.margin:g}"
             sliced = self.slices if isinstance(self.slices, str) else ", ".join(part.title for part in self.slices)

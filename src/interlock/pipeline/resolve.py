@@ -300,16 +300,24 @@ def _deps(
 
 def _measures(spec: FileSpec, model: ModelPlan | None) -> Iterator[StagePlan]:
     makers = makers_of(spec.stages)
-    if model is not None:
-        deps = tuple(path for path in (model.path, model.golden, model.holdout) if path)
-        needs = dict.fromkeys(makers[product] for path in deps for product in makers.behind(path))
-        outs = (SERVED_MODEL,) if model.may_be_exported else ()
-        yield StagePlan(name="served", kind="measure", builtin="served", needs=tuple(needs), deps=deps, outs=outs)
     stages = spec.stages.values()
     metrics = [path for stage in stages for path in stage.metrics]
     predictions = [stage.predictions for stage in stages if stage.predictions]
+    holdout = holdout_of([_dataset(name, spec) for name in spec.data]) if predictions else None
+    if model is not None:
+        offline = (predictions[0], holdout.path) if model.golden and predictions and holdout else ()
+        deps = tuple(dict.fromkeys(path for path in (model.path, model.golden, *offline, model.holdout) if path))
+        needs = dict.fromkeys(makers[product] for path in deps for product in makers.behind(path))
+        yield StagePlan(
+            name="served",
+            kind="measure",
+            builtin="served",
+            needs=tuple(needs),
+            deps=deps,
+            outs=(SERVED_MODEL,) if model.may_be_exported else (),
+            predictions=predictions[0] if offline else None,
+        )
     if metrics or predictions:
-        holdout = holdout_of([_dataset(name, spec) for name in spec.data]) if predictions else None
         deps = (*metrics, *predictions, *((holdout.path,) if holdout else ()))
         yield StagePlan(
             name="measurements",

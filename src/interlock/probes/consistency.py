@@ -24,20 +24,20 @@ def measure_consistency(requests: list[dict[str, Any]], ask: Ask) -> dict[str, A
     """By check (``row_by_row``, ``row_order``, ``nulls``): how many rows were ``asked`` twice, the ``worst``
     difference, and which row that was. Differences of what is above 1 are in proportion; another text counts as 1.
     """
-    rows = [row for request in requests for row in _rows_of(request)][:MOST_ROWS]
+    rows = [row for request in requests for row in rows_of(request)][:MOST_ROWS]
     if not rows or any(_shapes(row) != _shapes(rows[0]) for row in rows):
         return {}
-    together = ask(_join(rows))
+    together = ask(join_rows(rows))
     if together is None:
         return {}
-    backwards = ask(_join(rows[::-1]))
+    backwards = ask(join_rows(rows[::-1]))
     alone = [ask(row) for row in rows]
     found = {"row_by_row": _compare(together, alone)}
     if backwards is not None and len(rows) > 1:
         turned = {name: values[::-1] for name, values in backwards.items()}
         found["row_order"] = _compare(together, [_row(turned, row) for row in range(len(rows))])
     emptied = list(_emptied(rows))
-    pairs = [(ask(_join([*rows, row, *rows])), ask(row)) for row in emptied]
+    pairs = [(ask(join_rows([*rows, row, *rows])), ask(row)) for row in emptied]
     answered = [(among, single) for among, single in pairs if among is not None and single is not None]
     if answered:
         first: dict[str, list[Any]] = {
@@ -64,7 +64,7 @@ def rows_in(request: dict[str, Any]) -> int:
     return int(request["inputs"][0]["shape"][0])
 
 
-def _rows_of(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def rows_of(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The request as requests of one row each."""
     for row in range(rows_in(request)):
         inputs = []
@@ -88,7 +88,8 @@ def _shapes(row: dict[str, Any]) -> list[Any]:
     return [(tensor["name"], tensor["datatype"], tensor["shape"]) for tensor in row["inputs"]]
 
 
-def _join(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def join_rows(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Requests of one row each, the same inputs in the same order, as one request."""
     inputs = []
     for place, tensor in enumerate(rows[0]["inputs"]):
         data = [value for row in rows for value in row["inputs"][place]["data"]]
@@ -124,19 +125,21 @@ def _compare(together: dict[str, list[Any]], alone: list[dict[str, list[Any]] | 
         asked += 1
         for name, values in together.items():
             here, there = values[row], single[name][0]
-            apart = _apart(here, there)
-            if apart > worst:
-                worst, where = apart, f"row {row}: {name} {_shown(here)} among others, {_shown(there)} otherwise"
+            distance = apart(here, there)
+            if distance > worst:
+                worst, where = distance, f"row {row}: {name} {shown(here)} among others, {shown(there)} otherwise"
     return {"asked": asked, "worst": worst, "where": where}
 
 
-def _apart(one: Any, other: Any) -> float:
+def apart(one: Any, other: Any) -> float:
+    """How far apart two answers are: numbers above 1 in proportion, and 1 for what is something else."""
     if isinstance(one, list) and isinstance(other, list):
-        return max((_apart(first, second) for first, second in zip(one, other, strict=True)), default=0.0)
+        return max((apart(first, second) for first, second in zip(one, other, strict=True)), default=0.0)
     if isinstance(one, int | float) and isinstance(other, int | float):
         return abs(one - other) / max(1.0, abs(one), abs(other))
     return 0.0 if one == other else 1.0
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """The answer in a few letters."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)[:60]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .consistency import measure_consistency, read_outputs, rows_in
+from .offline import compare_offline
 from .serving.exporting import export
 
 WARM_UP = 50
@@ -39,11 +40,12 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
 
     ``settings``: ``model`` (name, format, path, golden or None), ``digest``, ``python`` (of the serving environment),
     ``inference_folder``, ``baseline`` (name, path, format, python, digest; or None), ``requests`` (measured in all with
-    two servers, 1000 unless said), ``export`` (see ``serving.exporting``): measured is what would be served, which is
-    the exported model where there is one. The report has ``candidate`` and ``baseline``, each with ``latency_ms`` (a
-    number for each answered request), ``memory_peak_mb``, ``requests``, ``errors``, ``startup_ms``, ``golden`` and, of
-    the candidate, its ``inputs`` and ``consistency`` (whether a row is answered alike whatever stands beside it); and
-    ``export``: how the model was exported, or why not.
+    two servers, 1000 unless said), ``offline`` (``predictions`` and ``holdout``, or None), ``export`` (see
+    ``serving.exporting``): measured is what would be served, which is the exported model where there is one. The report
+    has ``candidate`` and ``baseline``, each with ``latency_ms`` (a number for each answered request),
+    ``memory_peak_mb``, ``requests``, ``errors``, ``startup_ms``, ``golden`` and, of the candidate, its ``inputs`` and
+    ``consistency`` (whether a row is answered alike whatever stands beside it); and ``export``: how the model was
+    exported, or why not.
     """
     problems: list[dict[str, Any]] = []
     asked, golden = settings["model"], settings["model"].get("golden")
@@ -71,6 +73,11 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
             until = time.perf_counter() + CONSISTENCY_SECONDS
             candidate.inputs = [str(tensor["name"]) for tensor in requests[0]["inputs"]]
             candidate.consistency = measure_consistency(requests, lambda request: candidate.answer(request, until))
+            if settings.get("offline"):
+                until = time.perf_counter() + CONSISTENCY_SECONDS
+                candidate.consistency["offline"] = compare_offline(
+                    settings["offline"], requests, lambda request: candidate.answer(request, until)
+                )
     if baseline is not None and not baseline.latencies:
         problems.append(_warning(f"{baseline.name} answers none of the golden requests: it is not compared", golden))
         baseline = None

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from interlock.gate.judgement import GateResult, Judgement
+from interlock.gate.judgement import Checked, GateResult, Judgement
 from interlock.gate.reuse.counting import with_uses
 from interlock.gate.serving.consistency import judge_serving
 from interlock.later import Later
@@ -50,7 +50,7 @@ else:  # its arithmetic takes a tenth of a second to load, and most runs are ask
 
 
 AS_BEFORE = ", as in production"
-"""What the title of a gate ends with that the plan has no more, and the run of the model in production had."""
+"""What the title of a gate or check ends with that the plan has no more, and the run of the model in production had."""
 
 
 def advance(run: Run, seen: RunSeen, now: float) -> Decision[Run]:
@@ -125,7 +125,11 @@ def _judge_data(run: Run, seen: RunSeen, now: float) -> Decision[Run] | None:
     """The checks of datasets, as soon as these were measured. What is undecided holds the run up at its end."""
     if run.data is not None or "data" not in seen.reports:
         return None
-    data = data_gates.judge_data(run.plan.data, seen.reports["data"], seen.accepted, seen.production, now)
+    checked = [
+        data_gates.judge_data(datasets, seen.reports["data"], seen.accepted, seen.production, now)
+        for datasets in (run.plan.data, run.data_guards)
+    ]
+    data = _with_guards(*checked)
     told = data_gates.tell_replaced(run.plan.data, seen.reports["data"], seen.accepted)
     warnings = [Problem(message=message, is_warning=True) for message in told]
     problems = tuple(dict.fromkeys((*run.problems, *warnings)))  # a run again was told before
@@ -141,7 +145,8 @@ def _stop_hopeless(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None
     """The limits on metrics, as soon as every file they may come from was measured: no later stage changes them."""
     if "measurements" not in seen.reports or not is_worth_judging_early(run):
         return None
-    limits = with_uses(run.plan.gates, gates.judge_limits(run.plan.gates, seen.reports["measurements"]), seen.asked)
+    limits = gates.judge_limits(run.plan.gates, seen.reports["measurements"])
+    limits = with_uses(run.plan.gates, limits, seen.asked, run.guards)
     if limits.verdict is not Verdict.FAIL:
         return Decision(state=run.model_copy(update={"limits": limits}), because=f"so far {limits.because}")
     because = f"gates {limits.verdict}: {limits.because}"
@@ -222,20 +227,33 @@ def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
     if run.judgement is not None or any(s.phase is not Phase.SUCCEEDED for s in run.stages.values()):
         return None
     results: list[GateResult] = []
-    for asked, where in ((run.plan.gates, ""), (run.guards, AS_BEFORE)):
+    for asked, beside, where in ((run.plan.gates, run.guards, ""), (run.guards, run.plan.gates, AS_BEFORE)):
         if asked:  # each for itself: more slices in a plan must not weaken what those of its guards prove
             judged = gates.judge(asked, seen.reports, production=run.production or "unknown")
-            judged = with_uses(asked, judged, seen.asked)
+            judged = with_uses(asked, judged, seen.asked, beside)
             results += [result.model_copy(update={"gate": f"{result.gate}{where}"}) for result in judged.results]
     model = run.plan.model
     labels = tuple(dict.fromkeys(data.label for data in run.plan.data if data.label))
-    served = judge_serving(model.checks, seen.reports.get("served"), model.name, labels) if model else None
+    served = None
+    if model is not None:
+        checked = [
+            judge_serving(checks, seen.reports.get("served"), model.name, labels)
+            for checks in (model.checks, run.model_guards)
+        ]
+        served = _with_guards(*checked)
     objections = [result for checked in (run.data, served) if checked for result in checked.objections]
     judgement = Judgement(results=(*results, *objections), overrides=run.overrides)
     because = f"gates {judgement.verdict}: {judgement.because}"
     phase = {Verdict.FAIL: Phase.FAILED, Verdict.UNDECIDED: Phase.HELD, Verdict.PASS: Phase.RUNNING}[judgement.standing]
     state = run.model_copy(update={"judgement": judgement, "served": served, "phase": phase, "because": because})
     return Decision(state=state, because=because)
+
+
+def _with_guards(own: Checked, guards: Checked) -> Checked:
+    """The checks of the plan, and beside them those of the run that made the model in production."""
+    stay = [result.model_copy(update={"gate": f"{result.gate}{AS_BEFORE}"}) for result in guards.results]
+    left_out = {f"{title}{AS_BEFORE}": because for title, because in guards.left_out.items()}
+    return Checked(results=(*own.results, *stay), left_out={**own.left_out, **left_out})
 
 
 def _finish(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:

@@ -83,7 +83,7 @@ def run_again(run: Run, number: int, occasion: Occasion, from_stage: str | None,
         is_trusted=run.is_trusted and is_trusted,
         needs_approval=run.needs_approval,
     )
-    names = ("pull_request", "scope", "approved_by", "lock", "guards", "problems")
+    names = ("pull_request", "scope", "approved_by", "lock", "guards", "data_guards", "model_guards", "problems")
     kept = {name: getattr(run, name) for name in names}
     fresh = stages_from(run.plan, from_stage, where) if from_stage else ()
     return begun.model_copy(update={**kept, "fresh": fresh, "reruns": (*run.reruns, run.number)})

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from interlock.gate.judgement import Checked, Judgement, Override
 from interlock.gate.reuse.counting import Asked
-from interlock.pipeline.plan import GatePlan, Plan, StagePlan
+from interlock.pipeline.plan import CheckPlan, DataPlan, GatePlan, Plan, StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.run.scheduling.estimate import Estimate
 from interlock.run.stage import Baseline, Problem, StageOutcome
@@ -69,7 +69,8 @@ class Run(Stored):
     expected to cost when it was known what runs; ``limits`` what the limits on metrics said while stages still ran;
     ``data`` what the checks of its datasets said, once they were measured, and ``served`` those of its model.
     ``guards`` are the gates of the run that made the model in production, where the plan has them no more: they judge
-    it too. ``overrides`` are gates that it goes on past by a person's word.
+    it too, and so do the checks of its datasets and of its model that are ``data_guards`` and ``model_guards``.
+    ``overrides`` are gates that it goes on past by a person's word.
     """
 
     number: int
@@ -98,6 +99,8 @@ class Run(Stored):
     served: Checked | None = None
     judgement: Judgement | None = None
     guards: tuple[GatePlan, ...] = ()
+    data_guards: tuple[DataPlan, ...] = ()
+    model_guards: tuple[CheckPlan, ...] = ()
     overrides: tuple[Override, ...] = ()
     version: str | None = None
     problems: tuple[Problem, ...] = ()

@@ -7,7 +7,7 @@ from interlock.control.arriving.seen import Look
 from interlock.control.reusing.production import find_production
 from interlock.control.running.seeing import SERVER
 from interlock.errors import Refused
-from interlock.pipeline.gates.guards import guards_of, tell_guards
+from interlock.pipeline.gates.guards import data_guards_of, guards_of, model_guards_of, tell_guards
 from interlock.pipeline.plan import Plan
 from interlock.ports import Git, Store
 from interlock.run import run as runs
@@ -65,13 +65,18 @@ class Beginning:
         return self._guarded(begun) if is_trusted and driver == SERVER else begun
 
     def _guarded(self, run: Run) -> Run:
-        """The run, judged by the gates of the model in production too, with a warning for each that changed."""
+        """The run, judged by the gates and checks of production's run too, with a warning for each that changed."""
         there = find_production(self._store, run.plan.model.name) if run.plan.model else None
         if there is None or there[0].repository != run.commit.repository:
             return run
         before = there[1].plan
         told = tuple(Problem(message=message, is_warning=True) for message in tell_guards(run.plan, before))
-        return run.model_copy(update={"guards": guards_of(run.plan, before), "problems": told})
+        guards = {
+            "guards": guards_of(run.plan, before),
+            "data_guards": data_guards_of(run.plan, before),
+            "model_guards": model_guards_of(run.plan, before),
+        }
+        return run.model_copy(update={**guards, "problems": told})
 
     def refuse(self, commit: Commit, occasion: Occasion, project: str, refused: Refused, *, is_trusted: bool) -> Run:
         """The run of a pipeline file that cannot be planned."""

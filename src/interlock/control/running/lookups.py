@@ -340,7 +340,8 @@ def _settings(run: Run, stage: StagePlan) -> dict[str, Json]:
         columns: list[Json] = [*run.plan.columns] if stage.builtin == "measurements" else []
         return {"data": [_dumped(plan) for plan in run.plan.data], **({"columns": columns} if columns else {})}
     if stage.builtin == "served" and run.plan.model is not None:
-        return {"model": run.plan.model.model_dump(mode="json", exclude={"checks"})}
+        beside: dict[str, Json] = {"data": [_dumped(plan) for plan in run.plan.data]} if stage.predictions else {}
+        return {"model": run.plan.model.model_dump(mode="json", exclude={"checks"}), **beside}
     return {}
 
 

@@ -174,6 +174,7 @@ class Programs:
             "inference_folder": f"{inside.package}/interlock/inference",
             "baseline": None,
             "export": export,
+            "offline": _settings_of_offline(request),
         }
         if request.baseline is None:
             return settings, (python, *exporting)
@@ -231,6 +232,14 @@ def _settings_of_data(request: StageRequest) -> dict[str, Json]:
     holdout = holdout_of(request.data)
     datasets: list[Json] = [data.model_dump(mode="json", exclude={"checks"}) for data in request.data]
     return {"data": datasets, "holdout": holdout.name if holdout else None}
+
+
+def _settings_of_offline(request: StageRequest) -> Json:
+    """The predictions and the holdout that the served model is asked for; None where it is not."""
+    holdout = holdout_of(request.data)
+    if request.stage.predictions is None or holdout is None:
+        return None
+    return {"predictions": request.stage.predictions, "holdout": {"path": holdout.path, "id": holdout.id}}
 
 
 class WasUsed(NamedTuple):

@@ -24,10 +24,11 @@ _REMEDY = "bring new holdout rows"
 
 
 class Use(Stored):
-    """One look at the test set: of which commit, and what it was told."""
+    """One look at the test set: of which commit, what it was told, and, on a ladder, the best score shown then."""
 
     commit: str
     verdict: Verdict
+    shown: float | None = None
 
 
 class Ledger(Stored):

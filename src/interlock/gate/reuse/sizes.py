@@ -42,15 +42,20 @@ def rows_needed(condition: Condition, reliability: float, steps: int, adaptivity
 
 
 def steps_borne(condition: Condition, rows: int, reliability: float, adaptivity: Adaptivity) -> int:
-    """How often so many rows may be asked the condition; 0 where they are too few for once."""
-    if rows_needed(condition, reliability, 1, adaptivity) > rows:
+    """How often so many rows, all with labels, may be asked the condition; 0 where they are too few for once."""
+
+    def are_enough(steps: int) -> bool:
+        needed = sizes_needed(condition, reliability, steps, adaptivity)
+        return max(needed.rows, needed.unlabelled) <= rows
+
+    if not are_enough(1):
         return 0
     low, high = 1, 2
-    while high < MOST_STEPS and rows_needed(condition, reliability, high, adaptivity) <= rows:
+    while high < MOST_STEPS and are_enough(high):
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        if rows_needed(condition, reliability, middle, adaptivity) <= rows:
+        if are_enough(middle):
             low = middle
         else:
             high = middle

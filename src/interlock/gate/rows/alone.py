@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from interlock.gate.comparison import answer, compare_rows, count_missing
 from interlock.gate.judge import Finding, judge_number, sliced
 from interlock.gate.judgement import GateResult, Judgement
+from interlock.gate.reuse.conditional import judge_condition
 from interlock.gate.row_metrics import ROW_METRICS, Array, compute, row_metric
 from interlock.gate.rows.arrays import Column, Predictions, RowArrays
 from interlock.gate.rows.gaps import judge_gap
@@ -75,6 +76,9 @@ def _compared(gate: GatePlan, rows: RowArrays) -> GateResult:
         return answer(gate, Verdict.UNDECIDED, _unknown(gate))
     if gate.max_ratio is not None:
         return answer(gate, Verdict.UNDECIDED, f"{metric.name} is compared by margin, not by max_ratio")
+    if gate.condition is not None:
+        pair = rows.candidate.prediction, rows.production.prediction
+        return judge_condition(gate, gate.condition, rows.labels, *pair)
     return compare_rows(gate, metric, rows)
 
 
@@ -85,6 +89,8 @@ def _limited(gate: GatePlan, labels: Array, candidate: Predictions, columns: Map
     missing = max(map(count_missing, (candidate.prediction, candidate.probability)))
     if missing:
         return answer(gate, Verdict.FAIL, f"the predictions miss {missing} of {labels.size} rows")
+    if gate.condition is not None:
+        return judge_condition(gate, gate.condition, labels, candidate.prediction, None)
     if gate.gap_between is not None:
         return judge_gap(gate, labels, candidate, columns)
     if metric is None:

@@ -19,7 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from interlock.gate.judgement import GateResult
-from interlock.gate.paired import auc_error, mean_error, normal_quantile, normal_share
+from interlock.gate.paired import mean_error, normal_quantile, normal_share
+from interlock.gate.ranking import auc_error
 from interlock.gate.row_metrics import GROUP_METRICS, Array, RowMetric, evaluate, unsuitable
 from interlock.gate.rows.arrays import Column, Predictions
 from interlock.gate.rows.harm import holm

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from interlock.gate.paired import auc_harm, classes_harm, normal_share
+from interlock.gate.paired import classes_harm, kinds_of, normal_share
+from interlock.gate.ranking import auc_harm
 from interlock.gate.row_metrics import Array, RowMetric
 
 _MANY_DISCORDANT = 5000  # beyond, the normal limit of the binomial is exact to four digits
@@ -24,7 +25,8 @@ def harm_probability(metric: RowMetric, labels: Array, candidate: Array, product
     if metric.name == "auc":
         return auc_harm(labels, candidate, production)
     if metric.is_of_classes:
-        return classes_harm(metric, labels, candidate, production)
+        kinds = np.bincount(kinds_of(labels, candidate, production), minlength=8)
+        return classes_harm(metric, kinds.astype(np.float64))
     excess = (metric.columns(labels, candidate) - metric.columns(labels, production))[:, 0]
     # the spread about zero, not about the mean: with few rows and long tails this score does not overstate
     mean, error = float(excess.mean()), math.sqrt(float(np.square(excess).mean()) / excess.size)

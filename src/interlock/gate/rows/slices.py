@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interlock.gate.judgement import GateResult
+from interlock.gate.paired import classes_harm, classes_values, kinds_of
 from interlock.gate.row_metrics import Array, RowMetric, evaluate
 from interlock.gate.rows.arrays import Column
 from interlock.gate.rows.harm import benjamini_hochberg, harm_probability, holm, mcnemar_mid_p
@@ -128,7 +129,12 @@ def examine_slices(
     absent = [part.column for part in wanted if part.column not in columns]
     if absent:
         return Tested((), 0, f"neither the holdout nor the predictions have a column {absent[0]} to slice by")
-    examine = _by_counts(labels, *pair) if metric.name == "accuracy" else _by_metric(metric, labels, *pair)
+    if metric.name == "accuracy":
+        examine = _by_counts(labels, *pair)
+    elif metric.is_of_classes:
+        examine = _by_kinds(metric, kinds_of(labels, *pair))
+    else:
+        examine = _by_metric(metric, labels, *pair)
     tests: list[SliceTest] = []
     skipped = 0
     for part in wanted:
@@ -162,12 +168,7 @@ def _by_counts(labels: Array, ours: Array, theirs: Array) -> Examine:
     right = (ours == labels).astype(np.int8) + 2 * (theirs == labels).astype(np.int8)
 
     def examine(parts: Parts) -> tuple[list[SliceTest], int]:
-        size = 4 * len(parts.names)
-        counts = np.zeros(size, dtype=np.intp)
-        for start in range(0, right.size, _AT_ONCE):
-            some = slice(start, start + _AT_ONCE)
-            counts += np.bincount(parts.codes[some] * 4 + right[some], minlength=size)
-        table = counts.reshape(-1, 4)
+        table = _count(parts, right, 4)
         tests = []
         for name, (neither, won, lost, both) in zip(parts.names, table.tolist(), strict=True):
             rows = neither + won + lost + both
@@ -178,6 +179,34 @@ def _by_counts(labels: Array, ours: Array, theirs: Array) -> Examine:
         return tests, int(np.count_nonzero(table.sum(axis=1)))
 
     return examine
+
+
+def _by_kinds(metric: RowMetric, kinds: NDArray[np.int8]) -> Examine:
+    """Metrics of classes need no more than the counts of the eight kinds of rows: label and both sides' class."""
+
+    def examine(parts: Parts) -> tuple[list[SliceTest], int]:
+        table = _count(parts, kinds, 8).astype(np.float64)
+        tests = []
+        for name, counts in zip(parts.names, table, strict=True):
+            rows, positives = int(counts.sum()), int(counts[4:].sum())
+            if rows < SMALLEST_SLICE or min(positives, rows - positives) < SMALLEST_CLASS:
+                continue
+            values = classes_values(metric, counts)
+            gain = values[0] - values[1] if metric.is_higher_better else values[1] - values[0]
+            tests.append(SliceTest(name, rows, *values, gain, classes_harm(metric, counts)))
+        return tests, int(np.count_nonzero(table.sum(axis=1)))
+
+    return examine
+
+
+def _count(parts: Parts, kinds: NDArray[np.int8], different: int) -> NDArray[np.intp]:
+    """How many rows of each kind each slice has, in one pass."""
+    size = different * len(parts.names)
+    counts = np.zeros(size, dtype=np.intp)
+    for start in range(0, kinds.size, _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        counts += np.bincount(parts.codes[some] * different + kinds[some], minlength=size)
+    return counts.reshape(-1, different)
 
 
 def is_too_small(metric: RowMetric, labels: Array) -> bool:

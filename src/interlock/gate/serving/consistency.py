@@ -1,5 +1,5 @@
-"""Checks of a served model: it is not given its label, and the same row has the same answer alone, among others, and in
-another order.
+"""Checks of a served model: it is not given its label, and the same row has the same answer alone, among others, in
+another order, and as it was predicted offline.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ def _judge_consistency(check: CheckPlan, found: Json, title: str) -> tuple[GateR
 def _read(found: Json, name: str) -> tuple[Compared | None, str]:
     raw = found.get(name) if isinstance(found, dict) else None
     if raw is None:
-        return None, "no golden rows could be asked together and alone"
+        is_offline = name == "offline"
+        return None, "no predictions of a holdout" if is_offline else "no golden rows could be asked together and alone"
+    if isinstance(raw, dict) and isinstance(because := raw.get("because"), str):
+        return None, because
     try:
         return Compared.model_validate_json(json.dumps(raw)), ""
     except ValidationError:

@@ -35,3 +35,5 @@ class ServingChecksSpec(Section):
     """Rows in another order have the same answers. Asked unless `off`."""
     nulls: Switch[ConsistencySpec] | None = None
     """A row with an empty value, tried for each number, is answered alone as among others. Asked unless `off`."""
+    offline: Switch[ConsistencySpec] | None = None
+    """Rows of the holdout are answered as they were predicted offline. Asked unless `off`."""

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from interlock.errors import Refused
-from interlock.vocabulary import Stored, Verdict
+from interlock.vocabulary import Stored
 
 Mode = Literal["fp-free", "fn-free"]
 Variable = Literal["n", "o", "d"]
@@ -62,14 +62,15 @@ class Condition(Stored):
         found = {clause.holds(values) for clause in self.clauses}
         return False if False in found else None if None in found else True
 
-    def judge(self, values: Mapping[Variable, float], mode: Mode) -> tuple[Verdict, str]:
-        """The verdict and why. ``fp-free`` leaves undecided what is unknown; ``fn-free`` passes it."""
-        told = ", ".join(f"{name} = {values[name]:.4f}" for name in sorted(values))
+    def accepts(self, values: Mapping[Variable, float], mode: Mode) -> bool:
+        """Whether it is accepted: what is unknown is by ``fn-free``, and is not by ``fp-free``."""
         holds = self.holds(values)
-        if holds is None:
-            verdict = Verdict.PASS if mode == "fn-free" else Verdict.UNDECIDED
-            return verdict, f"{told}: too close to tell whether {self.text} ({mode})"
-        return (Verdict.PASS if holds else Verdict.FAIL), f"{told}: {'' if holds else 'not '}{self.text}"
+        return mode == "fn-free" if holds is None else holds
+
+    @property
+    def is_of_production(self) -> bool:
+        """Whether it cannot be told without a model in production."""
+        return any({"o", "d"} & clause.factors.keys() for clause in self.clauses)
 
 
 def read_condition(text: str) -> Condition:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, TypeAlias
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from interlock.pipeline.rules.values import Alpha, Choice, Section, Text, shape_of, shape_of_list
+from interlock.errors import Refused
+from interlock.pipeline.gates.conditions import read_condition
+from interlock.pipeline.rules.values import Alpha, Choice, Section, Text, shape_of, shape_of_list, wrong
 
 MOST_SLICES = 200
 """The most columns that one gate may slice by."""
@@ -36,15 +38,45 @@ class ReuseSpec(Section):
     adaptivity: Annotated[str, Choice(("full", "first_change"))] = "full"
     """`full`: everybody sees each result. `first_change`: only a pass is news, and the first one retires the
     holdout, which needs fewer rows."""
+    scores: Annotated[str, Choice(("ladder", "exact"))] = "ladder"
+    """What people are shown of the metric. `ladder`: a score where it beats the best one shown by 2.7 standard errors,
+    rounded to them, and no other number that tells it (Blum and Hardt 2015). `exact`: all numbers."""
+
+
+def _readable(text: str) -> str:
+    try:
+        return read_condition(text).text
+    except Refused as refused:
+        raise wrong(refused.problem, refused.remedy) from None
+
+
+ConditionText: TypeAlias = Annotated[Text, AfterValidator(_readable)]
+
+
+class ConditionSpec(Section):
+    """A condition of ease.ml/ci. A text alone is what has to hold."""
+
+    holds: ConditionText
+    """Clauses joined by `/\\`, such as `n - o > 0.02 +/- 0.01`: n and o are the accuracies of the new model and of the
+    one in production, d the share of rows on which they differ; each clause is known up to its tolerance."""
+    reliability: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.99
+    """The chance that all answers about one holdout are right."""
+    mode: Annotated[str, Choice(("fp-free", "fn-free"))] = "fp-free"
+    """What becomes of what is too close to tell: `fp-free` does not pass it, `fn-free` does."""
+    adaptivity: Annotated[str, Choice(("full", "first_change"))] = "full"
+    """`full`: everybody sees each result. `first_change`: the first pass retires the holdout; that needs fewer rows."""
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """How many commits one holdout has to bear: with fewer rows than that takes the gate is undecided from the first.
+    Without it, as many as the rows bear."""
 
 
 class GateSpec(Section):
     """A rule over one measurement: a limit, or a comparison with the model in production."""
 
-    metric: Text
-    """The measurement: a name in a metrics file, a row metric (`accuracy`, `auc`, `f1`, `log_loss`, `rmse`, `mae`), or
-    one of the model as served. Against production also a loss of your own: a column `row_loss` or `row_loss_NAME` of
-    the predictions."""
+    metric: Text = ""
+    """The measurement; needed unless there is a condition. A name in a metrics file, a row metric (`accuracy`, `auc`,
+    `f1`, `log_loss`, `rmse`, `mae`), or one of the model as served. Against production also a loss of your own: a
+    column `row_loss` or `row_loss_NAME` of the predictions."""
     min: float | None = None
     """The least that passes."""
     max: float | None = None
@@ -75,3 +107,12 @@ class GateSpec(Section):
     `positive_rate` and `false_positive_rate` have gaps."""
     reuse: ReuseSpec | None = None
     """How often one holdout may be asked. Without it the uses are counted and shown, and bound nothing."""
+    condition: (
+        Annotated[
+            Annotated[ConditionText, Tag("<text>")] | Annotated[ConditionSpec, Tag("<mapping>")],
+            Discriminator(shape_of),
+        ]
+        | None
+    ) = None
+    """A condition of ease.ml/ci over accuracies, instead of metric and limits. How often one holdout may be asked
+    follows from its rows, and nothing is shown but whether it passed."""

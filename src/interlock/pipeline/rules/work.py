@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from interlock.pipeline.document import Problem
+from interlock.pipeline.gates.conditional import condition_problems, gate_on_condition
 from interlock.pipeline.gates.spec import GateSpec, SliceSpec
 from interlock.pipeline.models.formats import LATER_ENDINGS, SHARED_ENDINGS
 from interlock.pipeline.plan import FOUND, GatePlan, ReusePlan, SlicePlan, is_row_loss
@@ -30,6 +31,8 @@ def model_of(spec: FileSpec) -> ModelSpec | None:
 
 def gate_of(gate: GateSpec) -> GatePlan:
     """The gate with nothing left open."""
+    if gate.condition is not None:
+        return gate_on_condition(gate.condition)
     return GatePlan(
         metric=gate.metric,
         min=gate.min,
@@ -205,11 +208,13 @@ def check_gate_inputs(spec: FileSpec) -> Iterator[Problem]:
     has_metrics = any(stage.metrics for stage in spec.stages.values())
     for index, gate in enumerate(spec.gates):
         place = ("gates", index, "metric")
-        if gate.reuse is not None and not (has_rows and has_holdout and _is_of_rows(gate)):
+        if gate.condition is None and gate.reuse is not None and not (has_rows and has_holdout and _is_of_rows(gate)):
             problem = f"{gate.metric} is not measured on the rows of a holdout"
             remedy = "remove reuse, or add predictions and a dataset with id and label"
             yield Problem(("gates", index, "reuse"), problem, remedy)
-        if gate.metric in SERVED_METRICS:
+        if gate.condition is not None:
+            yield from _lacking_rows(place[:2], "the condition is judged", has_rows=has_rows, has_holdout=has_holdout)
+        elif gate.metric in SERVED_METRICS:
             if model is None:
                 yield Problem(
                     place, f"{gate.metric} is measured on the model, but there is none", "add `model: model/`"
@@ -219,15 +224,19 @@ def check_gate_inputs(spec: FileSpec) -> Iterator[Problem]:
                 yield Problem(place, problem, "add `golden: golden.json` to the model")
         elif gate.against is not None or gate.gap_between is not None:
             how = "compared between groups" if gate.against is None else "compared with production"
-            if not has_rows:
-                problem = f"{gate.metric} is {how} row by row, but no stage makes predictions"
-                yield Problem(place, problem, "add `predictions: predictions.csv` to the stage that evaluates")
-            if not has_holdout:
-                problem = f"{gate.metric} is {how} row by row, but no dataset has id and label"
-                yield Problem(place, problem, "add the holdout to data, with `id` and `label`")
+            yield from _lacking_rows(place, f"{gate.metric} is {how}", has_rows=has_rows, has_holdout=has_holdout)
         elif not has_metrics and not (has_rows and has_holdout and gate.metric in ROW_METRICS):
             problem = f"{gate.metric} is never measured: no stage makes metrics"
             yield Problem(place, problem, "add `metrics: [metrics.json]` to the stage that evaluates")
+
+
+def _lacking_rows(place: tuple[str | int, ...], what: str, *, has_rows: bool, has_holdout: bool) -> Iterator[Problem]:
+    if not has_rows:
+        problem = f"{what} row by row, but no stage makes predictions"
+        yield Problem(place, problem, "add `predictions: predictions.csv` to the stage that evaluates")
+    if not has_holdout:
+        problem = f"{what} row by row, but no dataset has id and label"
+        yield Problem(place, problem, "add the holdout to data, with `id` and `label`")
 
 
 def _is_of_rows(gate: GateSpec) -> bool:
@@ -238,6 +247,9 @@ def _is_of_rows(gate: GateSpec) -> bool:
 
 def _gate_problems(gate: GateSpec) -> Iterable[tuple[str, str, str]]:
     """Key, problem and remedy of each thing wrong with one gate alone."""
+    if gate.condition is not None or not gate.metric:
+        yield from condition_problems(gate)
+        return
     if gate.against is None:
         yield from _limit_problems(gate)
         return

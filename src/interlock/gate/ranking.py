@@ -1,0 +1,158 @@
+"""The AUC of two models on the same rows, and when so few rows say anything of it.
+
+How far the two are apart is a mean over the positive rows and one over the negative rows (DeLong, DeLong and
+Clarke-Pearson 1988). DeLong's own interval is too sure where models are good: nearly every row is in its place then,
+the few that are not decide, and they are often not among those seen. With an AUC of 0.976 and 100 positive rows it
+passes models at the margin in 11 % of runs instead of 5 %. So
+
+- as in the score interval of F1 the variance is that under the hypothesis, which is reached by tilting the weights of
+  the rows (empirical likelihood, Owen 1990), with a quarter of a row assumed to either side as far out as the farthest;
+- where not even half a row of the rarer class is out of place, the rows cannot tell two good models apart at all. The
+  bound is then what one side's AUC alone allows, which holds for any scores: the AUC is an average over pairings of
+  positive with negative rows, each a sample of as many independent pairs as the rarer class has rows (Hoeffding 1963,
+  section 5a), so that Chernoff's bound with so many holds for it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interlock.gate.paired import Difference, normal_quantile, normal_share
+from interlock.gate.row_metrics import Array, ends_of_ties
+
+LEAST_MISPLACED = 0.5
+"""Rows of the rarer class that must be out of place in all, each by the share of the other class on its wrong side."""
+SMALLEST_CLASS = 10
+"""Rows of a class below which the bounds are those of one side alone."""
+
+_PRIOR = 0.25  # of a row, as far out as the farthest
+_TILT_PRECISION = 1e-6
+_CHERNOFF_PRECISION = 1e-9
+
+
+def auc_difference(labels: Array, candidate: Array, production: Array, alpha: float) -> Difference:
+    """Candidate's AUC less production's, by mid-ranks, in O(n log n). Both classes must be among the labels (1 and 0).
+
+    ``standard_error`` is DeLong's, or where rows are too few for it, what the bound comes to.
+    """
+    positive = labels == 1.0
+    ours, theirs = _placements(candidate, positive), _placements(production, positive)
+    estimate = float(ours[0].mean() - theirs[0].mean())
+    rarer = min(part.size for part in ours)
+    missed = [max(0.0, 1.0 - float(side[0].mean())) for side in (ours, theirs)]
+    if rarer < SMALLEST_CLASS or rarer * min(missed) < LEAST_MISPLACED:
+        lower, upper = -_most_missed(missed[0], rarer, alpha), _most_missed(missed[1], rarer, alpha)
+        return Difference(
+            estimate=estimate,
+            lower=lower,
+            upper=upper,
+            standard_error=(estimate - lower) / normal_quantile(1.0 - alpha),
+            method=f"one AUC alone (Hoeffding 1963): {rarer * min(missed):.2g} of {rarer} rows are out of place",
+            is_coarse=True,
+        )
+    apart = ours[0] - theirs[0], ours[1] - theirs[1]
+    return Difference(
+        estimate=estimate,
+        lower=estimate - _reach(apart, alpha),
+        upper=estimate + _reach((-apart[0], -apart[1]), alpha),
+        standard_error=_delong(apart),
+        method="paired AUC (DeLong et al. 1988), variance under the hypothesis by tilting",
+    )
+
+
+def auc_harm(labels: Array, candidate: Array, production: Array) -> float:
+    """The probability that a candidate as good as production looks as bad as this one; 1 if it does not look worse.
+
+    The variance is that about no difference: with 30 rows of one class DeLong's own would be too sure.
+    """
+    positive = labels == 1.0
+    ours, theirs = _placements(candidate, positive), _placements(production, positive)
+    excess = float(theirs[0].mean() - ours[0].mean())
+    if excess <= 0.0:
+        return 1.0
+    few = sum(1.0 / part.size for part in ours)
+    error = math.hypot(_delong((ours[0] - theirs[0], ours[1] - theirs[1])), excess * math.sqrt(few))
+    return 1.0 - normal_share(excess / error)
+
+
+def auc_error(labels: Array, scores: Array) -> float:
+    """The standard error of one AUC (DeLong et al. 1988)."""
+    return _delong(_placements(scores, labels == 1.0))
+
+
+def _placements(scores: Array, positive: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """For each positive the share of negatives below it, for each negative the share of positives above it.
+
+    Of equal scores half counts as below. One sorting is all that it takes.
+    """
+    order = np.argsort(scores)
+    ends = ends_of_ties(scores[order])
+    begins = np.concatenate(([0], ends[:-1]))
+    positives = np.concatenate(([0], np.cumsum(positive[order])))
+    middle = (positives[begins] + positives[ends]) / 2.0  # positives below each group of equal scores
+    count, rest = int(positives[-1]), int(positive.size - positives[-1])
+    below = np.empty(scores.size)
+    below[order] = np.repeat(middle, ends - begins)
+    ranks = np.empty(scores.size)
+    ranks[order] = np.repeat((begins + ends) / 2.0, ends - begins)
+    return (ranks - below)[positive] / rest, 1.0 - below[~positive] / count
+
+
+def _delong(parts: tuple[Array, Array]) -> float:
+    return math.sqrt(sum(float(part.var(ddof=1)) / part.size for part in parts if part.size > 1))
+
+
+def _reach(apart: tuple[Array, Array], alpha: float) -> float:
+    """How far below the estimate the farthest hypothesis lies that is not rejected."""
+    critical = normal_quantile(1.0 - alpha)
+    assumed = [_assumed(part) for part in apart]
+    lowest = min(float(distances.min()) / part.size for (_, distances), part in zip(assumed, apart, strict=True))
+    if lowest >= 0.0:
+        return 0.0  # both order all rows alike
+
+    def tilted(tilt: float) -> tuple[float, float]:
+        """How far below the estimate it is, and the standard error there."""
+        moved = variance = 0.0
+        for (weights, distances), part in zip(assumed, apart, strict=True):
+            shares = weights / (1.0 + (tilt / part.size) * distances)
+            shares /= shares.sum()
+            mean = float(shares @ distances)
+            moved -= mean
+            variance += (float(shares @ np.square(distances)) - mean**2) / (part.size - 1)
+        return moved, math.sqrt(max(0.0, variance))
+
+    low, most = 0.0, -1.0 / lowest  # there the row that pulls down most would have the whole weight
+    # to either side a row is as far out as the farthest, so that no weight is less than halved, and what is moved is at
+    # least half of what a straight line would move
+    high = min(most, 3.0 * critical / tilted(0.0)[1])
+    while high - low > _TILT_PRECISION * high:
+        middle = (low + high) / 2.0
+        moved, error = tilted(middle)
+        low, high = (middle, high) if moved <= critical * error else (low, middle)
+    return tilted(low)[0]
+
+
+def _assumed(part: Array) -> tuple[Array, Array]:
+    """Weights of the rows and their distances from the mean, with a little of what might be to both sides."""
+    distances = part - part.mean()
+    farthest = float(np.abs(distances).max())
+    return np.append(np.ones(part.size), (_PRIOR, _PRIOR)), np.append(distances, (-farthest, farthest))
+
+
+def _most_missed(missed: float, pairs: int, alpha: float) -> float:
+    """The largest share for which so small a one is not surprising in so many independent pairs (Chernoff)."""
+    bound = -math.log(alpha) / pairs
+    low, high = missed, 1.0
+    while high - low > _CHERNOFF_PRECISION:
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if _divergence(missed, middle) <= bound else (low, middle)
+    return high
+
+
+def _divergence(seen: float, share: float) -> float:
+    """Kullback and Leibler's, of a coin that falls with ``seen`` from one that falls with a larger ``share``."""
+    surprise = (1.0 - seen) * math.log((1.0 - seen) / (1.0 - share)) if seen < 1.0 else 0.0
+    return surprise + (seen * math.log(seen / share) if seen > 0.0 else 0.0)

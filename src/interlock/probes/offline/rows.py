@@ -1,0 +1,137 @@
+"""Rows of the holdout asked of the real model server, and its answers beside the predictions that were made offline.
+
+Gates judge predictions that a stage wrote. Where that stage prepares its rows otherwise than the server does, another
+model is judged than the one that is served. A request is made of a row's columns, as the golden requests name them;
+but only where every golden row is found among the rows of the holdout, so that it is known that they are asked so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from ..consistency import apart, join_rows, rows_of, shown
+from ..data_table import MISSING, UnreadableTable, read_table
+
+Ask = Callable[[dict[str, Any]], dict[str, list[Any]] | None]
+"""From a request to its outputs by name, a list of one entry a row; None where it was not answered."""
+
+MOST_ROWS = 200
+"""Rows that are asked, spread over the holdout."""
+MOST_GOLDEN = 100
+"""Golden rows that are looked for in it."""
+AT_ONCE = 20
+"""Rows in one request."""
+OUTPUTS = ("prediction", "probability")
+
+_FEWEST_DECIMALS = 3  # of a number in a file, for it to be taken for one that was rounded
+
+
+def compare_offline(settings: dict[str, Any], requests: list[dict[str, Any]], ask: Ask) -> dict[str, Any]:
+    """How many rows were ``asked``, the ``worst`` difference (of what is above 1 in proportion) and ``where`` that was,
+    or ``because``: why none could be asked. ``settings``: ``predictions``, and ``holdout`` with ``path`` and ``id``.
+    """
+    holdout = settings["holdout"]
+    try:
+        rows, offline = read_table(holdout["path"]).cells, read_table(settings["predictions"]).cells
+    except UnreadableTable as error:
+        return {"because": f"the rows cannot be read: {error}"}
+    golden = [row for request in requests for row in rows_of(request)][:MOST_GOLDEN]
+    because = _why_not(golden, rows, offline, holdout["id"])
+    if because:
+        return {"because": because}
+    template = golden[0]["inputs"]
+    by_id = offline.drop_duplicates("id", keep=False).set_index("id")
+    known = rows[rows[holdout["id"]].isin(by_id.index)]
+    chosen = known.iloc[:: max(1, math.ceil(len(known) / MOST_ROWS))]
+    asked, worst, where = 0, 0.0, ""
+    for start in range(0, len(chosen), AT_ONCE):
+        some = chosen.iloc[start : start + AT_ONCE]
+        answers = ask(join_rows([_request(template, row) for _, row in some.iterrows()]))
+        if answers is None:
+            continue
+        asked += len(some)
+        for place, key in enumerate(some[holdout["id"]]):
+            for name in OUTPUTS:
+                if name not in answers or name not in by_id.columns:
+                    continue
+                written, served = by_id.at[key, name], answers[name][place]
+                distance = _distance(written, served)
+                if distance > worst:
+                    worst, where = distance, f"id {key}: {name} {written} offline, {shown(served)} as served"
+    return {"asked": asked, "worst": worst, "where": where} if asked else {"because": "no row was answered"}
+
+
+def _why_not(golden: list[dict[str, Any]], rows: pd.DataFrame, offline: pd.DataFrame, key: str) -> str:
+    if not {"id", "prediction"} <= set(offline.columns) or key not in rows.columns:
+        return "predictions or holdout have no id"
+    if any(math.prod(tensor["shape"]) != 1 for row in golden for tensor in row["inputs"]):
+        return "the inputs of the golden requests are no columns"
+    names = [tensor["name"] for tensor in golden[0]["inputs"]]
+    absent = [name for name in names if name not in rows.columns]
+    if absent:
+        return f"the holdout has no column {absent[0]}, which the golden requests name"
+    wanted = [tuple(_canonical(tensor["data"][0]) for tensor in row["inputs"]) for row in golden]
+    known = _known(rows[names], wanted)
+    unknown = next((number for number, row in enumerate(wanted) if row not in known), None)
+    if unknown is None:
+        return ""
+    return f"golden row {unknown} is no row of the holdout: its columns may be prepared before they are asked"
+
+
+def _known(rows: pd.DataFrame, wanted: list[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """The wanted rows that are there, and perhaps others; column by column, so that few rows have to be looked at."""
+    for place, name in enumerate(rows.columns):
+        values = {row[place] for row in wanted}
+        rows = rows.assign(**{name: rows[name].map({cell: _canonical(cell) for cell in rows[name].unique()})})
+        rows = rows[rows[name].isin(values)]
+    return set(rows.itertuples(index=False, name=None))
+
+
+def _canonical(value: Any) -> str:
+    """The same for a cell and for what a request has in its place: numbers in six digits, and one word for nothing."""
+    text = "" if value is None else str(value).strip()
+    if text in MISSING:
+        return ""
+    number = _number(text)
+    return text.lower() if number is None else f"{number:.6g}"
+
+
+def _request(template: list[dict[str, Any]], row: pd.Series[Any]) -> dict[str, Any]:
+    return {"inputs": [{**tensor, "data": [_value(tensor["datatype"], row[tensor["name"]])]} for tensor in template]}
+
+
+def _value(datatype: str, cell: str) -> Any:
+    if datatype == "BYTES":
+        return cell or None
+    text = cell.strip()
+    if text in MISSING:
+        return None
+    if datatype == "BOOL":
+        return text.lower() in ("true", "1", "1.0")
+    number = _number(text)
+    return int(number) if number is not None and not datatype.startswith("FP") else number
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _distance(written: str, served: Any) -> float:
+    """How far apart they are; 0 where what was written is the other, rounded."""
+    text = written.strip()
+    if isinstance(served, bool):
+        return 0.0 if text.lower() in (("true", "1", "1.0") if served else ("false", "0", "0.0")) else 1.0
+    number = _number(text)
+    if number is None or not isinstance(served, int | float):
+        return apart(text, str(served))
+    decimals = len(text.partition(".")[2]) if "e" not in text.lower() else 0
+    is_rounded = decimals >= _FEWEST_DECIMALS and round(served, decimals) == number
+    return 0.0 if is_rounded else apart(number, served)
