@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from interlock.edges.blobs import LocalBlobs
 from interlock.inference.__main__ import GoldenWrong, check_golden
-from interlock.inference.inputs import Column, InvalidRequest, Signature, describe
+from interlock.inference.inputs import Column, InvalidRequest, Signature
+from interlock.inference.protocol.tensors import describe
 from interlock.inference.model import DigestDiffers, Model, Unloadable, copy_checked, find_model_file
 
 

@@ -23,7 +23,9 @@ from typing import NamedTuple, TypeAlias
 
 import orjson
 
-from .wire import Answer, Request, UnreadableBody, refusal, serve
+from .protocol.answers import Answer, refusal
+from .protocol.bodies import UnreadableBody
+from .wire import Request, serve
 
 PATH = re.compile(r"/labels/([a-z0-9][a-z0-9-]{0,62})/([a-z0-9][a-z0-9_-]{0,62})/?")
 MOST_LABELS = 10_000

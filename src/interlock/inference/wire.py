@@ -13,55 +13,79 @@ import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import orjson
+import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 from granian.server.embed import Server
 
+from .protocol.answers import Answer, refusal
+from .protocol.bodies import LONGEST_BODY, UnreadableBody
+
 LINGER = 0.5
-LONGEST_BODY = 8 * 1024 * 1024
 MOST_DISCARDED = 16 * LONGEST_BODY
+LONG_BODY = 64 * 1024
+"""From this length on a body counts against MOST_HELD."""
+MOST_HELD = 8 * LONGEST_BODY
+"""Bytes of long bodies that are under way at once; what they become in memory is several times that."""
 
 
-class Answer(NamedTuple):
-    """One HTTP answer. ``body`` is JSON."""
+class Held:
+    """How many bytes of long bodies are under way."""
 
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
+    def __init__(self) -> None:
+        self.size = 0
 
 
 class Request:
     """One HTTP request. ``header`` answers a header by its lower-case name."""
 
-    __slots__ = ("_body", "_is_read", "header", "method", "path")
+    __slots__ = ("_body", "_held", "_is_read", "_size", "header", "method", "path")
 
-    def __init__(self, scope: Any, body: Any) -> None:
+    def __init__(self, scope: Any, body: Any, held: Held) -> None:
         self.method: str = scope.method
         self.path: str = scope.path
         self.header: Callable[[str], str | None] = scope.headers.get
         self._body = body
         self._is_read = False
+        self._held = held
+        self._size = 0
 
     async def read(self) -> bytes:
-        """The whole body, once. UnreadableBody where it is over LONGEST_BODY, of which no more than that is kept."""
+        """The whole body, once. UnreadableBody: 413 over LONGEST_BODY, 503 where too many others are under way.
+
+        Of a body that is refused no more than LONGEST_BODY is kept.
+        """
         self._is_read = True
+        announced = self.header("content-length")
         try:
-            return await self._read()
+            if announced is not None and len(announced) < 12 and announced.isdigit():
+                size = int(announced)
+                if size <= LONG_BODY or (size <= LONGEST_BODY and self._hold(size)):
+                    content: bytes = await self._body()
+                    return content
+            return await self._read_in_parts()
         except ProtocolClosed as closed:
             raise UnreadableBody(400, "the connection ended before the body did") from closed
 
-    async def _read(self) -> bytes:
-        announced = self.header("content-length")
-        if announced is not None and announced.isdigit() and int(announced) <= LONGEST_BODY:
-            content: bytes = await self._body()
-            return content
-        kept, size = [], 0
+    def let_go(self) -> None:
+        """The request is answered: its body is no longer under way."""
+        self._held.size -= self._size
+
+    def _hold(self, size: int) -> bool:
+        if self._held.size + size > MOST_HELD:
+            return False
+        self._held.size += size
+        self._size += size
+        return True
+
+    async def _read_in_parts(self) -> bytes:
+        kept, size, is_held = [], 0, True
         async for chunk in self._body:
             size += len(chunk)
-            if size <= LONGEST_BODY:
+            is_held = is_held and size <= LONGEST_BODY and self._hold(len(chunk))
+            if is_held:
                 kept.append(chunk)
             elif size > MOST_DISCARDED:
                 break
@@ -70,6 +94,8 @@ class Request:
                 kept.clear()
         if size > LONGEST_BODY:
             raise UnreadableBody(413, f"the body is larger than {LONGEST_BODY} bytes")
+        if not is_held:
+            raise UnreadableBody(503, "too many long requests are under way")
         return b"".join(kept)
 
     async def discard(self) -> None:
@@ -80,14 +106,6 @@ class Request:
             await self.read()
 
 
-class UnreadableBody(ValueError):
-    """The body of a request is larger than allowed, or torn. ``status`` is how that is answered."""
-
-    def __init__(self, status: int, because: str) -> None:
-        self.status = status
-        super().__init__(because)
-
-
 class Service(Protocol):
     """What answers the requests of one socket."""
 
@@ -96,13 +114,6 @@ class Service(Protocol):
 
     def fail_readiness(self) -> None:
         """From now on says that it wants no more requests, while it answers those that come."""
-
-
-def refusal(status: int, because: str, *headers: tuple[str, str]) -> Answer:
-    """An answer that is not 200, in the protocol's form."""
-    # Text from a library's exception may hold what cannot be encoded.
-    text = because.encode(errors="replace").decode()
-    return Answer(status, orjson.dumps({"error": text}), headers)
 
 
 def serve(service: Service, socket_path: str) -> None:
@@ -119,7 +130,7 @@ def serve(service: Service, socket_path: str) -> None:
         if not is_socket:
             raise FileExistsError(f"{socket_path} exists and is not a socket")
         path.unlink()
-    asyncio.run(_Gateway(service, path).run())
+    uvloop.run(_Gateway(service, path).run())
 
 
 class _Gateway:
@@ -129,6 +140,7 @@ class _Gateway:
         self._service = service
         self._path = path
         self._in_flight = 0
+        self._held = Held()
         self._is_closing = False
         self._closing: asyncio.Task[None] | None = None
         self._server = Server(
@@ -154,18 +166,18 @@ class _Gateway:
     async def __call__(self, scope: Any, protocol: Any) -> None:
         """Granian's way in: one request."""
         self._in_flight += 1
+        request = Request(scope, protocol, self._held)
         try:
-            request = Request(scope, protocol)
             try:
-                answer = await self._service.answer(request)
+                status, body, headers = await self._service.answer(request)
             except Exception as fault:  # noqa: BLE001 - the last resort: whatever it was, the client gets an answer
-                answer = refusal(500, f"{type(fault).__name__}: {fault}"[:500])
+                status, body, headers = refusal(500, f"{type(fault).__name__}: {fault}"[:500])
             await request.discard()
-            headers = [("content-type", "application/json"), *answer.headers]
             if self._is_closing:
-                headers.append(("connection", "close"))
-            protocol.response_bytes(answer.status, headers, answer.body)
+                headers = (*headers, ("connection", "close"))
+            protocol.response_bytes(status, headers, body)
         finally:
+            request.let_go()
             self._in_flight -= 1
 
     def _begin_to_close(self) -> None:
