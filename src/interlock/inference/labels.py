@@ -110,6 +110,8 @@ class LabelLog:
 class LabelService:
     """Answers the requests. Labels that arrive while others are being written wait, and share the next write."""
 
+    headers: tuple[tuple[str, str], ...] = ()
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._logs = {path: LabelLog(path) for path in sorted(folder.glob("*/*.jsonl"))}

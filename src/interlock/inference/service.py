@@ -4,7 +4,8 @@ Every answer names the revision (header ``x-interlock-revision``; in an inferenc
 every one that is not 200 is ``{"error": text}``.
 
 A request may say by when it wants its answer: ``x-request-timeout-ms``, or what Envoy tells of its own time limit,
-``x-envoy-expected-rq-timeout-ms``. One that cannot be answered by then is refused with 504, at once where that is known.
+``x-envoy-expected-rq-timeout-ms``. One that cannot be answered by then is refused with 504, at once where that is
+known.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
-
+from typing import Any, NamedTuple
 
 from .batching.asking import Asking, Overloaded, TooLate
 from .batching.warming import Learnt
@@ -34,6 +34,9 @@ LONGEST_REASON = 500
 LONG_WORK = 64 * 1024
 """From this length on a body is packed and unpacked beside the event loop."""
 DEADLINE_HEADERS = ("x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms")
+TELLING = frozenset(
+    (*DEADLINE_HEADERS, "x-request-id", "content-encoding", "accept-encoding", "inference-header-content-length")
+)
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 Route = Callable[[Request], "Answer | Awaitable[Answer]"]
@@ -48,6 +51,19 @@ class Served:
     revision: str
     digest: str
     format: str
+
+
+class Wishes(NamedTuple):
+    """What the headers of a request say. ``deadline`` is on ``time.monotonic``; a text that is not there is empty."""
+
+    deadline: float
+    identity: str
+    encoding: str
+    accepted: str
+    json_length: str | None
+
+
+PLAIN = Wishes(math.inf, "", "", "", None)
 
 
 class ModelService:
@@ -77,7 +93,7 @@ class ModelService:
         self._requests = self._errors = self._under_way = 0
         self._learnt = learnt
         self._asking = Asking(model.answer, learnt.curve, may_merge=learnt.may_merge, limit=latency_limit)
-        self._headers = (("x-interlock-revision", served.revision),)
+        self.headers: tuple[tuple[str, str], ...] = (("x-interlock-revision", served.revision),)
         self._parameters = {"revision": served.revision, "digest": served.digest}
         self._head = {"model_name": served.name, "model_version": served.version}
         # Ids of requests that bring none: unlike those of other processes, and counted.
@@ -97,14 +113,11 @@ class ModelService:
         """Answers one request."""
         route = self._routes.get(request.path)
         if route is None:
-            status, body, headers = self._unknown(request.path)
-        elif request.method not in route:
-            allowed = ", ".join(route)
-            status, body, headers = refusal(405, f"{request.method} is not for {request.path}", ("allow", allowed))
-        else:
-            outcome = route[request.method](request)
-            status, body, headers = outcome if isinstance(outcome, Answer) else await outcome
-        return Answer(status, body, headers + self._headers)
+            return self._unknown(request.path)
+        if request.method not in route:
+            return refusal(405, f"{request.method} is not for {request.path}", ("allow", ", ".join(route)))
+        outcome = route[request.method](request)
+        return outcome if isinstance(outcome, Answer) else await outcome
 
     def _make_routes(self) -> dict[str, dict[str, Route]]:
         routes: dict[str, dict[str, Route]] = {
@@ -202,26 +215,26 @@ class ModelService:
         }
 
     async def _infer(self, request: Request) -> Answer:
-        header = request.header
-        identity = header("x-request-id") or next(self._identities)
-        rows, outputs = 0, {}
+        identity, rows, outputs = "", 0, {}
         self._under_way += 1
         try:
-            deadline = read_deadline(header, time.monotonic())
+            # Most requests bring none of these headers, and to look for each takes longer than a small model does.
+            wishes = PLAIN if TELLING.isdisjoint(request.names) else read_wishes(request.header, time.monotonic())
+            identity = wishes.identity or next(self._identities)
             body = await request.read()
-            if encoding := header("content-encoding"):
-                body = await _beside(body, unpack, encoding)
-            content, binary, may_hold_booleans = part(body, header("inference-header-content-length"))
+            if wishes.encoding:
+                body = await _beside(body, unpack, wishes.encoding)
+            content, binary, may_hold_booleans = part(body, wishes.json_length)
             identity = read_id(content) or identity
             batch = self._signature.read(content, binary, may_hold_booleans=may_hold_booleans)
             rows = batch.rows
             if batch.wanted and (unknown := batch.wanted - self._model.outputs):
                 raise InvalidRequest(f"the model has no output {min(unknown)!r}")
             form = read_form(content)
-            outputs = await self._ask(batch, deadline)
+            outputs = await self._ask(batch, wishes.deadline)
             answer = respond({**self._head, "id": identity, "parameters": self._parameters}, outputs, form)
-            if len(answer.body) >= SMALLEST_PACKED and (accepted := header("accept-encoding")):
-                answer = await _packed(answer, accepted)
+            if wishes.accepted and len(answer.body) >= SMALLEST_PACKED:
+                answer = await _packed(answer, wishes.accepted)
         except Exception as fault:  # noqa: BLE001 - the model's own code may raise anything; it is the answer
             answer = explain(fault)
         finally:
@@ -263,8 +276,8 @@ def read_memory() -> dict[str, float]:
     return {name: int(fields[name].split()[0]) / 1024 for name in ("VmHWM", "VmRSS")}
 
 
-def read_deadline(header: Callable[[str], str | None], now: float) -> float:
-    """When the client wants its answer at the latest; without a word of it, never. InvalidRequest for no number."""
+def read_wishes(header: Callable[[str], str | None], now: float) -> Wishes:
+    """What the headers ask for. InvalidRequest where a time is no number of milliseconds."""
     deadline = math.inf
     for name in DEADLINE_HEADERS:
         if (text := header(name)) is not None:
@@ -272,7 +285,13 @@ def read_deadline(header: Callable[[str], str | None], now: float) -> float:
                 raise InvalidRequest(f"{name} must be a whole number of milliseconds")
             if int(text):  # 0 is Envoy's word for no limit
                 deadline = min(deadline, now + int(text) / 1000)
-    return deadline
+    return Wishes(
+        deadline,
+        header("x-request-id") or "",
+        header("content-encoding") or "",
+        header("accept-encoding") or "",
+        header("inference-header-content-length"),
+    )
 
 
 def explain(fault: Exception) -> Answer:

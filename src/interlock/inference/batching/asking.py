@@ -7,6 +7,7 @@ told so at once, for it to go elsewhere while there is time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -167,10 +168,9 @@ class Asking:
     def _ask_together(self, batches: Sequence[Batch]) -> list[Outputs | Exception]:
         if len(batches) > 1:
             self.merged += len(batches)
-            try:
+            # Where that fails one of them is at fault: each is asked alone, and answers for itself.
+            with contextlib.suppress(Exception):
                 return list(divide(self._ask_timed(merge(batches)), batches))
-            except Exception:  # noqa: BLE001 - one of them is at fault: each is asked alone, and answers for itself
-                pass
         return [self._ask_alone(batch) for batch in batches]
 
     def _ask_alone(self, batch: Batch) -> Outputs | Exception:

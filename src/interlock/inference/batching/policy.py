@@ -1,8 +1,8 @@
 """How many rows to ask a model at once, and how long to wait for them: pure functions of what was measured.
 
-The time of one call is taken as ``fixed + each * rows`` seconds, fitted by least squares over what was seen, older calls
-counting less. Batching saves the fixed part, so that it helps where this is much, and nowhere else. A batch is never
-larger than what half of the latency limit allows: a request may have to wait for one batch before its own.
+The time of one call is taken as ``fixed + each * rows`` seconds, fitted by least squares over what was seen, older
+calls counting less. Batching saves the fixed part, so that it helps where this is much, and nowhere else. A batch is
+never larger than what half of the latency limit allows: a request may have to wait for one batch before its own.
 """
 
 from __future__ import annotations

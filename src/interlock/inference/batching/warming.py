@@ -1,4 +1,4 @@
-"""Before it serves: the model is asked its golden requests in batches, which warms it and shows what batching would do."""
+"""Before it serves: the model is asked its golden requests in batches, which warms it and shows what that saves."""
 
 from __future__ import annotations
 
@@ -49,14 +49,18 @@ def warm(answer: Callable[[Batch], Outputs], batches: Sequence[Batch], *, is_wan
             continue
         if not all(_are_alike(part, alone[place]) for part, place in zip(parts, chosen, strict=True)):
             because = "golden requests are answered otherwise together than alone"
-    return Learnt(curve, not because, because or f"{len(batches)} golden requests are answered alike together and alone")
+    return Learnt(
+        curve, not because, because or f"{len(batches)} golden requests are answered alike together and alone"
+    )
 
 
 def _because(batches: Sequence[Batch], is_wanted: bool) -> str:
     if not is_wanted:
         return "it was started with --no-batching"
     if len(batches) < 2:
-        return "fewer than two golden requests of one kind cannot tell whether rows are answered alike together and alone"
+        return (
+            "fewer than two golden requests of one kind cannot tell whether rows are answered alike together and alone"
+        )
     return ""
 
 

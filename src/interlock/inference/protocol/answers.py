@@ -46,10 +46,11 @@ def refusal(status: int, because: str, *headers: tuple[str, str]) -> Answer:
 def read_form(content: Mapping[str, Any]) -> Form:
     """Which outputs the request wants in binary. InvalidRequest where it asks for what is no such wish.
 
-    ``binary_data_output`` is for all of them, ``binary_data`` for one. The content was read before: outputs are objects.
+    ``binary_data_output`` is for all of them, ``binary_data`` for one. The content was read before: its outputs are
+    objects.
     """
     parameters, outputs = content.get("parameters"), content.get("outputs")
-    if not parameters and not outputs:
+    if parameters is None and not outputs:
         return AS_JSON
     if parameters is not None and not isinstance(parameters, dict):
         raise InvalidRequest('"parameters" must be an object')

@@ -18,6 +18,8 @@ MOST_CONTAINERS = 1 << 17
 SMALLEST_PACKED = 1024
 """Bytes of an answer below which packing it saves nothing."""
 
+NO_BYTES = memoryview(b"")
+
 _WITHOUT_COUNTING = 2 * MOST_CONTAINERS
 """Bytes: a shorter text cannot hold more containers, for each has a beginning and an end."""
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -83,7 +85,7 @@ def part(body: bytes, json_length: str | None) -> Document:
     InvalidRequest where the header is no number within the body, or the text is no JSON; UnreadableBody 413 where it
     holds more than MOST_CONTAINERS lists and objects.
     """
-    text, binary = body, memoryview(b"")
+    text, binary = body, NO_BYTES
     if json_length is not None:
         if not (json_length.isascii() and json_length.isdigit() and len(json_length) < 12):
             raise InvalidRequest("inference-header-content-length must be a number")
@@ -100,7 +102,7 @@ def part(body: bytes, json_length: str | None) -> Document:
 
 
 def choose_encoding(accepted: str) -> str | None:
-    """gzip or deflate, where the client's ``Accept-Encoding`` names one that it does not forbid."""
+    """Gzip or deflate, where the client's ``Accept-Encoding`` names one that it does not forbid."""
     offers = {}
     for offer in accepted.lower().split(","):
         name, _, quality = offer.partition(";")

@@ -44,13 +44,25 @@ def from_values(flat: list[Any], datatype: str, *, may_hold_booleans: bool = Tru
     ``may_hold_booleans`` is False where the text is known to hold none: then a number needs no look of ours, for
     the standard library's ``array`` takes no text and no null for a number, and of a whole number no fraction.
     """
-    if not may_hold_booleans and (dtype := _DTYPES.get(datatype)):
+    if not may_hold_booleans and datatype in _DTYPES:
         try:
-            packed = np.frombuffer(array.array(dtype.char, flat), dtype)
-        except (TypeError, OverflowError):
-            return _from_checked(flat, datatype)
-        return _without_infinity(packed) if datatype == "FP32" else packed
+            return from_numbers(flat, datatype)
+        except (TypeError, OverflowError):  # null, or what is wrong
+            pass
     return _from_checked(flat, datatype)
+
+
+def from_numbers(flat: list[Any], datatype: str) -> Array:
+    """Values among which no boolean is, as an array of numbers.
+
+    TypeError where one is no number, or no whole one; OverflowError or InvalidRequest where one is outside.
+    """
+    dtype = _DTYPES[datatype]
+    packed = np.frombuffer(array.array(dtype.char, flat), dtype)
+    # JSON has no infinity, so that one can only come from a number too large.
+    if datatype == "FP32" and np.logical_or.reduce(np.isinf(packed)):
+        raise InvalidRequest("a value is outside of FP32")
+    return packed
 
 
 def _from_checked(flat: list[Any], datatype: str) -> Array:
@@ -138,13 +150,6 @@ def narrow(found: Array, datatype: str) -> Array:
     if np.isinf(narrowed).sum() > (np.isinf(found).sum() if found.dtype.kind == "f" else 0):
         raise InvalidRequest(f"a value is outside of {datatype}")
     return narrowed
-
-
-def _without_infinity(found: Array) -> Array:
-    # JSON has no infinity, so that one can only come from a number too large for the datatype.
-    if np.isinf(found).any():
-        raise InvalidRequest("a value is outside of FP32")
-    return found
 
 
 def is_extreme(found: Array) -> bool:
