@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from interlock.edges.blobs import LocalBlobs
 from interlock.inference.__main__ import GoldenWrong, check_golden
 from interlock.inference.inputs import Column, InvalidRequest, Signature
-from interlock.inference.protocol.tensors import describe
 from interlock.inference.model import DigestDiffers, Model, Unloadable, copy_checked, find_model_file
+from interlock.inference.protocol.tensors import describe
 
 
 def tensor(name: str, datatype: str, data: list[Any], shape: list[int] | None = None) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def binary_of(request: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
     """The request with its inputs in binary, as tritonclient writes it: body and headers."""
     content, tensors = copy.deepcopy(request), []
     for entry in content["inputs"]:
-        dtype = {**INTEGERS, **FLOATS, "BOOL": np.dtype(bool)}.get(entry["datatype"], np.dtype(object))
+        dtype: np.dtype[Any] = {**INTEGERS, **FLOATS, "BOOL": np.dtype(bool)}.get(entry["datatype"], np.dtype(object))
         tensors.append(to_bytes(np.array(entry.pop("data"), dtype=dtype)))
         entry["parameters"] = {"binary_data_size": len(tensors[-1])}
     text = orjson.dumps(content)

@@ -43,7 +43,7 @@ def refusal(status: int, because: str, *headers: tuple[str, str]) -> Answer:
     return Answer(status, orjson.dumps({"error": text}), (JSON, *headers))
 
 
-def read_form(content: Mapping[str, Any]) -> Form:
+def read_form(content: Any) -> Form:
     """Which outputs the request wants in binary. InvalidRequest where it asks for what is no such wish.
 
     ``binary_data_output`` is for all of them, ``binary_data`` for one. The content was read before: its outputs are

@@ -17,14 +17,19 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-INTEGERS = {f"{sign}INT{bits}": np.dtype(f"{sign.lower()}int{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)}
-FLOATS = {"FP32": np.dtype(np.float32), "FP64": np.dtype(np.float64)}
+INTEGERS: Mapping[str, np.dtype[Any]] = {
+    f"{sign}INT{bits}": np.dtype(f"{sign.lower()}int{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)
+}
+FLOATS: Mapping[str, np.dtype[Any]] = {"FP32": np.dtype(np.float32), "FP64": np.dtype(np.float64)}
 HALVES = ("FP16", "BF16")
 """Two bytes a number, and only in binary; what is read is FP32, which holds every one of them."""
 DATATYPES = (*INTEGERS, *FLOATS, "BOOL", "BYTES")
 
 _DTYPES: Mapping[str, np.dtype[Any]] = {**INTEGERS, **FLOATS}
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()} | {np.dtype(bool): "BOOL"}
+_NAMES: Mapping[np.dtype[Any], str] = {
+    **{dtype: name for name, dtype in _DTYPES.items()},
+    np.dtype(bool): "BOOL",
+}
 _WIDTHS = {**{name: dtype.itemsize for name, dtype in _DTYPES.items()}, "BOOL": 1, "FP16": 2, "BF16": 2}
 _LENGTH = struct.Struct("<I")
 
