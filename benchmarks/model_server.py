@@ -3,9 +3,9 @@
     python benchmarks/model_server.py [--rounds N] [--seconds S] [--peers] [--format joblib|onnx] [--cache DIR]
 
 The least is granian (RSGI), orjson and onnxruntime in 20 lines that check nothing. Both serve the digits classifier
-of scikit-learn, exported to ONNX, one worker and one thread, over a Unix socket with 8 connections. With ``--format
-joblib`` ours has it in a Python class that calls onnxruntime; with ``onnx`` as the file itself. Peers speak the V2 protocol
-over TCP. Printed are medians of rounds, and of each round's ratio to the least. Targets: one row of JSON >= 0.90 of the
+of scikit-learn, exported to ONNX, one worker and one thread, over a Unix socket with 8 connections. ``--format
+joblib``: ours has it in a Python class that calls onnxruntime; ``onnx``: as the file itself. Peers speak the V2
+protocol over TCP. Printed are medians of rounds, and of each round's ratio to the least. Targets: one row of JSON >= 0.90 of the
 least at a p99 <= 1.25 of its; 64 rows in binary >= 3 of the same in JSON.
 """
 
