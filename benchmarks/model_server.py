@@ -5,8 +5,8 @@
 The least is granian (RSGI), orjson and onnxruntime in 20 lines that check nothing. Both serve the digits classifier
 of scikit-learn, exported to ONNX, one worker and one thread, over a Unix socket with 8 connections. ``--format
 joblib``: ours has it in a Python class that calls onnxruntime; ``onnx``: as the file itself. Peers speak the V2
-protocol over TCP. Printed are medians of rounds, and of each round's ratio to the least. Targets: one row of JSON >= 0.90 of the
-least at a p99 <= 1.25 of its; 64 rows in binary >= 3 of the same in JSON.
+protocol over TCP. Printed are medians of rounds, and of each round's ratio to the least. Targets: one row of JSON >=
+0.90 of the least at a p99 <= 1.25 of its; 64 rows in binary >= 3 of the same in JSON.
 """
 
 from __future__ import annotations
