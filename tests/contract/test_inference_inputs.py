@@ -17,8 +17,9 @@ from interlock.edges.blobs import LocalBlobs
 from interlock.inference.__main__ import GoldenWrong, check_golden
 from interlock.inference.formats.estimators import Estimator
 from interlock.inference.formats.loading import find_model_file
-from interlock.inference.inputs import Column, InvalidRequest, Signature, describe
+from interlock.inference.inputs import Column, InvalidRequest, Signature
 from interlock.inference.model import DigestDiffers, Unloadable, copy_checked
+from interlock.inference.protocol.tensors import describe
 
 
 def tensor(name: str, datatype: str, data: list[Any], shape: list[int] | None = None) -> dict[str, Any]:

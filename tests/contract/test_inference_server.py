@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
+import http.server
 import json
 import os
 import select
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interlock.edges.blobs import LocalBlobs
+from interlock.inference.conformance.cases import binary_of
 from interlock.inference.predictions import PredictionLog
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
+EXAMPLES = int(os.environ.get("HOSTILE_REQUESTS", "150"))
 GOOD_DIGEST = "blake3:" + "0" * 64
 
 MAKE_MODELS = '''
@@ -129,6 +136,8 @@ class Server:
     def __init__(self, process: subprocess.Popen[str], path: Path) -> None:
         self.process = process
         self.path = path
+        self.started_with = 0.0
+        """MB of memory when it was ready."""
 
     def connect(self) -> http.client.HTTPConnection:
         reached = socket.socket(socket.AF_UNIX)
@@ -202,6 +211,7 @@ def start(
         server = Server(process, folder / "s")
         running.append(server)
         wait_until_ready(server)
+        server.started_with = server.ask("GET", "/interlock/stats").body["memory_mb"]
         return server
 
     yield begin
@@ -264,7 +274,7 @@ def outputs_of(answer: Answered) -> dict[str, list[Any]]:
 class TestProtocol:
     @pytest.mark.parametrize("path", ["/v2", "/v2/"])
     def test_server_metadata(self, flights: Server, path: str) -> None:
-        assert flights.ask("GET", path).body["extensions"] == ["model_repository"]
+        assert flights.ask("GET", path).body["extensions"] == ["binary_tensor_data", "model_repository"]
 
     def test_health_says_both_words(self, flights: Server) -> None:
         assert flights.ask("GET", "/v2/health/live").body["live"] is True
@@ -362,6 +372,236 @@ class TestInference:
         assert outputs_of(flights.infer(whole)) == outputs_of(flights.infer(flight()))
 
 
+def infer_raw(server: Server, body: bytes, model: str = "flights", **headers: str) -> tuple[int, Any, bytes]:
+    """Status, headers and body as they came."""
+    connection = server.connect()
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request("POST", f"/v2/models/{model}/infer", body, named)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+class TestBinary:
+    def test_inputs_and_outputs_in_binary_beside_json(self, flights: Server) -> None:
+        body, headers = binary_of(flight())
+        expected = outputs_of(flights.infer(flight()))
+        length = int(headers["inference-header-content-length"])
+        assert outputs_of(flights.ask("POST", "/v2/models/flights/infer", body, headers)) == expected
+        mixed = json.loads(body[:length])
+        mixed["inputs"][1] = tensor("distance", "FP64", [1000.0])
+        mixed["outputs"] = [{"name": "probability", "parameters": {"binary_data": True}}, {"name": "prediction"}]
+        text = json.dumps(mixed).encode()
+        tail = body[length : length + 6] + body[-8:]  # the carrier, and the hour
+        status, found, content = infer_raw(flights, text + tail, inference_header_content_length=str(len(text)))
+        assert status == 200, content
+        assert found["content-type"] == "application/octet-stream"
+        head = int(found["inference-header-content-length"])
+        prediction, probability = json.loads(content[:head])["outputs"]
+        assert prediction["data"] == expected["prediction"]
+        assert probability["parameters"] == {"binary_data_size": 8}
+        assert np.frombuffer(content[head:], "<f8").tolist() == expected["probability"]
+
+    @pytest.mark.parametrize("datatype", ["FP16", "BF16"])
+    def test_half_precision_is_widened(self, flights: Server, datatype: str) -> None:
+        wide = np.array([1000.0], np.float32)
+        half = wide.astype("<f2").tobytes() if datatype == "FP16" else wide.tobytes()[2:]
+        request = flight(
+            distance={"name": "distance", "datatype": datatype, "shape": [1], "parameters": {"binary_data_size": 2}}
+        )
+        text = json.dumps(request).encode()
+        status, _, content = infer_raw(flights, text + half, inference_header_content_length=str(len(text)))
+        assert status == 200, content
+        assert outputs_of(Answered(status, json.loads(content), None)) == outputs_of(flights.infer(flight()))  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("cut", [-1, -8, -9])
+    def test_bytes_that_are_missing_or_too_many(self, flights: Server, cut: int) -> None:
+        body, headers = binary_of(flight())
+        for wrong in (body[:cut], body + b"x"):
+            answer = flights.ask("POST", "/v2/models/flights/infer", wrong, headers)
+            assert (answer.status, answer.body.keys()) == (400, {"error"})
+
+
+class TestPacked:
+    @pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw deflate", "identity"])
+    def test_requests(self, flights: Server, encoding: str) -> None:
+        text = json.dumps(flight()).encode()
+        raw = zlib.compressobj(wbits=-15)
+        packed = {
+            "gzip": gzip.compress(text[:50]) + gzip.compress(text[50:]),
+            "deflate": zlib.compress(text),
+            "raw deflate": raw.compress(text) + raw.flush(),
+            "identity": text,
+        }[encoding]
+        answer = flights.ask(
+            "POST", "/v2/models/flights/infer", packed, {"content-encoding": encoding.rpartition(" ")[2]}
+        )
+        assert outputs_of(answer) == outputs_of(flights.infer(flight()))
+
+    def test_answers_where_they_are_long_enough(self, flights: Server) -> None:
+        many = flight(
+            carrier=tensor("carrier", "BYTES", ["UA"] * 500),
+            distance=tensor("distance", "FP64", [1000.0] * 500),
+            hour=tensor("hour", "INT64", [20] * 500),
+        )
+        plain = outputs_of(flights.infer(many))
+        for encoding, unpack in (("gzip", gzip.decompress), ("deflate", zlib.decompress)):
+            status, headers, body = infer_raw(flights, json.dumps(many).encode(), accept_encoding=encoding)
+            assert (status, headers["content-encoding"], headers["vary"]) == (200, encoding, "accept-encoding")
+            assert outputs_of(Answered(status, json.loads(unpack(body)), headers)) == plain
+        for body, accepted in ((many, "br, gzip;q=0"), (flight(), "gzip")):
+            assert "content-encoding" not in infer_raw(flights, json.dumps(body).encode(), accept_encoding=accepted)[1]
+
+    def test_a_bomb_costs_no_more_than_a_long_body(self, flights: Server) -> None:
+        before = flights.ask("GET", "/interlock/stats").body["memory_peak_mb"]
+        bomb = gzip.compress(bytes(200 << 20), 9)
+        for _ in range(3):
+            assert infer_raw(flights, bomb, content_encoding="gzip")[0] == 413
+        twice = gzip.compress(bomb)
+        assert infer_raw(flights, twice, content_encoding="gzip, gzip")[0] == 413
+        assert flights.ask("GET", "/interlock/stats").body["memory_peak_mb"] < before + 32
+
+    def test_a_text_of_nothing_but_lists_is_not_even_read(self, flights: Server) -> None:
+        assert infer_raw(flights, b'{"inputs":[' + b"[]," * 500_000 + b"[]]}")[0] == 413
+
+
+class TestDeadlines:
+    def test_one_that_is_over_while_others_are_asked(self, start: Callable[..., Server], models: Path) -> None:
+        server = start(models / "slow", name="slow")
+        request = {"inputs": [tensor("x", "FP64", [1.0])]}
+        assert server.infer(request, "slow").status == 200
+        first = threading.Thread(target=server.infer, args=(request, "slow"))
+        first.start()
+        time.sleep(0.2)
+        for header in ("x-request-timeout-ms", "X-Envoy-Expected-Rq-Timeout-Ms"):
+            began = time.monotonic()
+            answer = server.ask("POST", "/v2/models/slow/infer", request, {header: "300"})
+            assert answer.status == 504
+            assert time.monotonic() - began < 0.8
+        assert server.ask("POST", "/v2/models/slow/infer", request, {"x-request-timeout-ms": "10000"}).status == 200
+        first.join()
+
+
+class TestClients:
+    """Public clients over TCP, through a relay to the socket."""
+
+    @pytest.fixture
+    def address(self, flights: Server) -> Iterator[str]:
+        relay = socketserver.ThreadingTCPServer(("127.0.0.1", 0), relay_to(flights.path))
+        relay.daemon_threads = True
+        thread = threading.Thread(target=relay.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"127.0.0.1:{relay.server_address[1]}"
+        relay.shutdown()
+        thread.join()
+        relay.server_close()
+
+    def test_tritonclient_in_a_process_of_its_own(self, flights: Server, address: str) -> None:
+        """Of its own: what it is made of patches sockets and warns."""
+        ended = subprocess.run([sys.executable, "-c", TRITON, address], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        found = [json.loads(line) for line in ended.stdout.splitlines()]
+        assert len(found) == 12
+        assert all(each == pytest.approx(outputs_of(flights.infer(flight()))["probability"]) for each in found)
+
+    def test_curl(self, flights: Server) -> None:
+        curl = shutil.which("curl")
+        if curl is None:
+            pytest.skip("there is no curl here")
+        line = [curl, "-sS", "--compressed", "--unix-socket", str(flights.path), "http://model/v2/models/flights/infer"]
+        ended = subprocess.run([*line, "-d", json.dumps(flight())], capture_output=True, check=True)
+        assert json.loads(ended.stdout)["outputs"] == flights.infer(flight()).body["outputs"]
+
+    def test_our_conformance_suite(self, flights: Server, address: str, tmp_path: Path) -> None:
+        (tmp_path / "request.json").write_text(json.dumps(flight()))
+        for more in ([], ["flights", "--request", str(tmp_path / "request.json")]):
+            ended = subprocess.run(
+                [sys.executable, "-m", "interlock.inference.conformance", f"http://{address}", *more],
+                env=child_environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+
+    def test_our_conformance_suite_finds_what_is_wrong(self, tmp_path: Path) -> None:
+        """A server that answers everything with the same: the metadata of a model."""
+
+        class Answering(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = b'{"name":"m","version":"1","inputs":[{"name":"x","datatype":"FP32","shape":[-1]}]}'
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET  # noqa: N815 - the library's name
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing is logged."""
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        line = [sys.executable, "-m", "interlock.inference.conformance", f"http://127.0.0.1:{server.server_port}", "m"]
+        ended = subprocess.run(line, env=child_environment(), capture_output=True, text=True, check=False)
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        assert ended.returncode == 1
+        assert "FAILED model metadata tells inputs and outputs: without ['outputs', 'platform']" in ended.stdout
+        assert "FAILED 4xx and words for: an unknown version: answered with 200" in ended.stdout
+        assert "ok     model readiness answers 200" in ended.stdout
+
+
+TRITON = """
+import itertools, json, sys
+import numpy as np
+import tritonclient.http as http
+
+client = http.InferenceServerClient(sys.argv[1])
+assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("flights")
+assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
+assert client.get_model_metadata("flights", "3")["inputs"][0]["name"] == "carrier"
+assert client.get_model_repository_index()[0]["state"] == "READY"
+given = {"carrier": np.array(["UA"], object), "distance": np.array([1000.0]), "hour": np.array([20])}
+for inputs, outputs, packed in itertools.product((True, False), (True, False), (None, "gzip", "deflate")):
+    asked = []
+    for (name, array), datatype in zip(given.items(), ("BYTES", "FP64", "INT64")):
+        asked.append(http.InferInput(name, [1], datatype))
+        asked[-1].set_data_from_numpy(array, binary_data=inputs)
+    wanted = [http.InferRequestedOutput("probability", binary_data=outputs)]
+    answer = client.infer("flights", asked, outputs=wanted, request_id="triton", request_compression_algorithm=packed,
+                          response_compression_algorithm=packed)
+    assert answer.get_response()["id"] == "triton"
+    print(json.dumps(answer.as_numpy("probability").tolist()))
+try:
+    client.infer("flights", asked[:1])
+except http.InferenceServerException as refused:
+    assert "missing inputs" in str(refused), refused
+else:
+    raise AssertionError("a request that lacks inputs was answered")
+"""
+
+
+def relay_to(path: Path) -> type[socketserver.BaseRequestHandler]:
+    class Relay(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as model:
+                model.connect(str(path))
+                ends = {self.request: model, model: self.request}
+                while True:
+                    for readable in select.select(list(ends), [], [])[0]:
+                        content = readable.recv(65536)
+                        if not content:
+                            return
+                        ends[readable].sendall(content)
+
+    return Relay
+
+
 HOSTILE: dict[str, bytes | dict[str, Any]] = {
     "no JSON": b"hello",
     "empty": b"",
@@ -397,7 +637,11 @@ HOSTILE: dict[str, bytes | dict[str, Any]] = {
     "shape of many dimensions": flight(hour=tensor("hour", "INT64", [1], [1] * 40)),
     "wide column": flight(hour=tensor("hour", "INT64", [1, 2], [1, 2])),
     "nesting that lies": flight(hour=tensor("hour", "INT64", [[1, 2]], [2, 1])),
-    "binary data": flight(hour={**tensor("hour", "INT64", [1]), "parameters": {"binary_data_size": 8}}),
+    "binary data twice": flight(hour={**tensor("hour", "INT64", [1]), "parameters": {"binary_data_size": 8}}),
+    "shared memory": flight(hour={**tensor("hour", "INT64", [1]), "parameters": {"shared_memory_region": "x"}}),
+    "binary wish of another kind": {**flight(), "parameters": {"binary_data_output": 1}},
+    "classification": {**flight(), "outputs": [{"name": "prediction", "parameters": {"classification": 2}}]},
+    "parameters of another kind": {**flight(), "parameters": []},
     "id of another kind": {**flight(), "id": 7},
     "id too long": {**flight(), "id": "x" * 1000},
     "unknown output": {**flight(), "outputs": [{"name": "certainty"}]},
@@ -441,11 +685,24 @@ class TestHostileRequests:
         assert answer.status == status
         assert answer.body.keys() == {"error"}
 
-    @pytest.mark.parametrize("header", ["Inference-Header-Content-Length", "Content-Encoding"])
-    def test_encodings_that_are_not_spoken(self, flights: Server, header: str) -> None:
-        answer = flights.ask("POST", "/v2/models/flights/infer", flight(), {header: "gzip"})
+    @pytest.mark.parametrize(
+        ("header", "value"),
+        [
+            ("Inference-Header-Content-Length", "gzip"),
+            ("Inference-Header-Content-Length", "99999999999999999999"),
+            ("Inference-Header-Content-Length", "99999"),
+            ("Inference-Header-Content-Length", "-1"),
+            ("Inference-Header-Content-Length", "3"),
+            ("Content-Encoding", "br"),
+            ("Content-Encoding", "gzip"),
+            ("Content-Encoding", "deflate, gzip"),
+            ("X-Request-Timeout-Ms", "soon"),
+        ],
+    )
+    def test_headers_that_are_wrong(self, flights: Server, header: str, value: str) -> None:
+        answer = flights.ask("POST", "/v2/models/flights/infer", flight(), {header: value})
         assert answer.status == 400
-        assert header.lower() in answer.body["error"]
+        assert answer.body.keys() == {"error"}
 
     def test_a_body_that_is_too_large(self, flights: Server) -> None:
         before = flights.ask("GET", "/interlock/stats").body["memory_peak_mb"]
@@ -476,7 +733,7 @@ class TestHostileRequests:
     )
     KEYS = st.sampled_from(["name", "datatype", "shape", "data", "parameters", "id", "inputs", "outputs"])
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(where=st.integers(0, 2), key=KEYS, value=ANY_JSON, is_top=st.booleans(), cut=st.integers(0, 400) | st.none())
     def test_no_malformed_request_is_our_fault(
         self, flights: Server, where: int, key: str, value: Any, is_top: bool, cut: int | None
@@ -486,6 +743,38 @@ class TestHostileRequests:
         answer = flights.infer(json.dumps(request).encode()[:cut])
         assert answer.status in {200, 400}
         assert ("error" in answer.body) == (answer.status == 400)
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_no_malformed_bytes_are_our_fault(self, flights: Server, data: st.DataObject) -> None:
+        """Binary requests with any numbers in their heads and any bytes changed, packed or said to be."""
+        body, headers = binary_of(flight())
+        length = int(headers["inference-header-content-length"])
+        head = json.loads(body[:length])
+        entry = head["inputs"][data.draw(st.integers(0, 2))]
+        sizes = st.integers(-(2**65), 2**65) | st.integers(0, 20) | self.ANY_JSON
+        if data.draw(st.booleans()):
+            entry["parameters"]["binary_data_size"] = data.draw(sizes)
+        if data.draw(st.booleans()):
+            entry["shape"] = data.draw(st.lists(sizes, max_size=4))
+        if data.draw(st.booleans()):
+            entry["datatype"] = data.draw(st.sampled_from(["BOOL", "FP16", "BF16", "FP32", "FP64", "INT8", "BYTES"]))
+        text = json.dumps(head).encode()
+        tail = data.draw(st.binary(max_size=40) | st.just(body[length:]))
+        told = data.draw(st.just(str(len(text))) | st.integers(-5, 2 * len(text)).map(str) | st.sampled_from(["", "x"]))
+        sent = text + tail
+        more = {"Inference-Header-Content-Length": told}
+        if data.draw(st.booleans()):
+            more["Content-Encoding"] = data.draw(st.sampled_from(["gzip", "deflate", "gzip, deflate", "br", ","]))
+            sent = data.draw(st.sampled_from([sent, gzip.compress(sent), zlib.compress(sent)]))
+        answer = flights.ask("POST", "/v2/models/flights/infer", sent, more)
+        assert answer.status in {200, 400, 413}
+        assert ("error" in answer.body) == (answer.status != 200)
+
+    def test_after_all_that_the_memory_is_what_it_was_and_answers_are_right(self, flights: Server) -> None:
+        assert flights.ask("GET", "/interlock/stats").body["errors"] == 0
+        assert flights.ask("GET", "/interlock/stats").body["memory_mb"] < flights.started_with + 48
+        assert outputs_of(flights.infer(flight()))["prediction"] == [1]
 
 
 class TestModels:

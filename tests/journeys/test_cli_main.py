@@ -195,7 +195,9 @@ def test_words_that_are_read_without_click_mean_the_same_to_click(words, tmp_pat
 
 
 def test_an_unchanged_run_is_told_without_click(tmp_path):
-    code = "import sys; from interlock.cli import main; main(['run', sys.argv[1]]); sys.stderr.write(' '.join(sys.modules))"
+    code = (
+        "import sys; from interlock.cli import main; main(['run', sys.argv[1]]); print(*sys.modules, file=sys.stderr)"
+    )
     folder, state = tmp_path / "project", tmp_path / "state"
     folder.mkdir()
     (folder / "interlock.yaml").write_text("version: 1\nchecks: []\nstages: {a: {cmd: echo 1 > a, outs: [a]}}\n")

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 import orjson
 
+from .batching.warming import warm
 from .formats import FORMATS, load
 from .inputs import Array, InvalidRequest, Signature
 from .model import DigestDiffers, Model, Unloadable, copy_checked
@@ -43,7 +44,11 @@ def main(arguments: list[str]) -> int:
         with copy_checked(options.model, options.digest) as copy:
             model = load(copy, options.format)
             signature, outputs, checked = check_golden(model, options.golden)
-            _serve(options, model, signature, outputs, checked)
+            service = make_service(options, model, signature, outputs, checked)
+            try:
+                serve(service, options.socket)
+            finally:
+                service.close()
     except DigestDiffers as fault:
         return _refuse(3, fault)
     except GoldenWrong as fault:
@@ -118,17 +123,23 @@ def _is_close(found: object, wanted: object) -> bool:
     return found == wanted
 
 
-def _serve(
+def make_service(
     options: argparse.Namespace, model: Model, signature: Signature, outputs: dict[str, Array], checked: int
-) -> None:
+) -> ModelService:
+    """The service of a model that has answered its golden requests, after it was warmed with them."""
+    requests = _read_golden(options.golden)[0] if options.golden else []
+    learnt = warm(model.answer, [signature.read(request) for request in requests], is_wanted=options.batching)
     revision = options.revision or f"{options.name}.v{options.version}"
-    served = Served(options.name, options.version, revision, options.digest, options.format)
-    log = PredictionLog(options.predictions, revision) if options.predictions else None
-    try:
-        serve(ModelService(served, model, signature, outputs=outputs, golden=checked, log=log), options.socket)
-    finally:
-        if log is not None:
-            log.close()
+    return ModelService(
+        Served(options.name, options.version, revision, options.digest, options.format),
+        model,
+        signature,
+        outputs=outputs,
+        golden=checked,
+        learnt=learnt,
+        latency_limit=options.latency_limit_ms / 1000,
+        log=PredictionLog(options.predictions, revision) if options.predictions else None,
+    )
 
 
 def _read_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -141,6 +152,15 @@ def _read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--format", required=True, choices=tuple(FORMATS))
     parser.add_argument("--golden", type=Path, help="golden requests, answered before serving begins")
     parser.add_argument("--predictions", type=Path, help="folder of the prediction log")
+    parser.add_argument(
+        "--batching",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="ask the model requests that wait together in one call, where golden requests show that this helps",
+    )
+    parser.add_argument(
+        "--latency-limit-ms", default=100.0, type=float, help="batching keeps an answer's time below this"
+    )
     parser.add_argument("--socket", required=True, help="path of the Unix socket, at most 107 bytes")
     return parser.parse_args(arguments)
 

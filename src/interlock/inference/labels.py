@@ -23,7 +23,9 @@ from typing import NamedTuple, TypeAlias
 
 import orjson
 
-from .wire import Answer, Request, UnreadableBody, refusal, serve
+from .protocol.answers import Answer, refusal
+from .protocol.bodies import UnreadableBody
+from .wire import Request, serve
 
 PATH = re.compile(r"/labels/([a-z0-9][a-z0-9-]{0,62})/([a-z0-9][a-z0-9_-]{0,62})/?")
 MOST_LABELS = 10_000
@@ -107,6 +109,8 @@ class LabelLog:
 
 class LabelService:
     """Answers the requests. Labels that arrive while others are being written wait, and share the next write."""
+
+    headers: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -2,29 +2,42 @@
 
 Every answer names the revision (header ``x-interlock-revision``; in an inference response also ``parameters``), and
 every one that is not 200 is ``{"error": text}``.
+
+A request may say by when it wants its answer: ``x-request-timeout-ms``, or what Envoy tells of its own time limit,
+``x-envoy-expected-rq-timeout-ms``. One that cannot be answered by then is refused with 504, at once where that is
+known.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import orjson
-
-from .inputs import Array, Batch, InvalidRequest, Signature, describe, read_id
+from .batching.asking import Asking, Overloaded, TooLate
+from .batching.warming import Learnt
+from .inputs import Batch, Signature, read_id
 from .model import Model
 from .predictions import FLUSH_SECONDS, PredictionLog
-from .wire import Answer, Request, UnreadableBody, refusal
+from .protocol.answers import Answer, as_json, read_form, refusal, respond
+from .protocol.bodies import SMALLEST_PACKED, UnreadableBody, choose_encoding, pack, part, unpack
+from .protocol.tensors import Array, InvalidRequest, describe, is_extreme
+from .wire import Request
 
-QUICK_SECONDS = 0.005
-MOST_WAITING = 256
 LONGEST_REASON = 500
+LONG_WORK = 64 * 1024
+"""From this length on a body is packed and unpacked beside the event loop."""
+DEADLINE_HEADERS = ("x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms")
+TELLING = frozenset(
+    (*DEADLINE_HEADERS, "x-request-id", "content-encoding", "accept-encoding", "inference-header-content-length")
+)
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 Route = Callable[[Request], "Answer | Awaitable[Answer]"]
 
@@ -40,6 +53,19 @@ class Served:
     format: str
 
 
+class Wishes(NamedTuple):
+    """What the headers of a request say. ``deadline`` is on ``time.monotonic``; a text that is not there is empty."""
+
+    deadline: float
+    identity: str
+    encoding: str
+    accepted: str
+    json_length: str | None
+
+
+PLAIN = Wishes(math.inf, "", "", "", None)
+
+
 class ModelService:
     """Answers for one model. ``golden`` counts the golden requests that were answered before it began to serve."""
 
@@ -51,6 +77,8 @@ class ModelService:
         *,
         outputs: dict[str, Array],
         golden: int,
+        learnt: Learnt,
+        latency_limit: float,
         log: PredictionLog | None,
     ) -> None:
         self._served = served
@@ -62,40 +90,43 @@ class ModelService:
         self._flushing: asyncio.Task[None] | None = None
         self._is_ready = True
         self._began = time.monotonic()
-        self._requests = self._errors = 0
-        # One thread asks the model; quick answers are given without it, for the hop costs as much as they do.
-        self._thread = ThreadPoolExecutor(1, "model")
-        self._waiting = 0
-        self._row_seconds = QUICK_SECONDS  # until it is known: not quick
-        self._headers = (("x-interlock-revision", served.revision),)
+        self._requests = self._errors = self._under_way = 0
+        self._learnt = learnt
+        self._asking = Asking(model.answer, learnt.curve, may_merge=learnt.may_merge, limit=latency_limit)
+        self.headers: tuple[tuple[str, str], ...] = (("x-interlock-revision", served.revision),)
         self._parameters = {"revision": served.revision, "digest": served.digest}
+        self._head = {"model_name": served.name, "model_version": served.version}
+        # Ids of requests that bring none: unlike those of other processes, and counted.
+        self._identities = map(f"{os.urandom(12).hex()}-{{:x}}".format, count())
         self._routes = self._make_routes()
 
     def fail_readiness(self) -> None:
         """From now on the health endpoint says not ready."""
         self._is_ready = False
 
+    def close(self) -> None:
+        """Nothing is answered any more: the log is written to its end."""
+        if self._log is not None:
+            self._log.close()
+
     async def answer(self, request: Request) -> Answer:
         """Answers one request."""
         route = self._routes.get(request.path)
         if route is None:
-            status, body, headers = self._unknown(request.path)
-        elif request.method not in route:
-            allowed = ", ".join(route)
-            status, body, headers = refusal(405, f"{request.method} is not for {request.path}", ("allow", allowed))
-        else:
-            outcome = route[request.method](request)
-            status, body, headers = outcome if isinstance(outcome, Answer) else await outcome
-        return Answer(status, body, headers + self._headers)
+            return self._unknown(request.path)
+        if request.method not in route:
+            return refusal(405, f"{request.method} is not for {request.path}", ("allow", ", ".join(route)))
+        outcome = route[request.method](request)
+        return outcome if isinstance(outcome, Answer) else await outcome
 
     def _make_routes(self) -> dict[str, dict[str, Route]]:
         routes: dict[str, dict[str, Route]] = {
-            "/v2/health/live": {"GET": lambda _: _json({"live": True})},
+            "/v2/health/live": {"GET": lambda _: as_json({"live": True})},
             "/v2/health/ready": {"GET": self._tell_ready},
             "/v2/repository/index": {"POST": self._tell_index},
             "/interlock/stats": {"GET": self._tell_stats},
         }
-        server = _json({"name": "interlock", "version": "1", "extensions": ["model_repository"]})
+        server = as_json({"name": "interlock", "version": "1", "extensions": EXTENSIONS})
         for path in ("/v2", "/v2/"):
             routes[path] = {"GET": lambda _: server}
         model = f"/v2/models/{self._served.name}"
@@ -119,15 +150,15 @@ class ModelService:
     def _tell_ready(self, _: Request) -> Answer:
         if not self._is_ready:
             return refusal(503, "the server is stopping", ("retry-after", "1"))
-        return _json({"live": True, "ready": True})
+        return as_json({"live": True, "ready": True})
 
     def _tell_model_ready(self, _: Request) -> Answer:
         if not self._is_ready:
             return refusal(503, "the server is stopping", ("retry-after", "1"))
-        return _json({"name": self._served.name, "ready": True})
+        return as_json({"name": self._served.name, "ready": True})
 
     def _tell_model(self, _: Request) -> Answer:
-        return _json(
+        return as_json(
             {
                 "name": self._served.name,
                 "versions": [self._served.version],
@@ -144,11 +175,9 @@ class ModelService:
     async def _tell_index(self, request: Request) -> Answer:
         try:
             content = await request.read()
-            asked = orjson.loads(content) if content else {}
-        except UnreadableBody as wrong:
-            return refusal(wrong.status, str(wrong))
-        except orjson.JSONDecodeError as wrong:
-            return refusal(400, str(wrong))
+            asked = part(content, None).content if content else {}
+        except (UnreadableBody, InvalidRequest) as wrong:
+            return explain(wrong)
         state = {
             "name": self._served.name,
             "version": self._served.version,
@@ -156,11 +185,11 @@ class ModelService:
             "reason": "" if self._is_ready else "the server is stopping",
         }
         only_ready = isinstance(asked, dict) and asked.get("ready") is True
-        return _json([state] if self._is_ready or not only_ready else [])
+        return as_json([state] if self._is_ready or not only_ready else [])
 
     def _tell_stats(self, _: Request) -> Answer:
         memory = read_memory()
-        return _json(
+        return as_json(
             {
                 "requests": self._requests,
                 "errors": self._errors,
@@ -169,73 +198,65 @@ class ModelService:
                 "uptime_s": time.monotonic() - self._began,
                 "golden_checked": self._golden,
                 "log_lost": self._log.lost if self._log else 0,
+                "batching": self._tell_batching(),
                 **self._parameters,
             }
         )
 
+    def _tell_batching(self) -> dict[str, object]:
+        asking = self._asking
+        return {
+            "most_rows": asking.most_rows,
+            "because": self._learnt.because,
+            "calls": asking.calls,
+            "merged": asking.merged,
+            "fixed_ms": asking.curve.fixed * 1000,
+            "row_ms": asking.curve.each * 1000,
+        }
+
     async def _infer(self, request: Request) -> Answer:
-        identity = request.header("x-request-id") or str(uuid.uuid4())
-        rows, outputs = 0, {}
+        identity, rows, outputs = "", 0, {}
+        self._under_way += 1
         try:
-            document = await _read_document(request)
-            identity = read_id(document) or identity
-            batch = self._signature.read(document)
+            # Most requests bring none of these headers, and to look for each takes longer than a small model does.
+            wishes = PLAIN if TELLING.isdisjoint(request.names) else read_wishes(request.header, time.monotonic())
+            identity = wishes.identity or next(self._identities)
+            body = await request.read()
+            if wishes.encoding:
+                body = await _beside(body, unpack, wishes.encoding)
+            content, binary, may_hold_booleans = part(body, wishes.json_length)
+            identity = read_id(content) or identity
+            batch = self._signature.read(content, binary, may_hold_booleans=may_hold_booleans)
             rows = batch.rows
             if batch.wanted and (unknown := batch.wanted - self._model.outputs):
                 raise InvalidRequest(f"the model has no output {min(unknown)!r}")
-            if self._waiting >= MOST_WAITING:
-                answer = refusal(503, "too many requests are waiting", ("retry-after", "1"))
-            else:
-                outputs = await self._ask(batch)
-                answer = self._respond(identity, outputs)
-        except (InvalidRequest, orjson.JSONDecodeError) as wrong:
-            answer = refusal(400, str(wrong))
-        except UnreadableBody as wrong:
-            answer = refusal(wrong.status, str(wrong))
+            form = read_form(content)
+            outputs = await self._ask(batch, wishes.deadline)
+            answer = respond({**self._head, "id": identity, "parameters": self._parameters}, outputs, form)
+            if wishes.accepted and len(answer.body) >= SMALLEST_PACKED:
+                answer = await _packed(answer, wishes.accepted)
         except Exception as fault:  # noqa: BLE001 - the model's own code may raise anything; it is the answer
-            answer = refusal(500, f"{type(fault).__name__}: {fault}"[:LONGEST_REASON])
+            answer = explain(fault)
+        finally:
+            self._under_way -= 1
         self._requests += 1
         self._errors += answer.status >= 500
-        self._note(identity, rows, outputs, answer.status)
+        if self._log is not None:
+            self._note(self._log, identity, rows, outputs, answer.status)
         return answer
 
-    async def _ask(self, batch: Batch) -> dict[str, Array]:
-        """Asks the model: at once where that will be quick and nothing waits, else in its thread."""
-        if not self._waiting and batch.rows * self._row_seconds < QUICK_SECONDS:
-            return self._ask_timed(batch)
-        self._waiting += 1
+    async def _ask(self, batch: Batch, deadline: float) -> dict[str, Array]:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask_timed, batch)
-        finally:
-            self._waiting -= 1
+            return await self._asking.ask(batch, deadline, is_alone=self._under_way == 1)
+        except (ValueError, TypeError) as fault:
+            if not isinstance(fault, InvalidRequest) and any(map(is_extreme, batch.arrays.values())):
+                raise InvalidRequest(f"the model does not take missing or extreme values: {fault}") from fault
+            raise
 
-    def _ask_timed(self, batch: Batch) -> dict[str, Array]:
-        began = time.perf_counter()
-        try:
-            return self._model.answer(batch)
-        finally:
-            self._row_seconds = (time.perf_counter() - began) / batch.rows
-
-    def _respond(self, identity: str, outputs: dict[str, Array]) -> Answer:
-        return _json(
-            {
-                "model_name": self._served.name,
-                "model_version": self._served.version,
-                "id": identity,
-                "parameters": self._parameters,
-                "outputs": [
-                    {"name": name, "datatype": describe(array), "shape": array.shape, "data": _flat(array)}
-                    for name, array in outputs.items()
-                ],
-            }
-        )
-
-    def _note(self, identity: str, rows: int, outputs: dict[str, Array], status: int) -> None:
-        if self._log is None:
-            return
+    def _note(self, log: PredictionLog, identity: str, rows: int, outputs: dict[str, Array], status: int) -> None:
         if self._flushing is None:
-            self._flushing = asyncio.get_running_loop().create_task(_flush_always(self._log))
-        self._log.append(
+            self._flushing = asyncio.get_running_loop().create_task(_flush_always(log))
+        log.append(
             {
                 "id": identity,
                 "time": time.time(),
@@ -255,25 +276,54 @@ def read_memory() -> dict[str, float]:
     return {name: int(fields[name].split()[0]) / 1024 for name in ("VmHWM", "VmRSS")}
 
 
-async def _read_document(request: Request) -> object:
-    for header in ("inference-header-content-length", "content-encoding"):
-        if request.header(header):
-            raise InvalidRequest(f"{header} is not supported: send plain JSON")
-    return orjson.loads(await request.read())
+def read_wishes(header: Callable[[str], str | None], now: float) -> Wishes:
+    """What the headers ask for. InvalidRequest where a time is no number of milliseconds."""
+    deadline = math.inf
+    for name in DEADLINE_HEADERS:
+        if (text := header(name)) is not None:
+            if not (text.isascii() and text.isdigit() and 0 < len(text) < 10):
+                raise InvalidRequest(f"{name} must be a whole number of milliseconds")
+            if int(text):  # 0 is Envoy's word for no limit
+                deadline = min(deadline, now + int(text) / 1000)
+    return Wishes(
+        deadline,
+        header("x-request-id") or "",
+        header("content-encoding") or "",
+        header("accept-encoding") or "",
+        header("inference-header-content-length"),
+    )
+
+
+def explain(fault: Exception) -> Answer:
+    """The answer to a request that could not be answered: whose fault that is, and what to do."""
+    if isinstance(fault, InvalidRequest):
+        return refusal(400, str(fault)[:LONGEST_REASON])
+    if isinstance(fault, UnreadableBody):
+        return refusal(fault.status, str(fault), *((("retry-after", "1"),) if fault.status == 503 else ()))
+    if isinstance(fault, Overloaded):
+        return refusal(503, str(fault), ("retry-after", str(max(1, math.ceil(fault.seconds)))))
+    if isinstance(fault, TooLate):
+        return refusal(504, f"not answered in time: {fault}")
+    return refusal(500, f"{type(fault).__name__}: {fault}"[:LONGEST_REASON])
+
+
+async def _beside(body: bytes, work: Callable[[bytes, str], bytes], encoding: str) -> bytes:
+    if len(body) < LONG_WORK:
+        return work(body, encoding)
+    return await asyncio.to_thread(work, body, encoding)
+
+
+async def _packed(answer: Answer, accepted: str) -> Answer:
+    if (encoding := choose_encoding(accepted)) is None:
+        return answer
+    packed = await _beside(answer.body, pack, encoding)
+    return Answer(answer.status, packed, (*answer.headers, ("content-encoding", encoding), ("vary", "accept-encoding")))
 
 
 async def _flush_always(log: PredictionLog) -> None:
     while True:
         await asyncio.sleep(FLUSH_SECONDS)
         log.flush()
-
-
-def _json(value: Any) -> Answer:
-    return Answer(200, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
-
-
-def _flat(array: Array) -> Any:
-    return array.ravel().tolist() if array.dtype == object else array.ravel()
 
 
 def _listed(array: Array | None) -> Any:

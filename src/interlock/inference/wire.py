@@ -9,59 +9,86 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import orjson
+import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
 from granian.server.embed import Server
 
+from .protocol.answers import Answer, refusal
+from .protocol.bodies import LONGEST_BODY, UnreadableBody
+
 LINGER = 0.5
-LONGEST_BODY = 8 * 1024 * 1024
 MOST_DISCARDED = 16 * LONGEST_BODY
+LONG_BODY = 64 * 1024
+"""From this length on a body counts against MOST_HELD."""
+MOST_HELD = 8 * LONGEST_BODY
+"""Bytes of long bodies that are under way at once; what they become in memory is several times that."""
 
 
-class Answer(NamedTuple):
-    """One HTTP answer. ``body`` is JSON."""
+class Held:
+    """How many bytes of long bodies are under way."""
 
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
+    def __init__(self) -> None:
+        self.size = 0
 
 
 class Request:
-    """One HTTP request. ``header`` answers a header by its lower-case name."""
+    """One HTTP request. ``header`` answers a header by its lower-case name, ``names`` are those that there are."""
 
-    __slots__ = ("_body", "_is_read", "header", "method", "path")
+    __slots__ = ("_body", "_held", "_size", "header", "is_read", "method", "names", "path")
 
-    def __init__(self, scope: Any, body: Any) -> None:
+    def __init__(self, scope: Any, body: Any, held: Held) -> None:
+        headers = scope.headers
         self.method: str = scope.method
         self.path: str = scope.path
-        self.header: Callable[[str], str | None] = scope.headers.get
+        self.names: list[str] = headers.keys()
+        self.header: Callable[[str], str | None] = headers.get
         self._body = body
-        self._is_read = False
+        self.is_read = False
+        self._held = held
+        self._size = 0
 
     async def read(self) -> bytes:
-        """The whole body, once. UnreadableBody where it is over LONGEST_BODY, of which no more than that is kept."""
-        self._is_read = True
+        """The whole body, once. UnreadableBody: 413 over LONGEST_BODY, 503 where too many others are under way.
+
+        Of a body that is refused no more than LONGEST_BODY is kept.
+        """
+        self.is_read = True
+        announced = self.header("content-length")
         try:
-            return await self._read()
+            if announced is not None and len(announced) < 12 and announced.isdigit():
+                size = int(announced)
+                if size <= LONG_BODY or (size <= LONGEST_BODY and self._hold(size)):
+                    content: bytes = await self._body()
+                    return content
+            return await self._read_in_parts()
         except ProtocolClosed as closed:
             raise UnreadableBody(400, "the connection ended before the body did") from closed
 
-    async def _read(self) -> bytes:
-        announced = self.header("content-length")
-        if announced is not None and announced.isdigit() and int(announced) <= LONGEST_BODY:
-            content: bytes = await self._body()
-            return content
-        kept, size = [], 0
+    def let_go(self) -> None:
+        """The request is answered: its body is no longer under way."""
+        self._held.size -= self._size
+
+    def _hold(self, size: int) -> bool:
+        if self._held.size + size > MOST_HELD:
+            return False
+        self._held.size += size
+        self._size += size
+        return True
+
+    async def _read_in_parts(self) -> bytes:
+        kept, size, is_held = [], 0, True
         async for chunk in self._body:
             size += len(chunk)
-            if size <= LONGEST_BODY:
+            is_held = is_held and size <= LONGEST_BODY and self._hold(len(chunk))
+            if is_held:
                 kept.append(chunk)
             elif size > MOST_DISCARDED:
                 break
@@ -70,39 +97,28 @@ class Request:
                 kept.clear()
         if size > LONGEST_BODY:
             raise UnreadableBody(413, f"the body is larger than {LONGEST_BODY} bytes")
+        if not is_held:
+            raise UnreadableBody(503, "too many long requests are under way")
         return b"".join(kept)
 
     async def discard(self) -> None:
         """Reads what nobody wanted to read: the connection would be closed on a client that is still sending."""
-        if self._is_read or not (self.header("content-length") or self.header("transfer-encoding")):
+        if not (self.header("content-length") or self.header("transfer-encoding")):
             return
         with contextlib.suppress(UnreadableBody):
             await self.read()
 
 
-class UnreadableBody(ValueError):
-    """The body of a request is larger than allowed, or torn. ``status`` is how that is answered."""
-
-    def __init__(self, status: int, because: str) -> None:
-        self.status = status
-        super().__init__(because)
-
-
 class Service(Protocol):
-    """What answers the requests of one socket."""
+    """What answers the requests of one socket. ``headers`` go with every answer."""
+
+    headers: tuple[tuple[str, str], ...]
 
     async def answer(self, request: Request) -> Answer:
         """Answers one request. What it raises is answered with 500."""
 
     def fail_readiness(self) -> None:
         """From now on says that it wants no more requests, while it answers those that come."""
-
-
-def refusal(status: int, because: str, *headers: tuple[str, str]) -> Answer:
-    """An answer that is not 200, in the protocol's form."""
-    # Text from a library's exception may hold what cannot be encoded.
-    text = because.encode(errors="replace").decode()
-    return Answer(status, orjson.dumps({"error": text}), headers)
 
 
 def serve(service: Service, socket_path: str) -> None:
@@ -119,7 +135,10 @@ def serve(service: Service, socket_path: str) -> None:
         if not is_socket:
             raise FileExistsError(f"{socket_path} exists and is not a socket")
         path.unlink()
-    asyncio.run(_Gateway(service, path).run())
+    # What was loaded stays: to look through it again and again for garbage took a tenth of the time of small requests.
+    gc.collect()
+    gc.freeze()
+    uvloop.run(_Gateway(service, path).run())
 
 
 class _Gateway:
@@ -129,7 +148,8 @@ class _Gateway:
         self._service = service
         self._path = path
         self._in_flight = 0
-        self._is_closing = False
+        self._held = Held()
+        self._headers = service.headers
         self._closing: asyncio.Task[None] | None = None
         self._server = Server(
             self,
@@ -154,18 +174,18 @@ class _Gateway:
     async def __call__(self, scope: Any, protocol: Any) -> None:
         """Granian's way in: one request."""
         self._in_flight += 1
+        request = Request(scope, protocol, self._held)
         try:
-            request = Request(scope, protocol)
             try:
-                answer = await self._service.answer(request)
+                status, body, headers = await self._service.answer(request)
             except Exception as fault:  # noqa: BLE001 - the last resort: whatever it was, the client gets an answer
-                answer = refusal(500, f"{type(fault).__name__}: {fault}"[:500])
-            await request.discard()
-            headers = [("content-type", "application/json"), *answer.headers]
-            if self._is_closing:
-                headers.append(("connection", "close"))
-            protocol.response_bytes(answer.status, headers, answer.body)
+                status, body, headers = refusal(500, f"{type(fault).__name__}: {fault}"[:500])
+            if not request.is_read:
+                await request.discard()
+            headers += self._headers
+            protocol.response_bytes(status, headers, body)
         finally:
+            request.let_go()
             self._in_flight -= 1
 
     def _begin_to_close(self) -> None:
@@ -174,7 +194,7 @@ class _Gateway:
 
     async def _close(self) -> None:
         self._service.fail_readiness()
-        self._is_closing = True
+        self._headers += (("connection", "close"),)
         await asyncio.sleep(LINGER)
         self._path.unlink(missing_ok=True)
         # A connection made just before may not have been read yet: quiet for a moment, not only now.

@@ -78,7 +78,7 @@ class StagePlan(Stored):
 
     @property
     def products(self) -> tuple[str, ...]:
-        """Every path the stage must leave behind: outs, metrics, predictions. A built-in stage only reads the last two."""
+        """Every path the stage must leave behind: outs, metrics, predictions. A built-in stage only reads the last."""
         if self.builtin is not None:
             return self.outs
         return tuple(dict.fromkeys((*self.outs, *self.metrics, *((self.predictions,) if self.predictions else ()))))

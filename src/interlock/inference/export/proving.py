@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..inputs import FLOATS, INTEGERS, Array, Batch, Column
+from ..inputs import Array, Batch, Column
 from ..model import Model
+from ..protocol.tensors import FLOATS, INTEGERS
 
 TOLERANCE = 1e-6
 """How far two numbers may be apart, relative above 1; the same as of golden requests."""

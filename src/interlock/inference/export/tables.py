@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..inputs import FLOATS, INTEGERS, Array, Batch, Column
+from ..inputs import Array, Batch, Column
+from ..protocol.tensors import FLOATS, INTEGERS
 from .proving import Table
 
 MOST_ROWS = 50_000

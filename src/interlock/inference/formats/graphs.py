@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..inputs import FLOATS, INTEGERS, Array, Batch, Column, InvalidRequest, Signature
+from ..inputs import Array, Batch, Column, InvalidRequest, Signature
 from ..model import Model, Unloadable
+from ..protocol.tensors import FLOATS, INTEGERS
 from .arranging import checked, count_threads, is_wanted, plain
 
 NUMBERS = {

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..inputs import FLOATS, INTEGERS, Array, Batch, Column, Signature
+from ..inputs import Array, Batch, Column, Signature
 from ..model import Model, Unloadable
+from ..protocol.tensors import FLOATS, INTEGERS
 from .arranging import arrange, checked, find_frame, is_wanted, plain
 from .boosters import load_lightgbm, load_xgboost
 from .estimators import load_joblib, load_skops
@@ -131,7 +132,7 @@ def _read_signature(told: object) -> Signature:
     for entry in inputs:
         tensor = entry.get("tensor-spec") or {}
         shape, dtype = tensor.get("shape", [-1]), tensor.get("dtype")
-        numbers = (INTEGERS | FLOATS).items()
+        numbers = {**INTEGERS, **FLOATS}.items()
         names = {str(known): datatype for datatype, known in numbers} if dtype else DATATYPES
         datatype = names.get(str(dtype or entry.get("type")))
         if not entry.get("name") or datatype is None or any(size < 1 for size in shape[1:]):
