@@ -10,6 +10,7 @@ from interlock.access.caller import Caller, Role
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.requests import Requests
+from interlock.control.delivering.scaling import Scaling
 from interlock.control.loop import Loop
 from interlock.control.rows import load_state, write_state
 from interlock.control.running.attempts import Attempts
@@ -87,7 +88,7 @@ class Plant:
         attempts = Attempts(self.store, FakeExecutor(), self.blobs, "life 1", lambda: None)
         sealing = Sealing(self.store, self.blobs, self.signing, lookups, "test")
         runs = Runs(self.store, self.blobs, attempts, lookups, sealing, lambda: self.now)
-        plane = Plane(self.store, self.replicas, self.proxy)
+        plane = Plane(self.store, self.replicas, self.proxy, Scaling(self.store, lambda: self.now, 2.0, 2.0**33))
         deliveries = Deliveries(self.store, attempts, sealing, plane, lambda: self.now)
         self.loop = Loop(self.store, runs, deliveries, plane, SERVER, self.faults.append)
         self.requests = Requests(self.store, lambda: self.now)

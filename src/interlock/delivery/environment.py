@@ -5,11 +5,13 @@ lasts. ``follow`` takes over what a rollout decided; ``differences`` compares wi
 
 A revision that is no longer wanted leaves in this order, one act at a time, each only after the one before is seen in
 the world: no weight -> draining -> no request in flight -> no endpoints -> no replicas. A revision that is wanted
-comes in the reverse order. While the proxy cannot be read nothing is taken away.
+comes in the reverse order. So does a replica that the load no longer needs, or needs again. While the proxy cannot be
+read nothing is taken away.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from interlock.delivery.revision import DataPlaneSeen, Revision
@@ -29,15 +31,26 @@ ActName = Literal[
 
 
 class Act(Stored):
-    """One thing to make so. ``revision`` is a revision key; ``weights`` percent by revision key."""
+    """One thing to make so. ``revision`` is a revision key; ``weights`` percent by revision key.
+
+    ``replicas`` are those that the proxy shall know, ``draining`` those of them that get no new requests; all from
+    number ``beyond`` on are to be removed.
+    """
 
     name: ActName
     revision: str = ""
+    replicas: tuple[str, ...] = ()
+    draining: tuple[str, ...] = ()
+    beyond: int = 0
     weights: dict[str, int] = {}
 
 
 class Environment(Stored):
-    """``model/environment``. ``rollout`` is the number of the one under way; ``rollouts`` counts them all."""
+    """``model/environment``. ``rollout`` is the number of the one under way; ``rollouts`` counts them all.
+
+    ``replicas`` is how many the load asks for of each revision that scales (None: nobody has looked yet), and
+    ``replicas_because`` why.
+    """
 
     name: str
     model: str
@@ -48,6 +61,8 @@ class Environment(Stored):
     rollout: int | None = None
     revisions: int = 0
     because: str = "nothing was delivered yet"
+    replicas: int | None = None
+    replicas_because: str = ""
 
     @property
     def key(self) -> str:
@@ -71,10 +86,18 @@ def desired(environment: Environment) -> Desired:
     stable, candidate = environment.stable, environment.candidate
     is_leased = stable is not None and candidate is not None and environment.weights.get(candidate.key, 0) > 0
     return Desired(
-        revisions=tuple(revision for revision in (stable, candidate) if revision is not None),
+        revisions=tuple(scaled(environment, revision) for revision in (stable, candidate) if revision is not None),
         weights=environment.weights,
         leased=candidate.key if is_leased and candidate is not None else None,
     )
+
+
+def scaled(environment: Environment, revision: Revision) -> Revision:
+    """The revision with as many replicas as the load asks for, within its own bounds."""
+    if revision.scaling is None or environment.replicas is None:
+        return revision
+    replicas = max(revision.replicas, min(environment.replicas, revision.scaling.most))
+    return revision.model_copy(update={"replicas": replicas})
 
 
 def enter(environment: Environment, rollout: Rollout) -> Environment:
@@ -120,17 +143,41 @@ def differences(environment: Environment, seen: DataPlaneSeen) -> tuple[Act, ...
     """What must be made so now, in this order."""
     wish = desired(environment)
     acts = [Act(name="ensure_replicas", revision=revision.key) for revision in wish.revisions]
-    acts += [
-        Act(name="ensure_endpoints", revision=revision.key)
-        for revision in wish.revisions
-        if revision.key in seen.endpoints or _is_ready(revision, seen)
-    ]
+    acts += [_endpoints(revision, seen) for revision in wish.revisions if _may_have_endpoints(revision, seen)]
     if _weights_may_change(wish, seen):
         acts.append(Act(name="ensure_weights", weights=wish.weights))
     acts.append(Act(name="renew_lease", revision=wish.leased) if wish.leased else Act(name="end_lease"))
     if seen.problem is None:
+        acts += [
+            Act(name="remove_replicas", revision=revision.key, beyond=revision.replicas)
+            for revision in wish.revisions
+            if _surplus(revision, seen.replicas) - set(seen.endpoints.get(revision.key, {}))
+        ]
         acts += _departures(wish, seen)
     return tuple(acts)
+
+
+def _surplus(revision: Revision, names: Iterable[str]) -> set[str]:
+    """Those of the revision's replicas that are more than it shall have."""
+    wanted = {revision.replica(index) for index in range(revision.replicas)}
+    return {name for name in names if name.rpartition(".")[0] == revision.key} - wanted
+
+
+def _may_have_endpoints(revision: Revision, seen: DataPlaneSeen) -> bool:
+    if revision.key in seen.endpoints:
+        return True
+    # A proxy that cannot be read may know replicas that are to leave: to write the others would cut them off.
+    return _is_ready(revision, seen) and not (seen.problem and _surplus(revision, seen.replicas))
+
+
+def _endpoints(revision: Revision, seen: DataPlaneSeen) -> Act:
+    """The replicas that it shall have, and of those that leave the ones that are not yet drained and done."""
+    known = seen.endpoints.get(revision.key, {})
+    leaving = sorted(
+        name for name in _surplus(revision, known) if not known[name].is_draining or known[name].active > 0
+    )
+    wanted = [revision.replica(index) for index in range(revision.replicas)]
+    return Act(name="ensure_endpoints", revision=revision.key, replicas=(*wanted, *leaving), draining=tuple(leaving))
 
 
 def _is_ready(revision: Revision, seen: DataPlaneSeen) -> bool:
@@ -160,7 +207,8 @@ def _departures(wish: Desired, seen: DataPlaneSeen) -> list[Act]:
         if seen.weights.get(key, 0) > 0:
             continue
         if any(not endpoint.is_draining for endpoint in endpoints.values()):
-            acts.append(Act(name="drain_endpoints", revision=key))
+            names = tuple(sorted(endpoints))
+            acts.append(Act(name="drain_endpoints", revision=key, replicas=names, draining=names))
         elif any(endpoint.active for endpoint in endpoints.values()):
             continue
         elif key in seen.endpoints:

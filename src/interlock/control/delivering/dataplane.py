@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from interlock.control.delivering.scaling import Scaling
 from interlock.control.rows import load_state
 from interlock.delivery.environment import Act, Environment, desired, differences
 from interlock.delivery.revision import DataPlaneSeen, Revision
@@ -13,10 +14,11 @@ from interlock.vocabulary import Kind
 
 
 class Plane:
-    """Observes replicas and proxy as one, and acts on what differs."""
+    """Observes replicas and proxy as one, asks how many replicas the load needs, and acts on what differs."""
 
-    def __init__(self, store: Store, replicas: Replicas, proxy: Proxy) -> None:
+    def __init__(self, store: Store, replicas: Replicas, proxy: Proxy, scaling: Scaling) -> None:
         self._store = store
+        self._scaling = scaling
         self._replicas = replicas
         self._proxy = proxy
 
@@ -37,7 +39,9 @@ class Plane:
         environment, version = load_state(self._store, Kind.ENVIRONMENT, key, Environment)
         if environment is None:
             return False
-        acts = differences(environment, self.observe(key))
+        seen = self.observe(key)
+        environment, version = self._scaling.follow(environment, version, seen)
+        acts = differences(environment, seen)
         try:
             for act in acts:
                 self._act(environment, act, version)
@@ -49,19 +53,14 @@ class Plane:
         wanted: Mapping[str, Revision] = {revision.key: revision for revision in desired(environment).revisions}
         if act.name == "ensure_replicas":
             self._replicas.ensure(wanted[act.revision], version)
-        elif act.name == "ensure_endpoints":
-            revision = wanted[act.revision]
-            names = [revision.replica(index) for index in range(revision.replicas)]
-            self._proxy.ensure_endpoints(act.revision, names, draining=False, version=version)
+        elif act.name in ("ensure_endpoints", "drain_endpoints"):
+            self._proxy.ensure_endpoints(act.revision, act.replicas, act.draining, version)
         elif act.name == "ensure_weights":
             self._proxy.ensure_weights(environment.key, act.weights, version)
-        elif act.name == "drain_endpoints":
-            seen = self._proxy.observe(environment.key).endpoints.get(act.revision, {})
-            self._proxy.ensure_endpoints(act.revision, sorted(seen), draining=True, version=version)
         elif act.name == "remove_endpoints":
             self._proxy.remove_endpoints(act.revision, version)
         elif act.name == "remove_replicas":
-            self._replicas.remove(act.revision, version)
+            self._replicas.remove(act.revision, version, act.beyond)
         elif act.name == "renew_lease" and environment.stable is not None:
             self._proxy.renew_lease(environment.key, act.revision, environment.stable.key)
         elif act.name == "end_lease":

@@ -11,7 +11,7 @@ from interlock.control.running.attempts import Attempts
 from interlock.control.running.sealing import Sealing
 from interlock.delivery import release as releases
 from interlock.delivery import rollout as rollouts
-from interlock.delivery.environment import Environment, enter, follow
+from interlock.delivery.environment import Environment, enter, follow, scaled
 from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import CheckOutcome, Rollout, RolloutPhase, RolloutSeen
@@ -24,6 +24,8 @@ from interlock.run.run import Run
 from interlock.run.stage import StageRequest
 from interlock.vocabulary import Json, Kind, Phase, Write
 
+SERVICE_TIMES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
+"""The measurements that tell what a request takes of a replica, the best first."""
 ACTIVE_RELEASES = (ReleasePhase.OPEN, ReleasePhase.WAITING)
 
 
@@ -160,9 +162,20 @@ class Deliveries:
             format=version.format,
             golden=version.golden,
             replicas=plan.replicas,
+            scaling=plan.scaling,
+            service_ms=next((version.metrics[name] for name in SERVICE_TIMES if name in version.metrics), None),
+            memory_mb=version.metrics.get("memory_peak_mb"),
+            memory=plan.memory,
         )
-        number = release.rollouts[plan.name]
-        rollout = rollouts.begin(number, candidate, environment.stable, plan, release=release.number, now=self._now())
+        rollout = rollouts.begin(
+            release.rollouts[plan.name],
+            candidate,
+            environment.stable,
+            plan,
+            release=release.number,
+            now=self._now(),
+            replicas=scaled(environment, candidate).replicas,
+        )
         return [
             write_state(Kind.ROLLOUT, rollout.key, rollout, expected=0, phase=rollout.phase, because=rollout.because),
             write_environment(enter(environment, rollout), expected, rollout.because),

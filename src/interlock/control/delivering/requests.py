@@ -12,7 +12,7 @@ from interlock.control.delivering.quarantine import blocked_because, lift, quara
 from interlock.control.rows import load_state, read_state, write_environment, write_state
 from interlock.delivery import release as releases
 from interlock.delivery import rollout as rollouts
-from interlock.delivery.environment import Environment, enter
+from interlock.delivery.environment import Environment, enter, scaled
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
 from interlock.errors import AlreadyExists, Conflict, NotFound, Refused, StaleWrite
@@ -143,7 +143,8 @@ class Requests:
         number = self._store.number(Kind.ROLLOUT)
         back = environment.previous.model_copy(update={"number": environment.revisions + 1})
         plan = EnvironmentPlan(name=environment.name, replicas=back.replicas)
-        rollout = rollouts.begin(number, back, environment.stable, plan, release=None, now=self._now())
+        replicas, now = scaled(environment, back).replicas, self._now()
+        rollout = rollouts.begin(number, back, environment.stable, plan, release=None, now=now, replicas=replicas)
         because = f"back to {back.title}: {reason}"
         told = f"rollout {number} brings {environment_key} back to {back.title}"
         self._store.save(

@@ -5,7 +5,7 @@ Paths are relative to the data-plane folder, in which Envoy is started.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 Document: TypeAlias = dict[str, Any]
@@ -175,7 +175,7 @@ def static_cluster(name: str) -> Document:
     return {
         **_cluster(name),
         "type": "STATIC",
-        "load_assignment": endpoints(name, [name], is_draining=False, with_type=False),
+        "load_assignment": endpoints(name, [name], (), with_type=False),
     }
 
 
@@ -206,11 +206,13 @@ def _cluster(name: str) -> Document:
     }
 
 
-def endpoints(name: str, replicas: Sequence[str], *, is_draining: bool, with_type: bool = True) -> Document:
+def endpoints(name: str, replicas: Sequence[str], draining: Collection[str], *, with_type: bool = True) -> Document:
     """The replicas of a cluster; draining ones finish what they have and get nothing new."""
-    status = "DRAINING" if is_draining else "UNKNOWN"
     hosts = [
-        {"health_status": status, "endpoint": {"address": {"pipe": {"path": socket_of(replica)}}}}
+        {
+            "health_status": "DRAINING" if replica in draining else "UNKNOWN",
+            "endpoint": {"address": {"pipe": {"path": socket_of(replica)}}},
+        }
         for replica in replicas
     ]
     kind = {"@type": f"{_TYPE}config.endpoint.v3.ClusterLoadAssignment"} if with_type else {}

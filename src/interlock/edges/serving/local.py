@@ -81,12 +81,13 @@ class LocalReplicas:
                 self._advance(revision.key, version)
         ensure_supervise(self._folder)
 
-    def remove(self, revision_key: str, version: int) -> None:
-        """Its replicas are stopped, gently, and will not come back."""
+    def remove(self, revision_key: str, version: int, beyond: int = 0) -> None:
+        """Its replicas from number ``beyond`` on are stopped, gently, and will not come back by themselves."""
         with self._locked():
             self._advance(revision_key, version)
             for name in self._processes():
-                if name.rpartition(".")[0] == revision_key:
+                key, _, index = name.rpartition(".")
+                if key == revision_key and int(index) >= beyond:
                     self._process_file(name).unlink()
             self._sweep()
 
