@@ -128,10 +128,12 @@ class Plane:
     def wait_replaced(self, name: str, pid: int) -> float:
         return eventually(lambda: self.pid(name) not in (0, pid), f"{name} is started again")
 
-    def ask(self, path: str = "/v2/models/flights/infer", environment: str = "production") -> tuple[int, str]:
+    def ask(
+        self, path: str = "/v2/models/flights/infer", environment: str = "production", **headers: str
+    ) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[environment], timeout=20)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         finally:
@@ -221,6 +223,50 @@ def test_the_load_is_counted_with_the_time_that_answers_took(plane: Plane) -> No
     assert max(count for bound, count in load.within if bound <= 150.0) == 20
     assert load.within[-1][0] >= 200.0
     assert load.within[-1][1] == 23
+
+
+def test_a_sticky_header_keeps_its_requests_on_one_side_and_moves_few_when_the_weights_change(plane: Plane) -> None:
+    plane.serve(STABLE)
+    plane.serve(CANDIDATE)
+    plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 70, CANDIDATE: 30}, 1)
+
+    def sides() -> dict[str, str]:
+        answers = {
+            f"user {number}": {plane.ask(x_interlock_sticky=f"user {number}")[1] for _ in range(3)}
+            for number in range(40)
+        }
+        found = {user: {body.rpartition(".")[0] for body in bodies} for user, bodies in answers.items()}
+        assert {len(revisions) for revisions in found.values()} == {1}
+        return {user: next(iter(revisions)) for user, revisions in found.items()}
+
+    before = sides()
+    assert 3 <= list(before.values()).count(CANDIDATE) <= 24  # 12 expected, standard deviation 3
+    plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 50, CANDIDATE: 50}, 2)
+    after = sides()
+    assert all(after[user] == CANDIDATE for user, side in before.items() if side == CANDIDATE)
+
+
+def test_a_tester_names_the_revision_that_answers_and_no_other_models(plane: Plane) -> None:
+    plane.serve(STABLE, 1)
+    plane.serve(CANDIDATE, 1)
+    plane.proxy.ensure_endpoints("delays.production.r1", [], (), 1)
+    plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 1)
+    assert plane.ask(x_interlock_revision=CANDIDATE) == (200, f"{CANDIDATE}.0")
+    assert plane.ask(x_interlock_revision=STABLE) == (200, f"{STABLE}.0")
+    assert plane.ask(x_interlock_revision="flights.production.r9")[0] == 404
+    assert plane.ask(x_interlock_revision="delays.production.r1") == (200, f"{STABLE}.0")
+
+
+def test_what_failed_is_in_the_access_log_with_the_ids_to_find_it_by(plane: Plane) -> None:
+    plane.serve(STABLE, 1)
+    plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 1)
+    (plane.folder / f"failing.{STABLE}.0").write_text("500")
+    assert plane.ask(traceparent="00-abc-def-01")[0] == 500
+    log = plane.folder / "logs" / "access.log"
+    eventually(lambda: log.exists() and "00-abc-def-01" in log.read_text(), "the line is written", 15.0)
+    (line,) = [json.loads(line) for line in log.read_text().splitlines() if "00-abc-def-01" in line]
+    assert (line["status"], line["revision"], line["path"]) == (500, STABLE, "/v2/models/flights/infer")
+    assert line["request"]
 
 
 def test_shares_follow_the_weights(plane: Plane) -> None:
