@@ -8,7 +8,7 @@ from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.rows import load_state, write_environment
 from interlock.delivery.environment import Environment
-from interlock.delivery.revision import LoadSeen, Revision
+from interlock.delivery.revision import LoadSeen, ReplicaSeen, Revision
 from interlock.edges.proxy import FakeProxy
 from interlock.edges.serving import FakeReplicas
 from interlock.edges.store import MemoryStore
@@ -112,6 +112,23 @@ def test_nothing_scales_that_has_no_bounds_or_no_proxy_to_look_at() -> None:
     site.proxy.problem = "no answer"
     site.go(10, 380)
     assert site.environment().replicas is None
+
+
+def test_a_crash_loop_of_what_serves_is_told_once_and_its_end_too() -> None:
+    site = Site()
+    site.go(3, 10)
+    for restarts in (3, 4, 5):
+        site.replicas.set_seen(
+            REVISION.replica(1), ReplicaSeen(is_running=False, is_ready=False, restarts=restarts, problem="no memory")
+        )
+        site.go(2, 10)
+    told = f"1 of 2 replicas cannot live: {REVISION.replica(1)} was started 4 times: no memory"
+    assert site.environment().trouble == told
+    site.replicas.set_seen(REVISION.replica(1), ReplicaSeen(is_running=True, is_ready=True, restarts=5))
+    site.go(2, 10)
+    assert site.environment().trouble == ""
+    events = [event.because for event in site.store.events(Kind.ENVIRONMENT, KEY)]
+    assert events[1:] == [told, "all replicas live again"]
 
 
 def test_who_loses_the_row_to_somebody_else_follows_at_the_next_look() -> None:

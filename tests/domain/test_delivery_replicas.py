@@ -5,7 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.delivery.environment import Act, Environment, desired, differences, enter, follow, scaled
+from interlock.delivery.environment import (
+    Act,
+    Environment,
+    desired,
+    differences,
+    enter,
+    examine,
+    follow,
+    needs_previous,
+    scaled,
+)
 from interlock.delivery.revision import DataPlaneSeen, EndpointSeen, ReplicaSeen, Revision
 from interlock.delivery.rollout import RolloutPhase, RolloutSeen, advance, begin
 from interlock.pipeline.plan import EnvironmentPlan, ScalingPlan
@@ -109,6 +119,29 @@ def test_a_candidate_gets_traffic_only_with_as_many_as_the_load_asks_for() -> No
     assert advance(rollout, RolloutSeen(plane=all_four), 1.0).state.weight == 100
     ended = rollout.model_copy(update={"phase": RolloutPhase.PROMOTED})
     assert [revision.replicas for revision in desired(follow(environment, ended)).revisions] == [4]
+
+
+def test_without_a_stable_revision_or_with_replicas_that_live_there_is_no_trouble() -> None:
+    empty = Environment(name="p", model="m")
+    assert examine(empty, DataPlaneSeen()) == empty
+    assert examine(serving(4), world({}, 3)) == serving(4)
+
+
+def test_a_revision_of_which_no_replica_can_live_needs_the_previous_one_if_there_is_one() -> None:
+    ill = ReplicaSeen(is_running=False, is_ready=False, restarts=2, problem="no memory")
+    seen = world({}, 4).model_copy(update={"replicas": {REVISION.replica(index): ill for index in range(6)}})
+    told = "4 of 4 replicas cannot live: flights.production.r1.0 was started 3 times: no memory"
+    found = examine(serving(4), seen)
+    assert (found.trouble, found.is_dead) == (told, False)
+    worse = ill.model_copy(update={"restarts": 3})
+    seen = seen.model_copy(update={"replicas": {REVISION.replica(index): worse for index in range(6)}})
+    dead = examine(serving(4), seen)
+    assert dead.is_dead
+    assert not needs_previous(dead)
+    assert needs_previous(dead.model_copy(update={"previous": NEXT}))
+    assert not needs_previous(dead.model_copy(update={"previous": NEXT, "rollout": 3}))
+    seen.replicas[REVISION.replica(0)] = ReplicaSeen(is_running=True, is_ready=True)
+    assert not examine(serving(4), seen).is_dead
 
 
 @given(

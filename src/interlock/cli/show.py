@@ -262,6 +262,8 @@ def environment_lines(row: Row, quality: Mapping[str, Joined] | None = None) -> 
             lines.append(Line(f"  {role:<10} {about}", "good" if role == "stable" else "warn"))
             if quality and revision.key in quality:
                 lines.append(quality_line(quality[revision.key]))
+    if environment.trouble:
+        lines.append(Line(f"  trouble    {environment.trouble}", "bad"))
     if environment.replicas_because:
         lines.append(Line(f"  replicas   {environment.replicas_because}", "dim"))
     return [*lines, Line(f"  because    {environment.because}", "dim")]

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from interlock.delivery.revision import DataPlaneSeen, Revision
-from interlock.delivery.rollout import Rollout, RolloutPhase
+from interlock.delivery.rollout import CRASHES, Rollout, RolloutPhase
 from interlock.vocabulary import Stored
 
 ActName = Literal[
@@ -49,7 +49,8 @@ class Environment(Stored):
     """``model/environment``. ``rollout`` is the number of the one under way; ``rollouts`` counts them all.
 
     ``replicas`` is how many the load asks for of each revision that scales (None: nobody has looked yet), and
-    ``replicas_because`` why.
+    ``replicas_because`` why. ``trouble`` is what keeps replicas of the stable revision from living; empty where all do;
+    ``is_dead``: it keeps all of them.
     """
 
     name: str
@@ -63,6 +64,8 @@ class Environment(Stored):
     because: str = "nothing was delivered yet"
     replicas: int | None = None
     replicas_because: str = ""
+    trouble: str = ""
+    is_dead: bool = False
 
     @property
     def key(self) -> str:
@@ -100,6 +103,27 @@ def scaled(environment: Environment, revision: Revision) -> Revision:
     return revision.model_copy(update={"replicas": replicas})
 
 
+def examine(environment: Environment, seen: DataPlaneSeen) -> Environment:
+    """The environment with what keeps replicas of its stable revision from living: they end again and again.
+
+    A candidate that cannot live is rolled back by its rollout; a stable one of which no replica can, for the previous.
+    """
+    if environment.stable is None:
+        return environment
+    stable = scaled(environment, environment.stable)
+    names = [stable.replica(index) for index in range(stable.replicas)]
+    ill = [(name, replica) for name in names if (replica := seen.replicas.get(name)) is not None and replica.problem]
+    told = [f"{name} was started {replica.restarts + 1} times: {replica.problem}" for name, replica in ill]
+    trouble = f"{len(ill)} of {len(names)} replicas cannot live: {told[0]}" if told else ""
+    is_dead = len(ill) == len(names) and all(replica.restarts >= CRASHES for _, replica in ill)
+    return environment.model_copy(update={"trouble": trouble, "is_dead": is_dead})
+
+
+def needs_previous(environment: Environment) -> bool:
+    """Whether it has to go back because what it serves cannot live, and there is something to go back to."""
+    return environment.is_dead and environment.rollout is None and environment.previous is not None
+
+
 def enter(environment: Environment, rollout: Rollout) -> Environment:
     """The environment with this rollout begun in it."""
     return environment.model_copy(
@@ -127,6 +151,8 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
                 "rollout": None,
                 "weights": {rollout.candidate.key: 100},
                 "because": rollout.because,
+                "trouble": "",
+                "is_dead": False,
             }
         )
     return environment.model_copy(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from interlock.control.delivering.scaling import Scaling
-from interlock.control.rows import load_state
-from interlock.delivery.environment import Act, Environment, desired, differences
+from interlock.control.rows import load_state, save_or_lose, write_environment
+from interlock.delivery.environment import Act, Environment, desired, differences, examine
 from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.errors import StaleWrite
 from interlock.ports import Proxy, Replicas, Store
@@ -40,7 +41,7 @@ class Plane:
         if environment is None:
             return False
         seen = self.observe(key)
-        environment, version = self._scaling.follow(environment, version, seen)
+        environment, version = self._tell_trouble(*self._scaling.follow(environment, version, seen), seen)
         acts = differences(environment, seen)
         try:
             for act in acts:
@@ -48,6 +49,17 @@ class Plane:
         except StaleWrite:
             return False
         return any(act.name not in ("ensure_replicas", "ensure_endpoints", "renew_lease", "end_lease") for act in acts)
+
+    def _tell_trouble(self, environment: Environment, version: int, seen: DataPlaneSeen) -> tuple[Environment, int]:
+        """The environment with what keeps its replicas from living, saved where that is another thing than before."""
+        after = examine(environment, seen)
+        is_known = _without_numbers(after.trouble) == _without_numbers(environment.trouble)
+        if is_known and after.is_dead == environment.is_dead:
+            return environment, version
+        because = after.trouble or "all replicas live again"
+        if not save_or_lose(self._store, write_environment(after, version, because)):
+            return environment, version
+        return after, version + 1
 
     def _act(self, environment: Environment, act: Act, version: int) -> None:
         wanted: Mapping[str, Revision] = {revision.key: revision for revision in desired(environment).revisions}
@@ -65,3 +77,8 @@ class Plane:
             self._proxy.renew_lease(environment.key, act.revision, environment.stable.key)
         elif act.name == "end_lease":
             self._proxy.end_lease(environment.key)
+
+
+def _without_numbers(text: str) -> str:
+    """A replica that is started once more has no other trouble than before."""
+    return re.sub(r"\d+ times", "", text)

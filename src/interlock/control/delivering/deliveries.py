@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from interlock.control.delivering.dataplane import Plane
+from interlock.control.delivering.going_back import go_back
 from interlock.control.delivering.quarantine import blocked_because, quarantine
 from interlock.control.rows import load_state, read_state, save_or_lose, write_environment, write_state
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.sealing import Sealing
 from interlock.delivery import release as releases
 from interlock.delivery import rollout as rollouts
-from interlock.delivery.environment import Environment, enter, follow, scaled
+from interlock.delivery.environment import Environment, enter, follow, needs_previous, scaled
 from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import CheckOutcome, Rollout, RolloutPhase, RolloutSeen
-from interlock.errors import NotFound
+from interlock.errors import NotFound, Refused
 from interlock.pipeline.plan import EnvironmentPlan, StagePlan
 from interlock.ports import Store
 from interlock.registry.admission import Admission, Evidence, admit
@@ -99,6 +100,17 @@ class Deliveries:
                 return False
         self._run_checks(after)
         return after != rollout
+
+    def step_environment(self, key: str) -> bool:
+        """Goes back to the previous revision where the stable one cannot live; whether anything moved."""
+        environment, expected = load_state(self._store, Kind.ENVIRONMENT, key, Environment)
+        if environment is None or not needs_previous(environment):
+            return False
+        try:
+            _, writes = go_back(self._store, environment, expected, environment.trouble, "itself", self._now())
+        except Refused:  # nothing to go back to that may serve: the trouble is told, and it is tried again and again
+            return False
+        return save_or_lose(self._store, *writes)
 
     def _observe_release(self, release: Release) -> ReleaseSeen:
         newer = [
