@@ -190,6 +190,19 @@ def test_counters_that_began_anew_or_a_clock_that_stood_still_tell_nothing() -> 
     assert traffic.history.samples[-1].arrived == 100
 
 
+def test_a_look_after_a_long_sleep_draws_no_trend_and_forgets_what_was_before() -> None:
+    traffic = Traffic(asked=4)
+    traffic.now += 40.0
+    traffic.answered += 40 * 120
+    traffic.seconds += 40 * 120 * 0.02
+    assert "120 requests/s are expected" in traffic.look().because
+    traffic.now += 100.0
+    traffic.epoch, traffic.answered, traffic.seconds = "2", 0, 0.0
+    found = traffic.look()
+    assert found.because.startswith("0 requests/s are expected")
+    assert found.replicas == 4
+
+
 def test_the_load_of_all_revisions_is_one_load() -> None:
     one = LoadSeen(epoch="1", answered=10, active=1, seconds=0.5, within=((5.0, 4), (10.0, 9)))
     other = LoadSeen(epoch="1", answered=5, active=2, seconds=0.25, within=((5.0, 5), (10.0, 5)))
