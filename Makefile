@@ -3,9 +3,10 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 FAST ?=
 BIN := .venv/bin
-BENCHMARKS := help plan push webhooks history logs followers environments pipelines edits data_checks gates model_server
+BENCHMARKS := help plan push webhooks history logs followers environments pipelines edits data_checks gates \
+	model_server autoscaling
 
-.PHONY: setup demo test lint architecture coverage crash-points storm fuzz hostile edits soak benchmarks clean
+.PHONY: setup demo test lint architecture coverage crash-points storm fuzz hostile edits soak zero-loss benchmarks clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -54,6 +55,9 @@ edits: setup  ## two hundred random repositories with random edits; twelve of th
 
 soak: setup  ## half an hour of pushes, webhooks, reads and followers: memory and descriptors stay flat
 	$(BIN)/python benchmarks/soak.py --minutes 30
+
+zero-loss: setup  ## rollouts, scaling, kills and configurations under 500 requests/s; five minutes (all of it: see the script)
+	$(BIN)/python benchmarks/zero_loss.py --seconds 15 --runs 1
 
 benchmarks: setup  ## every figure we claim, whatever another misses; an hour
 	@missed=; for name in $(BENCHMARKS); do \

@@ -9,6 +9,7 @@ from interlock.access.caller import Caller, Role
 from interlock.control.arriving.seen import Repository
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
+from interlock.control.delivering.scaling import Scaling
 from interlock.control.loop import Loop
 from interlock.control.rows import read_state
 from interlock.control.running.attempts import Attempts
@@ -94,7 +95,7 @@ class Workshop:
         self.costs = Costs(self.store)
         room = Room(self.capacity, self.most_runs, lambda: self.now, self.costs.of)
         self.runs = Runs(self.store, self.blobs, self.attempts, self.lookups, sealing, lambda: self.now, room)
-        plane = Plane(self.store, FakeReplicas(), FakeProxy({}))
+        plane = Plane(self.store, FakeReplicas(), FakeProxy({}), Scaling(self.store, lambda: self.now, 2.0, 2.0**33))
         deliveries = Deliveries(self.store, self.attempts, sealing, plane, lambda: self.now)
         self.loop = Loop(self.store, self.runs, deliveries, plane, SERVER, self.faults.append)
         forges, gpus = self.forges, len(self.capacity.gpus)

@@ -9,7 +9,9 @@ import pytest
 from interlock.access.caller import Caller, Role
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
+from interlock.control.delivering.quarantine import quarantine
 from interlock.control.delivering.requests import Requests
+from interlock.control.delivering.scaling import Scaling
 from interlock.control.loop import Loop
 from interlock.control.rows import load_state, write_state
 from interlock.control.running.attempts import Attempts
@@ -18,6 +20,7 @@ from interlock.control.running.runs import SERVER, Runs
 from interlock.control.running.sealing import Sealing
 from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release
+from interlock.delivery.revision import ReplicaSeen
 from interlock.delivery.rollout import Rollout
 from interlock.edges.blobs import LocalBlobs
 from interlock.edges.executor import FakeExecutor
@@ -87,7 +90,7 @@ class Plant:
         attempts = Attempts(self.store, FakeExecutor(), self.blobs, "life 1", lambda: None)
         sealing = Sealing(self.store, self.blobs, self.signing, lookups, "test")
         runs = Runs(self.store, self.blobs, attempts, lookups, sealing, lambda: self.now)
-        plane = Plane(self.store, self.replicas, self.proxy)
+        plane = Plane(self.store, self.replicas, self.proxy, Scaling(self.store, lambda: self.now, 2.0, 2.0**33))
         deliveries = Deliveries(self.store, attempts, sealing, plane, lambda: self.now)
         self.loop = Loop(self.store, runs, deliveries, plane, SERVER, self.faults.append)
         self.requests = Requests(self.store, lambda: self.now)
@@ -398,6 +401,47 @@ def test_a_persons_rollback_does_not_lose_to_a_loop_that_saves_at_the_same_time(
     plant.store.rival_of = None
     plant.turn(30)
     assert plant.environment("production").stable.version == (2 if is_under_way else 1)
+
+
+def crash(plant: Plant, number: int) -> None:
+    """All replicas of production's revision of this version end again and again."""
+    for index in range(2):
+        dead = ReplicaSeen(is_running=False, is_ready=False, restarts=4, problem="no memory")
+        plant.replicas.set_seen(f"small.production.r{number}.{index}", dead)
+
+
+def test_a_revision_that_cannot_live_any_more_is_rolled_back_by_itself(plant: Plant) -> None:
+    for number in (1, 2):
+        plant.register(number)
+        plant.deliver(number)
+    crash(plant, 2)
+    plant.turn(20)
+    production = plant.environment("production")
+    assert (production.stable.version, production.trouble, production.is_dead) == (1, "", False)
+    assert "2 of 2 replicas cannot live" in plant.last(Kind.QUARANTINE).state["because"]
+    assert plant.proxy.observe("small/production").weights == {production.stable.key: 100}
+
+
+def test_a_revision_that_cannot_live_and_has_nothing_before_it_is_told(plant: Plant) -> None:
+    plant.register(1)
+    plant.deliver(1)
+    crash(plant, 1)
+    plant.turn(5)
+    production = plant.environment("production")
+    assert production.stable.version == 1
+    assert "no memory" in production.trouble
+    assert plant.phases(Kind.ROLLOUT) == ["promoted", "promoted"]
+
+
+def test_the_previous_revision_is_not_gone_back_to_while_it_is_quarantined(plant: Plant) -> None:
+    for number in (1, 2):
+        plant.register(number)
+        plant.deliver(number)
+    plant.store.save(quarantine(plant.store, plant.environment("production").previous, "bad data"))
+    crash(plant, 2)
+    plant.turn(5)
+    assert plant.environment("production").stable.version == 2
+    assert plant.environment("production").is_dead
 
 
 def test_who_asks_for_the_way_back_twice_gets_it_once(plant: Plant) -> None:

@@ -48,21 +48,24 @@ def test_nothing_is_there_at_first(proxy: Proxy) -> None:
 
 
 def test_endpoints_are_those_that_were_asked_for_last(proxy: Proxy) -> None:
-    proxy.ensure_endpoints(STABLE, names(STABLE), False, 1)
+    proxy.ensure_endpoints(STABLE, names(STABLE), (), 1)
     seen = proxy.observe(ENVIRONMENT)
     assert set(seen.endpoints[STABLE]) == set(names(STABLE))
     assert not any(endpoint.is_draining for endpoint in seen.endpoints[STABLE].values())
     assert (seen.counters[STABLE].requests, seen.counters[STABLE].errors) == (0, 0)
-    proxy.ensure_endpoints(STABLE, names(STABLE)[1:], True, 1)
+    proxy.ensure_endpoints(STABLE, names(STABLE)[1:], names(STABLE), 1)
     assert list(proxy.observe(ENVIRONMENT).endpoints[STABLE]) == [f"{STABLE}.1"]
     assert proxy.observe(ENVIRONMENT).endpoints[STABLE][f"{STABLE}.1"].is_draining
+    proxy.ensure_endpoints(STABLE, names(STABLE), names(STABLE)[:1], 1)
+    seen = proxy.observe(ENVIRONMENT).endpoints[STABLE]
+    assert [seen[name].is_draining for name in names(STABLE)] == [True, False]
     assert proxy.observe("flights/staging").endpoints == {}
     assert proxy.observe("other/production").endpoints == {}
 
 
 def test_weights_are_those_that_were_asked_for_last(proxy: Proxy) -> None:
     for revision in (STABLE, CANDIDATE):
-        proxy.ensure_endpoints(revision, names(revision), False, 1)
+        proxy.ensure_endpoints(revision, names(revision), (), 1)
     for version, weights in enumerate(({STABLE: 100}, {STABLE: 95, CANDIDATE: 5}, {STABLE: 0, CANDIDATE: 100}, {}), 1):
         proxy.ensure_weights(ENVIRONMENT, weights, version)
         assert proxy.observe(ENVIRONMENT).weights == weights
@@ -71,32 +74,32 @@ def test_weights_are_those_that_were_asked_for_last(proxy: Proxy) -> None:
 
 
 def test_an_act_of_an_older_version_changes_nothing(proxy: Proxy) -> None:
-    proxy.ensure_endpoints(STABLE, names(STABLE), False, 5)
+    proxy.ensure_endpoints(STABLE, names(STABLE), (), 5)
     proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 5)
     before = proxy.observe(ENVIRONMENT)
     with pytest.raises(StaleWrite):
         proxy.ensure_weights(ENVIRONMENT, {}, 4)
     with pytest.raises(StaleWrite):
-        proxy.ensure_endpoints(STABLE, [], True, 4)
+        proxy.ensure_endpoints(STABLE, [], (), 4)
     with pytest.raises(StaleWrite):
         proxy.remove_endpoints(STABLE, 4)
     assert proxy.observe(ENVIRONMENT) == before
 
 
 def test_what_was_removed_does_not_come_back_by_an_older_act(proxy: Proxy) -> None:
-    proxy.ensure_endpoints(STABLE, names(STABLE), False, 1)
+    proxy.ensure_endpoints(STABLE, names(STABLE), (), 1)
     proxy.remove_endpoints(STABLE, 3)
     assert proxy.observe(ENVIRONMENT).endpoints == {}
     with pytest.raises(StaleWrite):
-        proxy.ensure_endpoints(STABLE, names(STABLE), False, 2)
+        proxy.ensure_endpoints(STABLE, names(STABLE), (), 2)
     assert proxy.observe(ENVIRONMENT).endpoints == {}
     proxy.remove_endpoints(STABLE, 3)
-    proxy.ensure_endpoints(STABLE, names(STABLE), False, 4)
+    proxy.ensure_endpoints(STABLE, names(STABLE), (), 4)
     assert set(proxy.observe(ENVIRONMENT).endpoints) == {STABLE}
 
 
 def test_no_weight_without_endpoints(proxy: Proxy) -> None:
-    proxy.ensure_endpoints(STABLE, names(STABLE), False, 1)
+    proxy.ensure_endpoints(STABLE, names(STABLE), (), 1)
     proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 1)
     with pytest.raises(ProxyFault, match=CANDIDATE):
         proxy.ensure_weights(ENVIRONMENT, {STABLE: 95, CANDIDATE: 5}, 2)
@@ -109,7 +112,7 @@ def test_no_weight_without_endpoints(proxy: Proxy) -> None:
 
 def test_a_revision_without_weight_can_go(proxy: Proxy) -> None:
     for revision in (STABLE, CANDIDATE):
-        proxy.ensure_endpoints(revision, names(revision), False, 1)
+        proxy.ensure_endpoints(revision, names(revision), (), 1)
     proxy.ensure_weights(ENVIRONMENT, {STABLE: 0, CANDIDATE: 100}, 1)
     proxy.remove_endpoints(STABLE, 1)
     seen = proxy.observe(ENVIRONMENT)
@@ -119,7 +122,7 @@ def test_a_revision_without_weight_can_go(proxy: Proxy) -> None:
 
 
 def test_weights_that_are_no_shares_are_refused(proxy: Proxy) -> None:
-    proxy.ensure_endpoints(STABLE, names(STABLE), False, 1)
+    proxy.ensure_endpoints(STABLE, names(STABLE), (), 1)
     with pytest.raises(ValueError, match="100"):
         proxy.ensure_weights(ENVIRONMENT, {STABLE: 90}, 1)
     with pytest.raises(NotFound, match="moon"):
@@ -129,7 +132,7 @@ def test_weights_that_are_no_shares_are_refused(proxy: Proxy) -> None:
 
 def test_a_lease_names_stable_so_that_somebody_can_have_the_weight(proxy: Proxy) -> None:
     for revision in (STABLE, CANDIDATE):
-        proxy.ensure_endpoints(revision, names(revision), False, 1)
+        proxy.ensure_endpoints(revision, names(revision), (), 1)
     proxy.ensure_weights(ENVIRONMENT, {CANDIDATE: 100}, 1)
     proxy.renew_lease(ENVIRONMENT, CANDIDATE, STABLE)
     proxy.renew_lease(ENVIRONMENT, CANDIDATE, STABLE)
@@ -141,7 +144,7 @@ def test_a_lease_names_stable_so_that_somebody_can_have_the_weight(proxy: Proxy)
 
 def test_the_fake_shows_what_a_test_sets() -> None:
     proxy = FakeProxy({"production": "127.0.0.1:1"}, is_healthy_at_once=False)
-    proxy.ensure_endpoints(STABLE, names(STABLE), False, 1)
+    proxy.ensure_endpoints(STABLE, names(STABLE), (), 1)
     assert not proxy.observe(ENVIRONMENT).endpoints[STABLE][f"{STABLE}.0"].is_healthy
     proxy.set_health(f"{STABLE}.0", True, active=3)
     expected = EndpointSeen(is_healthy=True, is_draining=False, active=3)

@@ -103,7 +103,7 @@ class Plane:
         names = [f"{revision}.{index}" for index in range(replicas)]
         for name in names:
             self.run_replica(name)
-        self.proxy.ensure_endpoints(revision, names, False, version)
+        self.proxy.ensure_endpoints(revision, names, (), version)
         self.wait_healthy(revision, *names)
 
     def wait_healthy(self, revision: str, *names: str) -> float:
@@ -128,10 +128,12 @@ class Plane:
     def wait_replaced(self, name: str, pid: int) -> float:
         return eventually(lambda: self.pid(name) not in (0, pid), f"{name} is started again")
 
-    def ask(self, path: str = "/v2/models/flights/infer", environment: str = "production") -> tuple[int, str]:
+    def ask(
+        self, path: str = "/v2/models/flights/infer", environment: str = "production", **headers: str
+    ) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[environment], timeout=20)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         finally:
@@ -207,6 +209,66 @@ def test_ten_weight_changes_under_load_fail_no_request(plane: Plane) -> None:
     assert {counter.errors for counter in counters.values()} == {0}
 
 
+def test_the_load_is_counted_with_the_time_that_answers_took(plane: Plane) -> None:
+    plane.serve(STABLE)
+    plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 1)
+    for _ in range(3):
+        assert plane.ask("/v2/models/flights/slow")[0] == 200
+    plane.share(20)
+    eventually(lambda: plane.seen().loads[STABLE].answered == 23, "the flush of the proxy's counters", 3.0)
+    load = plane.seen().loads[STABLE]
+    assert load.epoch == plane.seen().counters[STABLE].epoch
+    assert 0.6 <= load.seconds <= 1.5
+    assert load.active == 0
+    assert max(count for bound, count in load.within if bound <= 150.0) == 20
+    assert load.within[-1][0] >= 200.0
+    assert load.within[-1][1] == 23
+
+
+def test_a_sticky_header_keeps_its_requests_on_one_side_and_moves_few_when_the_weights_change(plane: Plane) -> None:
+    plane.serve(STABLE)
+    plane.serve(CANDIDATE)
+    plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 70, CANDIDATE: 30}, 1)
+
+    def sides() -> dict[str, str]:
+        answers = {
+            f"user {number}": {plane.ask(x_interlock_sticky=f"user {number}")[1] for _ in range(3)}
+            for number in range(40)
+        }
+        found = {user: {body.rpartition(".")[0] for body in bodies} for user, bodies in answers.items()}
+        assert {len(revisions) for revisions in found.values()} == {1}
+        return {user: next(iter(revisions)) for user, revisions in found.items()}
+
+    before = sides()
+    assert 3 <= list(before.values()).count(CANDIDATE) <= 24  # 12 expected, standard deviation 3
+    plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 50, CANDIDATE: 50}, 2)
+    after = sides()
+    assert all(after[user] == CANDIDATE for user, side in before.items() if side == CANDIDATE)
+
+
+def test_a_tester_names_the_revision_that_answers_and_no_other_models(plane: Plane) -> None:
+    plane.serve(STABLE, 1)
+    plane.serve(CANDIDATE, 1)
+    plane.proxy.ensure_endpoints("delays.production.r1", [], (), 1)
+    plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 1)
+    assert plane.ask(x_interlock_revision=CANDIDATE) == (200, f"{CANDIDATE}.0")
+    assert plane.ask(x_interlock_revision=STABLE) == (200, f"{STABLE}.0")
+    assert plane.ask(x_interlock_revision="flights.production.r9")[0] == 404
+    assert plane.ask(x_interlock_revision="delays.production.r1") == (200, f"{STABLE}.0")
+
+
+def test_what_failed_is_in_the_access_log_with_the_ids_to_find_it_by(plane: Plane) -> None:
+    plane.serve(STABLE, 1)
+    plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 1)
+    (plane.folder / f"failing.{STABLE}.0").write_text("500")
+    assert plane.ask(traceparent="00-abc-def-01")[0] == 500
+    log = plane.folder / "logs" / "access.log"
+    eventually(lambda: log.exists() and "00-abc-def-01" in log.read_text(), "the line is written", 15.0)
+    (line,) = [json.loads(line) for line in log.read_text().splitlines() if "00-abc-def-01" in line]
+    assert (line["status"], line["revision"], line["path"]) == (500, STABLE, "/v2/models/flights/infer")
+    assert line["request"]
+
+
 def test_shares_follow_the_weights(plane: Plane) -> None:
     plane.serve(STABLE, 1)
     plane.serve(CANDIDATE, 1)
@@ -271,7 +333,7 @@ def test_replacing_a_revision_fails_no_request(plane: Plane) -> None:
         load.wait_for(10)
         plane.serve(CANDIDATE)
         plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 0, CANDIDATE: 100}, 2)
-        plane.proxy.ensure_endpoints(STABLE, old, True, 2)
+        plane.proxy.ensure_endpoints(STABLE, old, old, 2)
         eventually(lambda: all(one.is_draining for one in plane.seen().endpoints[STABLE].values()), "it drains")
         eventually(lambda: not any(one.active for one in plane.seen().endpoints[STABLE].values()), "it is idle")
         plane.proxy.remove_endpoints(STABLE, 2)
@@ -334,10 +396,10 @@ def test_what_envoy_rejects_is_said_and_changes_nothing(plane: Plane) -> None:
     file = plane.folder / "envoy" / f"eds.{STABLE}.json"
     before = file.read_bytes()
     with pytest.raises(ProxyFault, match="rejected"):
-        plane.proxy.ensure_endpoints(STABLE, ["x" * 120], False, 2)
+        plane.proxy.ensure_endpoints(STABLE, ["x" * 120], (), 2)
     assert file.read_bytes() == before
     with pytest.raises(ProxyFault):
-        plane.proxy.ensure_endpoints(CANDIDATE, ["x" * 120], False, 2)
+        plane.proxy.ensure_endpoints(CANDIDATE, ["x" * 120], (), 2)
     seen = plane.seen()
     assert set(seen.endpoints) == {STABLE}
     assert seen.problem is None
@@ -357,7 +419,7 @@ def test_a_dead_envoy_is_a_problem_to_see_and_none_to_write(plane: Plane) -> Non
     eventually(lambda: plane.seen().problem is not None, "the problem is seen")
     assert plane.seen().weights == {STABLE: 100}
     plane.run_replica(f"{CANDIDATE}.0")
-    plane.proxy.ensure_endpoints(CANDIDATE, [f"{CANDIDATE}.0"], False, 2)
+    plane.proxy.ensure_endpoints(CANDIDATE, [f"{CANDIDATE}.0"], (), 2)
     plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 0, CANDIDATE: 100}, 2)
     plane.supervise()
     plane.wait_healthy(CANDIDATE, f"{CANDIDATE}.0")
@@ -414,7 +476,7 @@ def test_two_models_share_a_listener_and_do_not_touch_each_other(plane: Plane) -
     other = "delays.production.r1"
     plane.serve(STABLE, 1)
     plane.run_replica(f"{other}.0")
-    plane.proxy.ensure_endpoints(other, [f"{other}.0"], False, 1)
+    plane.proxy.ensure_endpoints(other, [f"{other}.0"], (), 1)
     plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 9)
     plane.proxy.ensure_weights("delays/production", {other: 100}, 1)
     eventually(lambda: plane.ask("/v2/models/delays/infer") == (200, f"{other}.0"), "the other model answers")

@@ -316,3 +316,24 @@ def test_the_fake_shows_what_a_test_sets() -> None:
     replicas.ensure(revision(), 1)
     assert replicas.observe(ENVIRONMENT)[R1[0]] == crashed
     assert not replicas.observe(ENVIRONMENT)[R1[1]].is_ready
+
+
+def test_a_copy_whose_bytes_have_changed_is_made_again(machine: Machine) -> None:
+    program = (machine.inference / "__main__.py").read_text()
+    checked = program.replace('if model == "broken":', 'if model == "rotten":\n    sys.exit(3)\nif model == "broken":')
+    (machine.inference / "__main__.py").write_text(checked)
+    machine.replicas.ensure(revision(), 1)
+    eventually(lambda: are_ready(machine.replicas, *R1), "it is ready")
+    (machine.folder / "models" / digest("a").replace(":", "-")).write_text("rotten")
+    pid = machine.status(R1[0])["pid"]
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: machine.status(R1[0]).get("exit") == 3, "it refuses the bytes")
+    machine.replicas.ensure(revision(), 1)
+    eventually(lambda: are_ready(machine.replicas, *R1), "it is ready again")
+
+
+def test_what_may_be_used_and_where_it_is_asked_is_told_to_supervise(machine: Machine) -> None:
+    machine.replicas.ensure(revision().model_copy(update={"memory": 2**30}), 1)
+    told = json.loads((machine.folder / "processes" / f"{R1[0]}.json").read_bytes())
+    assert (told["memory"], told["pulse"]) == (2**30, f"s/{R1[0]}/http")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import pytest
 from interlock.edges.sandbox import BubblewrapSandbox
 from interlock.edges.serving import ensure_supervise, stop_supervise
 from interlock.ports import Isolation
+from interlock.supervise.ailments import Pulse
 from interlock.system.processes import identity_of, is_alive
 
 STEADY = "import signal; print('up', flush=True); signal.pause()"
@@ -305,3 +307,102 @@ def test_a_lease_that_cannot_be_read_is_set_aside(folder: Folder) -> None:
 def test_the_command_says_how_it_is_used() -> None:
     done = subprocess.run([sys.executable, "-m", "interlock.supervise"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "usage: python -m interlock.supervise [--detach] FOLDER\n")
+
+
+ANSWERS = """
+import os, socket, sys, time
+from pathlib import Path
+print("up", flush=True)
+time.sleep(float(sys.argv[1]))
+server = socket.socket(socket.AF_UNIX)
+server.bind("s")
+server.listen(1)
+while True:
+    connection, _ = server.accept()
+    connection.recv(1000)
+    connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+    connection.close()
+"""
+GROWS = """
+import time
+print("up", flush=True)
+held = bytearray(120 << 20)
+time.sleep(60)
+"""
+
+
+def test_a_program_that_takes_too_much_memory_is_replaced_and_says_so(folder: Folder) -> None:
+    folder.want("a", GROWS, memory=100 << 20)
+    folder.want("b", GROWS, memory=400 << 20)
+    folder.wait_up("a", times=2)
+    assert "MiB of memory, of 100 it may" in folder.events("a")[0]["because"]
+    assert "MiB of memory" in folder.status("a")["ailment"]
+    assert folder.status("b")["restarts"] == 0
+
+
+class Hanging:
+    """A pulse of a program that answers until it is stopped, looked at by a clock of the test's own."""
+
+    def __init__(self, path: Path, *, has_answered: bool = False, delay: float = 0.0) -> None:
+        command = [sys.executable, "-S", "-c", ANSWERS, str(delay)]
+        self.process = subprocess.Popen(command, cwd=path, stdout=subprocess.DEVNULL)
+        self.pulse = Pulse(path, "s", has_answered=has_answered)
+        self.now = 0.0
+
+    def look(self, seconds: float) -> float:
+        silent = 0.0
+        for _ in range(int(seconds * 10)):
+            self.now += 0.1
+            silent = self.pulse.look(self.now)
+            time.sleep(0.005)
+        return silent
+
+    def end(self) -> None:
+        self.pulse.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def test_a_program_that_answers_is_never_silent_and_one_that_hangs_is_found(tmp_path: Path) -> None:
+    one = Hanging(tmp_path)
+    try:
+        eventually((tmp_path / "s").exists, "it listens")
+        assert one.look(5.0) < 1.0
+        os.kill(one.process.pid, signal.SIGSTOP)
+        assert one.look(10.0) == pytest.approx(9.5, abs=1.0)
+        os.kill(one.process.pid, signal.SIGCONT)
+        time.sleep(0.2)
+        assert one.look(3.0) < 1.0
+        one.process.kill()
+        one.process.wait()
+        assert one.look(3.0) == 0.0  # nobody listens: it is no hang, its end is seen elsewhere
+    finally:
+        one.end()
+
+
+def test_a_program_may_take_its_time_to_start(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    server = socket.socket(socket.AF_UNIX)
+    request.addfinalizer(server.close)
+    server.bind(str(tmp_path / "s"))
+    server.listen(1)  # it listens, and does not answer yet
+    for has_answered, silent in ((False, 0.0), (True, 30.0)):
+        pulse = Pulse(tmp_path, "s", has_answered=has_answered)
+        found = [pulse.look(float(now)) for now in range(32)]
+        pulse.close()
+        assert found[-1] == pytest.approx(silent, abs=2.0)
+    crowd = [Pulse(tmp_path, "s", has_answered=True) for _ in range(4)]  # more than it lets wait
+    assert [[pulse.look(float(now)) for pulse in crowd][-1] for now in range(4)][-1] == 3.0
+    for pulse in crowd:
+        pulse.close()
+
+
+@pytest.mark.slow
+def test_a_program_that_hangs_is_replaced(folder: Folder) -> None:
+    folder.want_command("a", [sys.executable, "-S", "-c", ANSWERS, "0"], pulse="s", unlink=["s"])
+    folder.wait_up("a")
+    eventually((folder.path / "s").exists, "it listens")
+    time.sleep(1.5)  # so that it has answered
+    (child,) = folder.children("a")
+    os.kill(child, signal.SIGSTOP)
+    eventually(lambda: folder.log("a").count("up") == 2, "it is started again", 30.0)
+    assert "it has not answered for 20 s" in folder.events("a")[0]["because"]

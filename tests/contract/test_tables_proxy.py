@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.delivery.revision import Revision
+from interlock.delivery.revision import EndpointSeen, Revision
 from interlock.edges.proxy import configuration as config
 from interlock.edges.proxy import seen
+from interlock.edges.proxy.admin import Bucket
 from interlock.edges.proxy.files import ConfigurationFiles
 from interlock.errors import ProxyFault, StaleWrite
 from interlock.vocabulary import Digest
@@ -44,7 +46,7 @@ DOCUMENTS = {
     "listener": config.listener("production", "127.0.0.1", 9000),
     "cluster": config.cluster("flights.production.r1"),
     "static cluster": config.static_cluster("labels"),
-    "endpoints": config.endpoints("flights.production.r1", ["flights.production.r1.0"], is_draining=False),
+    "endpoints": config.endpoints("flights.production.r1", ["flights.production.r1.0"], ()),
     "routes": config.routes("production", [config.model_route("flights", {"a": 100})], has_labels=True),
 }
 
@@ -74,7 +76,7 @@ def test_files_that_refer_to_each_other_have_the_same_names() -> None:
     assert rds["route_config_name"] == config.routes("staging", [], has_labels=False)["name"]
     cluster = config.cluster("c")["eds_cluster_config"]
     assert cluster["eds_config"]["path_config_source"]["path"] == f"envoy/{config.endpoints_file('c')}"
-    assert cluster["service_name"] == config.endpoints("c", [], is_draining=False)["cluster_name"]
+    assert cluster["service_name"] == config.endpoints("c", [], ())["cluster_name"]
 
 
 @given(one=NAMES, other=NAMES)
@@ -135,7 +137,7 @@ def test_a_failure_of_the_model_itself_is_not_asked_again(model: str, weights: d
 @given(name=NAMES, count=st.integers(0, 4), is_draining=st.booleans())
 def test_endpoints_are_the_sockets_of_the_replicas_in_their_order(name: str, count: int, is_draining: bool) -> None:
     replicas = [f"{name}.{index}" for index in range(count)]
-    hosts = config.endpoints(name, replicas, is_draining=is_draining)["endpoints"][0]["lb_endpoints"]
+    hosts = config.endpoints(name, replicas, replicas if is_draining else ())["endpoints"][0]["lb_endpoints"]
     paths = [host["endpoint"]["address"]["pipe"]["path"] for host in hosts]
     assert paths == [config.socket_of(replica) for replica in replicas]
     assert {host["health_status"] for host in hosts} <= {"DRAINING" if is_draining else "UNKNOWN"}
@@ -144,7 +146,7 @@ def test_endpoints_are_the_sockets_of_the_replicas_in_their_order(name: str, cou
 @given(name=NAMES, count=st.integers(0, 4), is_draining=st.booleans())
 def test_what_was_configured_is_seen_again(name: str, count: int, is_draining: bool) -> None:
     replicas = [f"{name}.{index}" for index in range(count)]
-    hosts = config.endpoints(name, replicas, is_draining=is_draining)["endpoints"][0]["lb_endpoints"]
+    hosts = config.endpoints(name, replicas, replicas if is_draining else ())["endpoints"][0]["lb_endpoints"]
     answers = [
         {**host["endpoint"], "health_status": {"eds_health_status": host["health_status"]}, "stats": []}
         for host in hosts
@@ -300,3 +302,19 @@ def test_a_thing_is_never_decided_at_an_older_version(
         highest[thing] = version
     kept = files.folder / "versions.json"
     assert (json.loads(kept.read_bytes()) if kept.exists() else {}) == highest
+
+
+@given(st.lists(st.integers(0, 20_000), max_size=50), st.integers(0, 3))
+def test_a_load_adds_up_answers_and_their_times(milliseconds: list[int], active: int) -> None:
+    def bucket_of(value: int) -> tuple[int, float]:  # two digits, as the proxy's histograms have them
+        width = 10 ** (len(str(value)) - 2) if value >= 100 else 0.1
+        return (value // int(width) * int(width) if value >= 100 else value), width
+
+    counted = sorted(Counter(map(bucket_of, milliseconds)).items())
+    buckets = [Bucket(lower, width, count) for (lower, width), count in counted]
+    host = EndpointSeen(is_healthy=True, is_draining=False, active=active)
+    load = seen.load(buckets, {"a.0": host, "a.1": host}, "1")
+    assert (load.answered, load.active) == (len(milliseconds), 2 * active)
+    assert load.seconds == pytest.approx(sum(value + 0.5 for value in milliseconds) / 1000.0, rel=0.06)
+    for bound, count in load.within:
+        assert count == sum(value < bound for value in milliseconds)

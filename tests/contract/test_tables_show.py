@@ -24,7 +24,7 @@ from interlock.edges.store import MemoryStore
 from interlock.errors import AlreadyExists
 from interlock.gate.judgement import GateResult, Judgement, Override
 from interlock.inference.joined import Joined
-from interlock.pipeline.plan import EnvironmentPlan, GatePlan, ModelPlan, Plan, StagePlan, StepPlan
+from interlock.pipeline.plan import EnvironmentPlan, GatePlan, ModelPlan, Plan, ScalingPlan, StagePlan, StepPlan
 from interlock.pipeline.trace import KeyInputs, Lookup, Trace
 from interlock.registry.version import ModelVersion
 from interlock.run.run import Run, StageRun
@@ -371,6 +371,15 @@ def test_an_environment_with_a_canary_tells_shares_and_how_right_each_is() -> No
         Line("  candidate  flights v2 (r2), weight 25 %, 3 replicas", "warn"),
         Line("  because    analysis", "dim"),
     ]
+
+
+def test_an_environment_tells_how_many_replicas_the_load_asks_for_and_why() -> None:
+    stable = STABLE.model_copy(update={"scaling": ScalingPlan(most=8)})
+    because = "2 -> 5 replicas: 140 requests/s are expected"
+    environment = Environment(name="p", model="m", stable=stable, replicas=5, replicas_because=because)
+    lines = [line.text for line in show.environment_lines(row(Kind.ENVIRONMENT, environment))]
+    assert lines[1].endswith("5 replicas")
+    assert f"  replicas   {because}" in lines
 
 
 @pytest.mark.parametrize(("stable", "candidate"), [(None, None), (STABLE, None), (None, CANDIDATE)])

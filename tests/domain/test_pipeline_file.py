@@ -161,7 +161,6 @@ def test_a_broken_file_is_answered_with_problem_place_and_remedy(
 NOT_YET = [
     ("approvals: 0", "approvals: 1", "approvals"),
     ("replicas: 3", "windows: [weekdays]", "windows"),
-    ("replicas: 3", "autoscaling: {min_replicas: 2}", "autoscaling"),
     ("{set_weight: 5}", "{mirror: {percent: 100, for: 5m}}", "mirror"),
     ("deadline: 2h", "probation: 24h", "probation"),
     ("on_no_data: hold", "on_no_data: promote", "promote"),

@@ -10,6 +10,7 @@ from interlock.access.caller import Caller, Role
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.requests import Requests
+from interlock.control.delivering.scaling import Scaling
 from interlock.control.loop import Loop
 from interlock.control.rows import load_state, write_state
 from interlock.control.running.attempts import Attempts
@@ -118,7 +119,7 @@ class Plant:
         self.attempts = Attempts(self.store, self.executor, self.blobs, f"life {self.lives}", lambda: None)
         sealing = Sealing(self.store, self.blobs, self.signing, lookups, "test")
         self.runs = Runs(self.store, self.blobs, self.attempts, lookups, sealing, lambda: self.now)
-        plane = Plane(self.store, self.replicas, self.proxy)
+        plane = Plane(self.store, self.replicas, self.proxy, Scaling(self.store, lambda: self.now, 2.0, 2.0**33))
         self.deliveries = Deliveries(self.store, self.attempts, sealing, plane, lambda: self.now)
         self.intake = Intake(self.store, self.git, self.blobs, LockOnly(), lookups)
         self.loop = Loop(self.store, self.runs, self.deliveries, plane, SERVER, self.faults.append)

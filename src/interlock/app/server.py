@@ -24,6 +24,7 @@ from interlock.control.collecting import Collecting, Retention
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.requests import Requests
+from interlock.control.delivering.scaling import Scaling
 from interlock.control.inbox import Inbox
 from interlock.control.loop import Bell, Loop
 from interlock.control.people import People
@@ -42,6 +43,7 @@ from interlock.ports import Store
 from interlock.run.run import Run
 from interlock.source.notice import Notice
 from interlock.system.files import try_lock
+from interlock.system.machine import find_cores, find_memory
 from interlock.vocabulary import Digest, Json, Kind, Phase
 
 ANSWER_SECONDS = 1.0
@@ -192,7 +194,8 @@ class Server:
         replicas = LocalReplicas(
             folder.data, self._parts.sandbox, self._place, self._serving_environment, PACKAGE / "inference"
         )
-        return Plane(self._parts.store, replicas, proxy)
+        scaling = Scaling(self._parts.store, time.monotonic, find_cores(), find_memory())
+        return Plane(self._parts.store, replicas, proxy, scaling)
 
     def _poll(self, name: str) -> None:
         """Finds what no hook told of."""

@@ -11,7 +11,7 @@ from interlock.access.tokens import Token, why_invalid
 from interlock.cli.output import ExitCode, Line, Style
 from interlock.control.reusing.production import Against
 from interlock.control.rows import read_state
-from interlock.delivery.environment import Environment, desired
+from interlock.delivery.environment import Environment, desired, scaled
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
 from interlock.gate.judgement import GateResult, Judgement
@@ -257,10 +257,15 @@ def environment_lines(row: Row, quality: Mapping[str, Joined] | None = None) -> 
     for role, revision in (("stable", environment.stable), ("candidate", environment.candidate)):
         if revision is not None:
             weight = environment.weights.get(revision.key, 0)
-            about = f"{revision.title} (r{revision.number}), weight {weight} %, {revision.replicas} replicas"
+            replicas = scaled(environment, revision).replicas
+            about = f"{revision.title} (r{revision.number}), weight {weight} %, {replicas} replicas"
             lines.append(Line(f"  {role:<10} {about}", "good" if role == "stable" else "warn"))
             if quality and revision.key in quality:
                 lines.append(quality_line(quality[revision.key]))
+    if environment.trouble:
+        lines.append(Line(f"  trouble    {environment.trouble}", "bad"))
+    if environment.replicas_because:
+        lines.append(Line(f"  replicas   {environment.replicas_because}", "dim"))
     return [*lines, Line(f"  because    {environment.because}", "dim")]
 
 

@@ -61,6 +61,7 @@ class Loop:
             busy = True
             self._until_still(self._deliveries.step_rollout, row.key)
         for row in self._store.rows(Kind.ENVIRONMENT):
+            busy = self._guard(self._deliveries.step_environment, row.key) or busy
             busy = self._guard(self._plane.keep, row.key) or busy
         return busy
 

@@ -5,15 +5,17 @@ lasts. ``follow`` takes over what a rollout decided; ``differences`` compares wi
 
 A revision that is no longer wanted leaves in this order, one act at a time, each only after the one before is seen in
 the world: no weight -> draining -> no request in flight -> no endpoints -> no replicas. A revision that is wanted
-comes in the reverse order. While the proxy cannot be read nothing is taken away.
+comes in the reverse order. So does a replica that the load no longer needs, or needs again. While the proxy cannot be
+read nothing is taken away.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from interlock.delivery.revision import DataPlaneSeen, Revision
-from interlock.delivery.rollout import Rollout, RolloutPhase
+from interlock.delivery.rollout import CRASHES, Rollout, RolloutPhase
 from interlock.vocabulary import Stored
 
 ActName = Literal[
@@ -29,15 +31,27 @@ ActName = Literal[
 
 
 class Act(Stored):
-    """One thing to make so. ``revision`` is a revision key; ``weights`` percent by revision key."""
+    """One thing to make so. ``revision`` is a revision key; ``weights`` percent by revision key.
+
+    ``replicas`` are those that the proxy shall know, ``draining`` those of them that get no new requests; all from
+    number ``beyond`` on are to be removed.
+    """
 
     name: ActName
     revision: str = ""
+    replicas: tuple[str, ...] = ()
+    draining: tuple[str, ...] = ()
+    beyond: int = 0
     weights: dict[str, int] = {}
 
 
 class Environment(Stored):
-    """``model/environment``. ``rollout`` is the number of the one under way; ``rollouts`` counts them all."""
+    """``model/environment``. ``rollout`` is the number of the one under way; ``rollouts`` counts them all.
+
+    ``replicas`` is how many the load asks for of each revision that scales (None: nobody has looked yet), and
+    ``replicas_because`` why. ``trouble`` is what keeps replicas of the stable revision from living; empty where all do;
+    ``is_dead``: it keeps all of them.
+    """
 
     name: str
     model: str
@@ -48,6 +62,10 @@ class Environment(Stored):
     rollout: int | None = None
     revisions: int = 0
     because: str = "nothing was delivered yet"
+    replicas: int | None = None
+    replicas_because: str = ""
+    trouble: str = ""
+    is_dead: bool = False
 
     @property
     def key(self) -> str:
@@ -71,10 +89,39 @@ def desired(environment: Environment) -> Desired:
     stable, candidate = environment.stable, environment.candidate
     is_leased = stable is not None and candidate is not None and environment.weights.get(candidate.key, 0) > 0
     return Desired(
-        revisions=tuple(revision for revision in (stable, candidate) if revision is not None),
+        revisions=tuple(scaled(environment, revision) for revision in (stable, candidate) if revision is not None),
         weights=environment.weights,
         leased=candidate.key if is_leased and candidate is not None else None,
     )
+
+
+def scaled(environment: Environment, revision: Revision) -> Revision:
+    """The revision with as many replicas as the load asks for, within its own bounds."""
+    if revision.scaling is None or environment.replicas is None:
+        return revision
+    replicas = max(revision.replicas, min(environment.replicas, revision.scaling.most))
+    return revision.model_copy(update={"replicas": replicas})
+
+
+def examine(environment: Environment, seen: DataPlaneSeen) -> Environment:
+    """The environment with what keeps replicas of its stable revision from living: they end again and again.
+
+    A candidate that cannot live is rolled back by its rollout; a stable one of which no replica can, for the previous.
+    """
+    if environment.stable is None:
+        return environment
+    stable = scaled(environment, environment.stable)
+    names = [stable.replica(index) for index in range(stable.replicas)]
+    ill = [(name, replica) for name in names if (replica := seen.replicas.get(name)) is not None and replica.problem]
+    told = [f"{name} was started {replica.restarts + 1} times: {replica.problem}" for name, replica in ill]
+    trouble = f"{len(ill)} of {len(names)} replicas cannot live: {told[0]}" if told else ""
+    is_dead = len(ill) == len(names) and all(replica.restarts >= CRASHES for _, replica in ill)
+    return environment.model_copy(update={"trouble": trouble, "is_dead": is_dead})
+
+
+def needs_previous(environment: Environment) -> bool:
+    """Whether it has to go back because what it serves cannot live, and there is something to go back to."""
+    return environment.is_dead and environment.rollout is None and environment.previous is not None
 
 
 def enter(environment: Environment, rollout: Rollout) -> Environment:
@@ -104,6 +151,8 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
                 "rollout": None,
                 "weights": {rollout.candidate.key: 100},
                 "because": rollout.because,
+                "trouble": "",
+                "is_dead": False,
             }
         )
     return environment.model_copy(
@@ -120,17 +169,41 @@ def differences(environment: Environment, seen: DataPlaneSeen) -> tuple[Act, ...
     """What must be made so now, in this order."""
     wish = desired(environment)
     acts = [Act(name="ensure_replicas", revision=revision.key) for revision in wish.revisions]
-    acts += [
-        Act(name="ensure_endpoints", revision=revision.key)
-        for revision in wish.revisions
-        if revision.key in seen.endpoints or _is_ready(revision, seen)
-    ]
+    acts += [_endpoints(revision, seen) for revision in wish.revisions if _may_have_endpoints(revision, seen)]
     if _weights_may_change(wish, seen):
         acts.append(Act(name="ensure_weights", weights=wish.weights))
     acts.append(Act(name="renew_lease", revision=wish.leased) if wish.leased else Act(name="end_lease"))
     if seen.problem is None:
+        acts += [
+            Act(name="remove_replicas", revision=revision.key, beyond=revision.replicas)
+            for revision in wish.revisions
+            if _surplus(revision, seen.replicas) - set(seen.endpoints.get(revision.key, {}))
+        ]
         acts += _departures(wish, seen)
     return tuple(acts)
+
+
+def _surplus(revision: Revision, names: Iterable[str]) -> set[str]:
+    """Those of the revision's replicas that are more than it shall have."""
+    wanted = {revision.replica(index) for index in range(revision.replicas)}
+    return {name for name in names if name.rpartition(".")[0] == revision.key} - wanted
+
+
+def _may_have_endpoints(revision: Revision, seen: DataPlaneSeen) -> bool:
+    if revision.key in seen.endpoints:
+        return True
+    # A proxy that cannot be read may know replicas that are to leave: to write the others would cut them off.
+    return _is_ready(revision, seen) and not (seen.problem and _surplus(revision, seen.replicas))
+
+
+def _endpoints(revision: Revision, seen: DataPlaneSeen) -> Act:
+    """The replicas that it shall have, and of those that leave the ones that are not yet drained and done."""
+    known = seen.endpoints.get(revision.key, {})
+    leaving = sorted(
+        name for name in _surplus(revision, known) if not known[name].is_draining or known[name].active > 0
+    )
+    wanted = [revision.replica(index) for index in range(revision.replicas)]
+    return Act(name="ensure_endpoints", revision=revision.key, replicas=(*wanted, *leaving), draining=tuple(leaving))
 
 
 def _is_ready(revision: Revision, seen: DataPlaneSeen) -> bool:
@@ -160,7 +233,8 @@ def _departures(wish: Desired, seen: DataPlaneSeen) -> list[Act]:
         if seen.weights.get(key, 0) > 0:
             continue
         if any(not endpoint.is_draining for endpoint in endpoints.values()):
-            acts.append(Act(name="drain_endpoints", revision=key))
+            names = tuple(sorted(endpoints))
+            acts.append(Act(name="drain_endpoints", revision=key, replicas=names, draining=names))
         elif any(endpoint.active for endpoint in endpoints.values()):
             continue
         elif key in seen.endpoints:

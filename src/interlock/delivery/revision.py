@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from interlock.pipeline.plan import PythonPlan
+from interlock.pipeline.plan import PythonPlan, ScalingPlan
 from interlock.vocabulary import Digest, Stored
 
 
 class Revision(Stored):
     """``environment`` is ``model/environment``; ``number`` counts that environment's rollouts, so no key is used twice.
 
-    ``model_digest``, ``lock`` and ``golden`` are artifacts; ``replicas`` how many processes serve it.
+    ``model_digest``, ``lock`` and ``golden`` are artifacts; ``replicas`` how many processes serve it, the fewest where
+    ``scaling`` lets the load decide. ``service_ms`` and ``memory_mb`` are what the gates measured of one process;
+    ``memory`` is what one may use, in bytes.
     """
 
     environment: str
@@ -22,6 +24,10 @@ class Revision(Stored):
     format: str
     golden: Digest | None = None
     replicas: int = 2
+    scaling: ScalingPlan | None = None
+    service_ms: float | None = None
+    memory_mb: float | None = None
+    memory: int | None = None
 
     @property
     def key(self) -> str:
@@ -66,18 +72,30 @@ class CounterSeen(Stored):
     errors: int
 
 
+class LoadSeen(Stored):
+    """What one revision has answered since the proxy's process began (``epoch``), and what it has in flight now.
+
+    ``seconds`` adds up how long the answers took; ``within`` counts those that took at most so many milliseconds.
+    """
+
+    epoch: str
+    answered: int
+    active: int
+    seconds: float
+    within: tuple[tuple[float, int], ...] = ()
+
+
 class DataPlaneSeen(Stored):
     """One ``model/environment`` as it is in the world.
 
     ``replicas`` by replica name; ``endpoints`` by revision key, then replica name; ``weights`` in percent by revision
-    key
-    as the proxy's configuration has them; ``counters`` by revision key. ``problem`` is set where the proxy cannot be
-    read
-    or rejected its configuration; then the other fields are what could still be seen.
+    key as the proxy's configuration has them; ``counters`` and ``loads`` by revision key. ``problem`` is set where the
+    proxy cannot be read or rejected its configuration; then the other fields are what could still be seen.
     """
 
     replicas: dict[str, ReplicaSeen] = {}
     endpoints: dict[str, dict[str, EndpointSeen]] = {}
     weights: dict[str, int] = {}
     counters: dict[str, CounterSeen] = {}
+    loads: dict[str, LoadSeen] = {}
     problem: str | None = None

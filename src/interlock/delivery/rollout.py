@@ -64,7 +64,8 @@ class Rollout(Stored):
     """``step`` indexes ``steps``; ``since`` is when it was entered, ``started`` when the rollout began (wall seconds).
 
     ``weight`` is the candidate's share in percent; ``test`` the sequential test with all evidence so far; ``counted``
-    the counters at the last look. ``wish`` is a person's request for the way back.
+    the counters at the last look. ``wish`` is a person's request for the way back. ``replicas`` is how many of the
+    candidate's have to be healthy before it gets traffic: as many as the load asks of the stable side; 0: its own.
     """
 
     number: int
@@ -84,6 +85,7 @@ class Rollout(Stored):
     counted_at: float = 0.0
     check_runs: dict[str, CheckRun] = {}
     wish: str | None = None
+    replicas: int = 0
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -132,9 +134,16 @@ def steps_of(strategy: StrategyPlan, has_stable: bool) -> tuple[StepPlan, ...]:
 
 
 def begin(
-    number: int, candidate: Revision, stable: Revision | None, plan: EnvironmentPlan, *, release: int | None, now: float
+    number: int,
+    candidate: Revision,
+    stable: Revision | None,
+    plan: EnvironmentPlan,
+    *,
+    release: int | None,
+    now: float,
+    replicas: int = 0,
 ) -> Rollout:
-    """A rollout of ``candidate`` with its plan frozen."""
+    """A rollout of ``candidate`` with its plan frozen; ``replicas`` as in ``Rollout``."""
     strategy = plan.strategy
     is_compared = strategy.kind == "canary" and stable is not None
     return Rollout(
@@ -150,6 +159,7 @@ def begin(
         since=now,
         test=begin_test(strategy.analysis, max(1, round(strategy.deadline / TICK_SECONDS))) if is_compared else None,
         check_runs={check.name: CheckRun() for check in plan.checks},
+        replicas=replicas,
         because=f"{candidate.title} starts" + (f" beside {stable.title}" if stable else ": the first here"),
     )
 
@@ -226,11 +236,12 @@ def _growth(before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen])
     return Tick(**growth)
 
 
-def _is_healthy(revision: Revision, plane: DataPlaneSeen) -> bool:
-    endpoints = plane.endpoints.get(revision.key, {})
+def _is_healthy(rollout: Rollout, plane: DataPlaneSeen) -> bool:
+    candidate = rollout.candidate
+    endpoints = plane.endpoints.get(candidate.key, {})
     return all(
-        (endpoint := endpoints.get(revision.replica(index))) is not None and endpoint.is_healthy
-        for index in range(revision.replicas)
+        (endpoint := endpoints.get(candidate.replica(index))) is not None and endpoint.is_healthy
+        for index in range(max(candidate.replicas, rollout.replicas))
     )
 
 
@@ -238,7 +249,7 @@ def _step_waits_for(rollout: Rollout, plane: DataPlaneSeen, now: float) -> str |
     """What the present step still waits for; None when it is over (or none is left and the weight is in force)."""
     if plane.problem is not None:
         return f"the proxy cannot be read: {plane.problem}"
-    if rollout.weight == 0 and not _is_healthy(rollout.candidate, plane):
+    if rollout.weight == 0 and not _is_healthy(rollout, plane):
         return f"{rollout.candidate.title} is starting"
     in_force = plane.weights.get(rollout.candidate.key, 0)
     if in_force != rollout.weight:

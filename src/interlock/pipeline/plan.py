@@ -256,14 +256,25 @@ class StrategyPlan(Stored):
     analysis: AnalysisPlan = AnalysisPlan()
 
 
+class ScalingPlan(Stored):
+    """Replicas by load: at most ``most``, so that requests take no longer than ``latency_ms`` (None: no gate says)."""
+
+    most: int
+    latency_ms: float | None = None
+
+
 class EnvironmentPlan(Stored):
-    """How the model is delivered to one environment."""
+    """How the model is delivered to one environment. ``replicas`` are the fewest where there is ``scaling``;
+    ``memory`` is what one may use, in bytes.
+    """
 
     name: str
     requires: tuple[str, ...] = ()
     strategy: StrategyPlan = StrategyPlan()
     checks: tuple[CommandPlan, ...] = ()
     replicas: int = 2
+    scaling: ScalingPlan | None = None
+    memory: int | None = None
 
 
 class ConcurrencyPlan(Stored):

@@ -20,6 +20,7 @@ from blake3 import blake3
 from interlock.pipeline.checks.resolution import data_checks, serving_checks
 from interlock.pipeline.document import Path, Problem, refuse_all
 from interlock.pipeline.entries import entry_files, has_tests
+from interlock.pipeline.gates.spec import GateSpec
 from interlock.pipeline.models.formats import EXPORTABLE, SERVED_MODEL, format_of
 from interlock.pipeline.outside.refresh import refresh_of, with_version
 from interlock.pipeline.outside.sources import fetch_stage, find_sources, hidden_files
@@ -40,6 +41,7 @@ from interlock.pipeline.plan import (
     StepPlan,
     StrategyPlan,
 )
+from interlock.pipeline.replicas.spec import replicas_of, scaling_of
 from interlock.pipeline.rules.graph import Makers, folders_around, in_order, is_within, makers_of, needs_of, products_of
 from interlock.pipeline.rules.reading import PipelineFile, read_pipeline
 from interlock.pipeline.rules.work import UNIT_CHECK, gate_of, is_table, lack_of_gpus, model_of
@@ -108,7 +110,7 @@ def resolve(
         ),
         model=model,
         gates=tuple(gate_of(gate) for gate in spec.gates),
-        deploy=tuple(_environment(name, environment) for name, environment in spec.deploy.items()),
+        deploy=tuple(_environment(name, environment, spec.gates) for name, environment in spec.deploy.items()),
         warnings=tuple(_warnings(spec)),
     )
 
@@ -330,7 +332,8 @@ def _measures(spec: FileSpec, model: ModelPlan | None) -> Iterator[StagePlan]:
         )
 
 
-def _environment(name: str, environment: EnvironmentSpec) -> EnvironmentPlan:
+def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSpec]) -> EnvironmentPlan:
+    replicas = replicas_of(environment.replicas)
     strategy = StrategyPlan() if isinstance(environment.strategy, str) else _canary(environment.strategy.canary)
     checks = tuple(
         CommandPlan(name=check.name, command=check.cmd, timeout=check.timeout) for check in environment.checks
@@ -340,7 +343,9 @@ def _environment(name: str, environment: EnvironmentSpec) -> EnvironmentPlan:
         requires=tuple(environment.requires),
         strategy=strategy,
         checks=checks,
-        replicas=environment.replicas,
+        replicas=replicas.min,
+        scaling=scaling_of(replicas, gates),
+        memory=replicas.memory,
     )
 
 

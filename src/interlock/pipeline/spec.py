@@ -15,6 +15,7 @@ from interlock.pipeline.checks.data import DataChecksSpec
 from interlock.pipeline.checks.serving import ServingChecksSpec
 from interlock.pipeline.gates.spec import GateSpec
 from interlock.pipeline.models.formats import LATER_FORMATS, MODEL_FORMATS
+from interlock.pipeline.replicas.spec import Replicas
 from interlock.pipeline.rules.patterns import (
     Cron,
     DataHome,
@@ -330,14 +331,12 @@ class EnvironmentSpec(Section):
     """Environments above it that must have promoted the model version first."""
     strategy: Strategy = "rolling"
     """How it moves to a new revision."""
-    replicas: Annotated[int, Field(ge=1, le=64)] = 2
-    """How many processes serve."""
+    replicas: Replicas = 2
+    """How many processes serve: a number, or a mapping with bounds between which the load decides."""
     checks: list[CheckSpec] = []
     """Commands run against the live endpoint; one that fails rolls back."""
     approvals: Annotated[int, NotYet("write 0, or remove it", harmless=(0,))] = 0
     """How many people must agree."""
-    autoscaling: Annotated[None, NotYet("write `replicas: 2` (or another number)")] = None
-    """Replicas by load."""
     windows: Annotated[None, NotYet("remove it: a model version is delivered once it passed")] = None
     """Times in which it may move."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from interlock.delivery.revision import DataPlaneSeen, ReplicaSeen, Revision
@@ -20,8 +20,8 @@ class Replicas(Protocol):
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started."""
 
-    def remove(self, revision_key: str, version: int) -> None:
-        """Its replicas are stopped, gently, and will not come back."""
+    def remove(self, revision_key: str, version: int, beyond: int = 0) -> None:
+        """Its replicas from number ``beyond`` on are stopped, gently, and will not come back by themselves."""
 
 
 class Proxy(Protocol):
@@ -33,8 +33,10 @@ class Proxy(Protocol):
     def observe(self, environment: str) -> DataPlaneSeen:
         """All but ``replicas``. Never raises for a dead proxy: it says so in ``problem``."""
 
-    def ensure_endpoints(self, revision_key: str, replicas: Sequence[str], draining: bool, version: int) -> None:
-        """The proxy knows these replicas of the revision; ``draining`` ones get no new requests."""
+    def ensure_endpoints(
+        self, revision_key: str, replicas: Sequence[str], draining: Collection[str], version: int
+    ) -> None:
+        """The proxy knows these replicas of the revision; those of them that are ``draining`` get no new requests."""
 
     def remove_endpoints(self, revision_key: str, version: int) -> None:
         """The proxy forgets the revision."""

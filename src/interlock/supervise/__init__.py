@@ -9,6 +9,6 @@ and writes
 
 - ``status/NAME.json``: the process as it is: ``pid`` and ``identity`` (of the stub, the leader of its process group),
   ``started`` (seconds since 1970), ``restarts``, ``generation``, ``grace``, ``state`` (``running``, ``backing_off``,
-  ``stopping``) and ``exit`` (the last exit code, null while unknown);
+  ``stopping``), ``exit`` (the last exit code, null while unknown) and ``ailment`` (why it was ended, if it was);
 - ``logs/NAME.log``: what the program printed; ``events.jsonl``: what supervise did, and why.
 """

@@ -7,6 +7,8 @@ not running, wanted    started; after a death at once, then 0.2, 0.4 ... 5 s lat
 running, other         TERM, after its grace KILL; then the new generation is started at once
 generation wanted
 running, not wanted    TERM, after its grace KILL; then its status goes away
+too much memory        TERM, after its grace KILL; started again as after a death
+no answer for 20 s     KILL; started again as after a death
 =====================  =============================================================================
 """
 
@@ -17,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .ailments import Pulse, memory_of
 from .child import Child
 from .files import read_object, record, rotate, write_atomically
 from .program import Program
@@ -25,6 +28,11 @@ FIRST_DELAY = 0.2
 LONGEST_DELAY = 5.0
 STEADY = 10.0
 """Seconds alive after which a program's earlier deaths are forgiven."""
+
+
+HUNG = 20.0
+"""Seconds without an answer after which a program hangs: longer than any request may take."""
+MEMORY_LOOK = 1.0
 
 
 class Keeper:
@@ -43,6 +51,9 @@ class Keeper:
         self._due = 0.0
         self._deaths = 0
         self._kill_at: float | None = None
+        self._pulse: Pulse | None = None
+        self._next_memory = 0.0
+        self._ailment = ""
         self._status: dict[str, Any] = {}
 
     @classmethod
@@ -68,8 +79,10 @@ class Keeper:
         if self._child is not None and self._child.has_ended():
             self._note_end(self._child, now)
         if self._child is not None:
-            if wanted is None or wanted.generation != self._generation:
+            if wanted is None or wanted.generation != self._generation or self._kill_at is not None:
                 self._end(self._child, now)
+            else:
+                self._examine(self._child, wanted, now)
             return True
         if wanted is None:
             self._clean()
@@ -80,6 +93,20 @@ class Keeper:
         if now >= self._due:
             self._start(wanted, now)
         return True
+
+    def _examine(self, child: Child, wanted: Program, now: float) -> None:
+        """Ends a program that hangs or has taken too much memory; what becomes of it is that of one that died."""
+        if wanted.pulse is not None and self._pulse is None:
+            self._pulse = Pulse(self._folder, wanted.pulse, has_answered=child.is_adopted)
+        if self._pulse is not None and self._pulse.look(now) >= HUNG:
+            self._ailment = f"it has not answered for {HUNG:g} s"
+            child.kill()
+        elif wanted.memory is not None and now >= self._next_memory:
+            self._next_memory = now + MEMORY_LOOK
+            used = memory_of(child.pid)
+            if used > wanted.memory:
+                self._ailment = f"it uses {used / 2**20:.0f} MiB of memory, of {wanted.memory / 2**20:.0f} it may"
+                self._end(child, now)
 
     def _start(self, program: Program, now: float) -> None:
         self._unlink = program.unlink
@@ -99,6 +126,7 @@ class Keeper:
             unlink=list(program.unlink),
             state="running",
             exit=self._status.get("exit"),
+            ailment=self._status.get("ailment", ""),
         )
         child.begin(program)
 
@@ -112,15 +140,20 @@ class Keeper:
 
     def _note_end(self, child: Child, now: float) -> None:
         self._child = None
-        if self._kill_at is not None:
+        if self._pulse is not None:
+            self._pulse.close()
+        ailment, self._pulse, self._ailment = self._ailment, None, ""
+        if self._kill_at is not None and not ailment:
             self._say(pid=None, identity=None, exit=child.exit_code)
             return
         self._deaths = 0 if now - self._started >= STEADY else self._deaths
         delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (self._deaths - 1)) if self._deaths else 0.0
         self._deaths += 1
         self._due = now + delay
-        self._say(pid=None, identity=None, state="backing_off", exit=child.exit_code)
-        record(self._folder, self._name, "ended", f"exit code {child.exit_code}; started again in {delay:g} s")
+        self._kill_at = None
+        self._say(pid=None, identity=None, state="backing_off", exit=child.exit_code, ailment=ailment)
+        why = ailment or f"exit code {child.exit_code}"
+        record(self._folder, self._name, "ended", f"{why}; started again in {delay:g} s")
 
     def _clean(self) -> None:
         for path in self._unlink:

@@ -14,7 +14,8 @@ class Program(NamedTuple):
     ``folder`` (relative to the data-plane folder) is where it is started, ``env`` its whole environment. Another
     ``generation`` is another program: the old one ends before the new one starts. ``grace`` is how many seconds it
     has between TERM and KILL. ``unlink`` names files (relative to the data-plane folder) that a dead predecessor
-    may have left, removed before each start.
+    may have left, removed before each start. One that uses more than ``memory`` bytes, or does not answer at the Unix
+    socket ``pulse`` any more, is ended and started again; None is any, and nobody asks.
     """
 
     argv: tuple[str, ...]
@@ -23,6 +24,8 @@ class Program(NamedTuple):
     generation: int
     grace: float
     unlink: tuple[str, ...]
+    memory: int | None
+    pulse: str | None
 
 
 def _parse(document: dict[str, Any]) -> Program:
@@ -36,6 +39,8 @@ def _parse(document: dict[str, Any]) -> Program:
         generation=int(document["generation"]),
         grace=float(document.get("grace", 10.0)),
         unlink=tuple(str(path) for path in document.get("unlink", ())),
+        memory=None if document.get("memory") is None else int(document["memory"]),
+        pulse=None if document.get("pulse") is None else str(document["pulse"]),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-from interlock.control.rows import load_state
-from interlock.delivery.environment import Act, Environment, desired, differences
+from interlock.control.delivering.scaling import Scaling
+from interlock.control.rows import load_state, save_or_lose, write_environment
+from interlock.delivery.environment import Act, Environment, desired, differences, examine
 from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.errors import StaleWrite
 from interlock.ports import Proxy, Replicas, Store
@@ -13,10 +15,11 @@ from interlock.vocabulary import Kind
 
 
 class Plane:
-    """Observes replicas and proxy as one, and acts on what differs."""
+    """Observes replicas and proxy as one, asks how many replicas the load needs, and acts on what differs."""
 
-    def __init__(self, store: Store, replicas: Replicas, proxy: Proxy) -> None:
+    def __init__(self, store: Store, replicas: Replicas, proxy: Proxy, scaling: Scaling) -> None:
         self._store = store
+        self._scaling = scaling
         self._replicas = replicas
         self._proxy = proxy
 
@@ -37,7 +40,9 @@ class Plane:
         environment, version = load_state(self._store, Kind.ENVIRONMENT, key, Environment)
         if environment is None:
             return False
-        acts = differences(environment, self.observe(key))
+        seen = self.observe(key)
+        environment, version = self._tell_trouble(*self._scaling.follow(environment, version, seen), seen)
+        acts = differences(environment, seen)
         try:
             for act in acts:
                 self._act(environment, act, version)
@@ -45,24 +50,35 @@ class Plane:
             return False
         return any(act.name not in ("ensure_replicas", "ensure_endpoints", "renew_lease", "end_lease") for act in acts)
 
+    def _tell_trouble(self, environment: Environment, version: int, seen: DataPlaneSeen) -> tuple[Environment, int]:
+        """The environment with what keeps its replicas from living, saved where that is another thing than before."""
+        after = examine(environment, seen)
+        is_known = _without_numbers(after.trouble) == _without_numbers(environment.trouble)
+        if is_known and after.is_dead == environment.is_dead:
+            return environment, version
+        because = after.trouble or "all replicas live again"
+        if not save_or_lose(self._store, write_environment(after, version, because)):
+            return environment, version
+        return after, version + 1
+
     def _act(self, environment: Environment, act: Act, version: int) -> None:
         wanted: Mapping[str, Revision] = {revision.key: revision for revision in desired(environment).revisions}
         if act.name == "ensure_replicas":
             self._replicas.ensure(wanted[act.revision], version)
-        elif act.name == "ensure_endpoints":
-            revision = wanted[act.revision]
-            names = [revision.replica(index) for index in range(revision.replicas)]
-            self._proxy.ensure_endpoints(act.revision, names, draining=False, version=version)
+        elif act.name in ("ensure_endpoints", "drain_endpoints"):
+            self._proxy.ensure_endpoints(act.revision, act.replicas, act.draining, version)
         elif act.name == "ensure_weights":
             self._proxy.ensure_weights(environment.key, act.weights, version)
-        elif act.name == "drain_endpoints":
-            seen = self._proxy.observe(environment.key).endpoints.get(act.revision, {})
-            self._proxy.ensure_endpoints(act.revision, sorted(seen), draining=True, version=version)
         elif act.name == "remove_endpoints":
             self._proxy.remove_endpoints(act.revision, version)
         elif act.name == "remove_replicas":
-            self._replicas.remove(act.revision, version)
+            self._replicas.remove(act.revision, version, act.beyond)
         elif act.name == "renew_lease" and environment.stable is not None:
             self._proxy.renew_lease(environment.key, act.revision, environment.stable.key)
         elif act.name == "end_lease":
             self._proxy.end_lease(environment.key)
+
+
+def _without_numbers(text: str) -> str:
+    """A replica that is started once more has no other trouble than before."""
+    return re.sub(r"\d+ times", "", text)

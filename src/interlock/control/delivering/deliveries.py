@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from interlock.control.delivering.dataplane import Plane
+from interlock.control.delivering.going_back import go_back
 from interlock.control.delivering.quarantine import blocked_because, quarantine
 from interlock.control.rows import load_state, read_state, save_or_lose, write_environment, write_state
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.sealing import Sealing
 from interlock.delivery import release as releases
 from interlock.delivery import rollout as rollouts
-from interlock.delivery.environment import Environment, enter, follow
+from interlock.delivery.environment import Environment, enter, follow, needs_previous, scaled
 from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import CheckOutcome, Rollout, RolloutPhase, RolloutSeen
-from interlock.errors import NotFound
+from interlock.errors import NotFound, Refused
 from interlock.pipeline.plan import EnvironmentPlan, StagePlan
 from interlock.ports import Store
 from interlock.registry.admission import Admission, Evidence, admit
@@ -24,6 +25,8 @@ from interlock.run.run import Run
 from interlock.run.stage import StageRequest
 from interlock.vocabulary import Json, Kind, Phase, Write
 
+SERVICE_TIMES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
+"""The measurements that tell what a request takes of a replica, the best first."""
 ACTIVE_RELEASES = (ReleasePhase.OPEN, ReleasePhase.WAITING)
 
 
@@ -98,6 +101,17 @@ class Deliveries:
         self._run_checks(after)
         return after != rollout
 
+    def step_environment(self, key: str) -> bool:
+        """Goes back to the previous revision where the stable one cannot live; whether anything moved."""
+        environment, expected = load_state(self._store, Kind.ENVIRONMENT, key, Environment)
+        if environment is None or not needs_previous(environment):
+            return False
+        try:
+            _, writes = go_back(self._store, environment, expected, environment.trouble, "itself", self._now())
+        except Refused:  # nothing to go back to that may serve: the trouble is told, and it is tried again and again
+            return False
+        return save_or_lose(self._store, *writes)
+
     def _observe_release(self, release: Release) -> ReleaseSeen:
         newer = [
             other.number
@@ -160,9 +174,20 @@ class Deliveries:
             format=version.format,
             golden=version.golden,
             replicas=plan.replicas,
+            scaling=plan.scaling,
+            service_ms=next((version.metrics[name] for name in SERVICE_TIMES if name in version.metrics), None),
+            memory_mb=version.metrics.get("memory_peak_mb"),
+            memory=plan.memory,
         )
-        number = release.rollouts[plan.name]
-        rollout = rollouts.begin(number, candidate, environment.stable, plan, release=release.number, now=self._now())
+        rollout = rollouts.begin(
+            release.rollouts[plan.name],
+            candidate,
+            environment.stable,
+            plan,
+            release=release.number,
+            now=self._now(),
+            replicas=scaled(environment, candidate).replicas,
+        )
         return [
             write_state(Kind.ROLLOUT, rollout.key, rollout, expected=0, phase=rollout.phase, because=rollout.because),
             write_environment(enter(environment, rollout), expected, rollout.because),

@@ -8,15 +8,14 @@ from pydantic import TypeAdapter
 
 from interlock.access.audit import Deed
 from interlock.access.caller import Action, Caller
-from interlock.control.delivering.quarantine import blocked_because, lift, quarantine
-from interlock.control.rows import load_state, read_state, write_environment, write_state
+from interlock.control.delivering.going_back import go_back
+from interlock.control.delivering.quarantine import lift
+from interlock.control.rows import load_state, read_state, write_state
 from interlock.delivery import release as releases
-from interlock.delivery import rollout as rollouts
-from interlock.delivery.environment import Environment, enter
+from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
 from interlock.errors import AlreadyExists, Conflict, NotFound, Refused, StaleWrite
-from interlock.pipeline.plan import EnvironmentPlan
 from interlock.ports import Store
 from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Fact, Kind, canonical
@@ -131,26 +130,11 @@ class Requests:
         self._require_repository(caller, environment)
         if environment.rollout is not None:
             return self._wish_back(caller, environment, reason, identity)
-        if environment.previous is None or environment.stable is None:
-            raise Refused("there is no previous revision to go back to", environment_key, "release another version")
-        blocked = blocked_because(self._store, environment.previous.model_digest)
-        if blocked is not None:
-            raise Refused(
-                f"the previous revision, {environment.previous.title}, is quarantined: {blocked}",
-                environment_key,
-                "release another version, or lift the quarantine with a reason",
-            )
-        number = self._store.number(Kind.ROLLOUT)
-        back = environment.previous.model_copy(update={"number": environment.revisions + 1})
-        plan = EnvironmentPlan(name=environment.name, replicas=back.replicas)
-        rollout = rollouts.begin(number, back, environment.stable, plan, release=None, now=self._now())
-        because = f"back to {back.title}: {reason}"
-        told = f"rollout {number} brings {environment_key} back to {back.title}"
+        rollout, writes = go_back(self._store, environment, expected, reason, "a person", self._now())
+        told = f"rollout {rollout.number} brings {environment_key} back to {rollout.candidate.title}"
         self._store.save(
-            write_state(Kind.ROLLOUT, rollout.key, rollout, expected=0, phase=rollout.phase, because=because),
-            write_environment(enter(environment, rollout), expected, because),
-            quarantine(self._store, environment.stable, f"rolled back by a person: {reason}"),
-            audit=[_roll_back_deed(caller, environment, number, reason)],
+            *writes,
+            audit=[_roll_back_deed(caller, environment, rollout.number, reason)],
             facts=_remember(identity, environment_key, told),
         )
         return told

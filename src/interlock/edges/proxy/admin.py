@@ -6,8 +6,9 @@ import json
 import re
 import socket
 import struct
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from interlock.errors import ProxyFault
@@ -15,6 +16,14 @@ from interlock.system.processes import identity_of
 from interlock.system.sockets import connect, http_over
 
 SECONDS = 1.0
+
+
+class Bucket(NamedTuple):
+    """So many answers took ``lower`` to ``lower`` + ``width`` milliseconds, the part below a millisecond cut off."""
+
+    lower: float
+    width: float
+    answers: int
 
 
 class Admin:
@@ -48,6 +57,16 @@ class Admin:
         pattern = "^(" + "|".join(re.escape(name) for name in names) + ")"
         found = self._read(f"/stats?format=json&filter={quote(pattern, safe='')}")
         return {one["name"]: one["value"] for one in found["stats"] if "name" in one}
+
+    def times(self, names: Iterable[str]) -> dict[str, list[Bucket]]:
+        """How long answers took, by the full name of the histogram."""
+        pattern = "^(" + "|".join(re.escape(name) for name in names) + ")$"
+        found = self._read(f"/stats?format=json&histogram_buckets=detailed&filter={quote(pattern, safe='')}")
+        details = [one for part in found["stats"] for one in part.get("histograms", {}).get("details", [])]
+        return {
+            one["name"]: [Bucket(part["lower_bound"], part["width"], part["count"]) for part in one["totals"]]
+            for one in details
+        }
 
     def clusters(self) -> dict[str, list[dict[str, Any]]]:
         """The hosts of each cluster that is warm, as Envoy shows them."""

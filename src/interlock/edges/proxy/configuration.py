@@ -5,7 +5,7 @@ Paths are relative to the data-plane folder, in which Envoy is started.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 Document: TypeAlias = dict[str, Any]
@@ -17,6 +17,13 @@ CLUSTERS = "cds.json"
 LISTENERS = "lds.json"
 LABELS = "labels"
 """The cluster, the process and the path prefix of the label endpoint."""
+STICKY = "x-interlock-sticky"
+"""The header whose value keeps its requests on one side of a split, as long as the weights allow."""
+REVISION = "x-interlock-revision"
+"""The header that names the revision to answer, whatever its weight: for testers."""
+ACCESS_LOG = "logs/access.log"
+SAMPLED_PERCENT = 1
+"""How many of the requests that went well are in the access log; all that did not are."""
 
 _TYPE = "type.googleapis.com/envoy."
 _TIMEOUT = "15s"
@@ -96,6 +103,7 @@ def listener(environment_name: str, host: str, port: int) -> Document:
             "initial_connection_window_size": 1048576,
         },
         "local_reply_config": _errors_as_json(),
+        "access_log": [_access_log()],
         "rds": {"route_config_name": environment_name, "config_source": _from_file(routes_file(environment_name))},
         "http_filters": [
             {
@@ -118,7 +126,7 @@ def listener(environment_name: str, host: str, port: int) -> Document:
 
 def _errors_as_json() -> Document:
     """The inference protocol wants an object with ``error`` for whatever is not 200; Envoy's own answers too."""
-    at_least_400 = {"op": "GE", "value": {"default_value": 400, "runtime_key": "interlock.first_error"}}
+    at_least_400 = {"op": "GE", "value": _number(400, "interlock.first_error")}
     return {
         "mappers": [
             {
@@ -127,6 +135,39 @@ def _errors_as_json() -> Document:
             }
         ]
     }
+
+
+def _access_log() -> Document:
+    """One line for each request that failed, and for a sample of the others."""
+    failed = {"status_code_filter": {"comparison": {"op": "GE", "value": _number(500, "interlock.logged_from")}}}
+    sampled = {"runtime_key": "interlock.logged", "percent_sampled": {"numerator": SAMPLED_PERCENT}}
+    fields = {
+        "time": "%START_TIME%",
+        "method": "%REQ(:METHOD)%",
+        "path": "%REQ(:PATH)%",
+        "status": "%RESPONSE_CODE%",
+        "flags": "%RESPONSE_FLAGS%",
+        "ms": "%DURATION%",
+        "bytes_in": "%BYTES_RECEIVED%",
+        "bytes_out": "%BYTES_SENT%",
+        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "revision": "%UPSTREAM_CLUSTER%",
+        "request": "%REQ(X-REQUEST-ID)%",
+        "trace": "%REQ(TRACEPARENT)%",
+    }
+    return {
+        "name": "envoy.access_loggers.file",
+        "filter": {"or_filter": {"filters": [failed, {"runtime_filter": sampled}]}},
+        "typed_config": {
+            "@type": f"{_TYPE}extensions.access_loggers.file.v3.FileAccessLog",
+            "path": ACCESS_LOG,
+            "log_format": {"json_format": fields},
+        },
+    }
+
+
+def _number(value: int, key: str) -> Document:
+    return {"default_value": value, "runtime_key": key}
 
 
 def cluster(name: str) -> Document:
@@ -175,7 +216,7 @@ def static_cluster(name: str) -> Document:
     return {
         **_cluster(name),
         "type": "STATIC",
-        "load_assignment": endpoints(name, [name], is_draining=False, with_type=False),
+        "load_assignment": endpoints(name, [name], (), with_type=False),
     }
 
 
@@ -206,11 +247,13 @@ def _cluster(name: str) -> Document:
     }
 
 
-def endpoints(name: str, replicas: Sequence[str], *, is_draining: bool, with_type: bool = True) -> Document:
+def endpoints(name: str, replicas: Sequence[str], draining: Collection[str], *, with_type: bool = True) -> Document:
     """The replicas of a cluster; draining ones finish what they have and get nothing new."""
-    status = "DRAINING" if is_draining else "UNKNOWN"
     hosts = [
-        {"health_status": status, "endpoint": {"address": {"pipe": {"path": socket_of(replica)}}}}
+        {
+            "health_status": "DRAINING" if replica in draining else "UNKNOWN",
+            "endpoint": {"address": {"pipe": {"path": socket_of(replica)}}},
+        }
         for replica in replicas
     ]
     kind = {"@type": f"{_TYPE}config.endpoint.v3.ClusterLoadAssignment"} if with_type else {}
@@ -228,11 +271,26 @@ def routes(environment_name: str, models: Sequence[Document], has_labels: bool) 
     if has_labels:
         route = {"cluster": LABELS, "timeout": _TIMEOUT, "retry_policy": _RETRIES}
         fixed.append({"match": {"prefix": f"/{LABELS}/"}, "route": route})
+    fixed += [_named_revision(model["name"], environment_name) for model in models]
     return {
         "@type": f"{_TYPE}config.route.v3.RouteConfiguration",
         "name": environment_name,
         "validate_clusters": True,
         "virtual_hosts": [{"name": "models", "domains": ["*"], "routes": [*fixed, *models]}],
+    }
+
+
+def _named_revision(model: str, environment_name: str) -> Document:
+    """Requests that name a revision of the model here are answered by it, or 404."""
+    revision = {"name": REVISION, "string_match": {"prefix": f"{model}.{environment_name}.r"}}
+    return {
+        "match": {"path_separated_prefix": f"/v2/models/{model}", "headers": [revision]},
+        "route": {
+            "cluster_header": REVISION,
+            "cluster_not_found_response_code": "NOT_FOUND",
+            "timeout": _TIMEOUT,
+            "retry_policy": _RETRIES,
+        },
     }
 
 
@@ -243,7 +301,11 @@ def model_route(model: str, weights: Mapping[str, int]) -> Document:
         body = {"inline_string": f"no revision of {model} serves here"}
         return {**route, "direct_response": {"status": 503, "body": body}}
     clusters = [{"name": name, "weight": weight} for name, weight in weights.items()]
-    target = {"timeout": _TIMEOUT, "weighted_clusters": {"clusters": clusters}}
+    target = {
+        "timeout": _TIMEOUT,
+        "hash_policy": [{"header": {"header_name": STICKY}}],
+        "weighted_clusters": {"clusters": clusters, "use_hash_policy": True},
+    }
     return {**route, "route": {**target, "retry_policy": _RETRIES, "hedge_policy": _HEDGE}}
 
 

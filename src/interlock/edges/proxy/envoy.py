@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, LoadSeen
 from interlock.errors import NotFound, ProxyFault
 from interlock.system.files import write_atomically
 
@@ -20,7 +20,7 @@ from . import configuration as config
 from .acceptance import Acceptance
 from .admin import Admin
 from .files import LOCK, Change, ConfigurationFiles
-from .seen import counter, endpoints, environment_of, split_environment
+from .seen import counter, endpoints, environment_of, load, split_environment, times_of
 
 LABEL_PROGRAM = (
     sys.executable,
@@ -89,6 +89,7 @@ class EnvoyProxy:
         problem = None
         hosts: dict[str, dict[str, EndpointSeen]] = {}
         counters: dict[str, CounterSeen] = {}
+        loads: dict[str, LoadSeen] = {}
         try:
             weights = self._weights(name).get(split_environment(environment)[0], {})
             revisions = [key for key in self._revisions() if environment_of(key) == environment]
@@ -97,24 +98,28 @@ class EnvoyProxy:
         try:
             epoch = self._admin.epoch()
             stats = self._admin.stats(_rds(name), *(f"cluster.{key}.upstream_rq_" for key in revisions))
+            times = self._admin.times(map(times_of, revisions))
             clusters = self._admin.clusters()
             if self._admin.epoch() != epoch:
                 raise ProxyFault("the proxy was started again just now")
             hosts = {key: endpoints(clusters[key]) for key in revisions if key in clusters}
             counters = {key: counter(key, stats, epoch) for key in revisions}
+            loads = {key: load(times.get(times_of(key), []), hosts.get(key, {}), epoch) for key in revisions}
             if stats.get(f"{_rds(name)}version_text") != self._files.version(config.routes_file(name)):
                 problem = f"the proxy has not taken its routes: {self._acceptance.reason()}"
         except ProxyFault as fault:
             problem = str(fault)
-        return DataPlaneSeen(endpoints=hosts, weights=weights, counters=counters, problem=problem)
+        return DataPlaneSeen(endpoints=hosts, weights=weights, counters=counters, loads=loads, problem=problem)
 
-    def ensure_endpoints(self, revision_key: str, replicas: Sequence[str], draining: bool, version: int) -> None:
+    def ensure_endpoints(
+        self, revision_key: str, replicas: Sequence[str], draining: Collection[str], version: int
+    ) -> None:
         """The proxy knows these replicas; returns once requests could be routed to them. See the port."""
         name, prefix = config.endpoints_file(revision_key), f"cluster.{revision_key}."
         refused, refused_clusters = self._acceptance.rejections(prefix), self._acceptance.rejections(CDS)
         with self._files.locked():
             self._files.advance(revision_key, version)
-            change = self._files.write(name, [config.endpoints(revision_key, replicas, is_draining=draining)])
+            change = self._files.write(name, [config.endpoints(revision_key, replicas, draining)])
             revisions = self._revisions()
             clusters = self._write_clusters([*revisions, revision_key])
         self._acceptance.wait_for(clusters, CDS, refused_clusters)

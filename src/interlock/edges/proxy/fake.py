@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, LoadSeen
 from interlock.errors import NotFound, ProxyFault, StaleWrite
 
 from .seen import environment_of, split_environment
@@ -13,12 +13,14 @@ from .seen import environment_of, split_environment
 class FakeProxy:
     """Stands in for a proxy. New endpoints are healthy unless ``is_healthy_at_once`` is False.
 
-    ``counters``, ``problem`` and ``leases`` (environment to candidate and stable) may be set and read by tests.
+    ``counters``, ``loads``, ``problem`` and ``leases`` (environment to candidate and stable) may be set and read by
+    tests.
     """
 
     def __init__(self, listeners: Mapping[str, str], is_healthy_at_once: bool = True) -> None:
         self.counters: dict[str, CounterSeen] = {}
         self.leases: dict[str, tuple[str, str]] = {}
+        self.loads: dict[str, LoadSeen] = {}
         self.problem: str | None = None
         self._listeners = dict(listeners)
         self._is_healthy_at_once = is_healthy_at_once
@@ -34,16 +36,19 @@ class FakeProxy:
             endpoints={key: dict(self._endpoints[key]) for key in mine},
             weights=dict(self._weights.get(environment, {})),
             counters={key: self.counters.get(key, nothing) for key in mine},
+            loads={key: self.loads[key] for key in mine if key in self.loads},
             problem=self.problem,
         )
 
-    def ensure_endpoints(self, revision_key: str, replicas: Sequence[str], draining: bool, version: int) -> None:
+    def ensure_endpoints(
+        self, revision_key: str, replicas: Sequence[str], draining: Collection[str], version: int
+    ) -> None:
         """The revision has these replicas."""
         self._advance(revision_key, version)
         before = self._endpoints.get(revision_key, {})
-        new = EndpointSeen(is_healthy=self._is_healthy_at_once, is_draining=draining)
+        new = EndpointSeen(is_healthy=self._is_healthy_at_once, is_draining=False)
         self._endpoints[revision_key] = {
-            name: before.get(name, new).model_copy(update={"is_draining": draining}) for name in replicas
+            name: before.get(name, new).model_copy(update={"is_draining": name in draining}) for name in replicas
         }
 
     def remove_endpoints(self, revision_key: str, version: int) -> None:

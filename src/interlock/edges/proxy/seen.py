@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
-from interlock.delivery.revision import CounterSeen, EndpointSeen
+from interlock.delivery.revision import CounterSeen, EndpointSeen, LoadSeen
+
+from .admin import Bucket
 
 
 def split_environment(environment: str) -> tuple[str, str]:
@@ -30,6 +33,23 @@ def counter(cluster: str, stats: Mapping[str, int | str], epoch: str) -> Counter
         int(stats.get(f"cluster.{cluster}.upstream_rq_{name}", 0)) for name in ("completed", "5xx", "retry")
     )
     return CounterSeen(epoch=epoch, requests=ended + retried, errors=failed + retried)
+
+
+def times_of(cluster: str) -> str:
+    """The histogram of how long a cluster's answers took."""
+    return f"cluster.{cluster}.upstream_rq_time"
+
+
+def load(buckets: Sequence[Bucket], hosts: Mapping[str, EndpointSeen], epoch: str) -> LoadSeen:
+    """What a cluster has answered, how long that took, and what its replicas have in flight."""
+    counted = [(bucket.lower + max(bucket.width, 1.0), bucket) for bucket in buckets]  # whole milliseconds: N to N + 1
+    return LoadSeen(
+        epoch=epoch,
+        answered=sum(bucket.answers for bucket in buckets),
+        active=sum(host.active for host in hosts.values()),
+        seconds=sum((bucket.lower + bound) / 2000.0 * bucket.answers for bound, bucket in counted),
+        within=tuple(zip((bound for bound, _ in counted), accumulate(one.answers for one in buckets), strict=True)),
+    )
 
 
 def endpoints(hosts: Sequence[Mapping[str, Any]]) -> dict[str, EndpointSeen]:

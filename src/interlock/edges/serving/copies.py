@@ -31,6 +31,16 @@ class ArtifactCopies:
             part.rename(path)
         return path
 
+    def renew(self, digest: Digest) -> None:
+        """Another copy in the place of one whose bytes have changed. Who has it open keeps what was there."""
+        path = self._folder / _name(digest)
+        gone = path.with_name(f".{path.name}.gone")
+        _remove(gone)
+        if path.exists():
+            path.rename(gone)
+        self.ensure(digest)
+        _remove(gone)
+
     def forget_unless_named(self, texts: Iterable[str]) -> None:
         """Removes copies whose names are in none of the texts."""
         named = "\n".join(texts)

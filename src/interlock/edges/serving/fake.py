@@ -26,11 +26,13 @@ class FakeReplicas:
         for index in range(revision.replicas):
             replicas.setdefault(revision.replica(index), ReplicaSeen(is_running=True, is_ready=self._is_ready_at_once))
 
-    def remove(self, revision_key: str, version: int) -> None:
-        """Its replicas are gone."""
+    def remove(self, revision_key: str, version: int, beyond: int = 0) -> None:
+        """Its replicas from number ``beyond`` on are gone."""
         self._advance(revision_key, version)
         for revisions in self._seen.values():
-            revisions.pop(revision_key, None)
+            kept = revisions.pop(revision_key, {})
+            kept = {name: seen for name, seen in kept.items() if int(name.rpartition(".")[2]) < beyond}
+            revisions.update({revision_key: kept} if kept else {})
 
     def set_seen(self, replica: str, seen: ReplicaSeen) -> None:
         """What the next observation says of a replica."""

@@ -8,12 +8,12 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from interlock.delivery.revision import ReplicaSeen, Revision
-from interlock.errors import StaleWrite
+from interlock.errors import InterlockError, StaleWrite
 from interlock.ports import Isolation, Sandbox
 from interlock.system.files import locked, write_atomically
 from interlock.system.processes import is_alive
@@ -31,6 +31,8 @@ READY_SECONDS = 0.3
 TROUBLED_AFTER = 2
 """Restarts after which a replica that is not ready has a problem."""
 PROBED_AT_ONCE = 16
+OTHER_BYTES = 3
+"""The exit code of a model server whose model's bytes are not the ones that were admitted."""
 
 
 class LocalReplicas:
@@ -75,18 +77,22 @@ class LocalReplicas:
             with self._locked():
                 self._advance(revision.key, version)
                 for name in names:
-                    self._run(name, self._isolation(name, revision, python))
+                    self._run(name, self._isolation(name, revision, python), revision.memory)
         else:
             with self._locked():
                 self._advance(revision.key, version)
+            if any(self._found_other_bytes(name) for name in names):
+                with suppress(InterlockError):  # the store's own bytes are wrong too: what is asked besides must go on
+                    self._copies.renew(revision.model_digest)
         ensure_supervise(self._folder)
 
-    def remove(self, revision_key: str, version: int) -> None:
-        """Its replicas are stopped, gently, and will not come back."""
+    def remove(self, revision_key: str, version: int, beyond: int = 0) -> None:
+        """Its replicas from number ``beyond`` on are stopped, gently, and will not come back by themselves."""
         with self._locked():
             self._advance(revision_key, version)
             for name in self._processes():
-                if name.rpartition(".")[0] == revision_key:
+                key, _, index = name.rpartition(".")
+                if key == revision_key and int(index) >= beyond:
                     self._process_file(name).unlink()
             self._sweep()
 
@@ -143,7 +149,7 @@ class LocalReplicas:
             interpreters=(python,),
         )
 
-    def _run(self, name: str, isolation: Isolation) -> None:
+    def _run(self, name: str, isolation: Isolation, memory: int | None) -> None:
         argv = self._sandbox.command(isolation)
         process = {
             "name": name,
@@ -153,6 +159,8 @@ class LocalReplicas:
             "generation": zlib.crc32(json.dumps(argv).encode()),
             "grace": GRACE_SECONDS,
             "unlink": [f"s/{name}/http"],
+            "pulse": f"s/{name}/http",
+            "memory": memory,
         }
         path = self._process_file(name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,6 +187,11 @@ class LocalReplicas:
             problem = self._last_words(name)
         return ReplicaSeen(is_running=is_running, is_ready=is_ready, restarts=restarts, problem=problem)
 
+    def _found_other_bytes(self, name: str) -> bool:
+        """Whether a replica refused to start with the copy it was given, and does not run meanwhile."""
+        status = self._status(name)
+        return status.get("state") == "backing_off" and status.get("exit") == OTHER_BYTES
+
     def _status(self, name: str) -> dict[str, Any]:
         try:
             status: dict[str, Any] = json.loads((self._folder / "status" / f"{name}.json").read_bytes())
@@ -198,4 +211,5 @@ class LocalReplicas:
             lines = (self._folder / "logs" / f"{name}.log").read_text(errors="replace").splitlines()
         except OSError:
             lines = []
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it ends without a word")
+        ailment = str(self._status(name).get("ailment") or "")
+        return ailment or next((line.strip() for line in reversed(lines) if line.strip()), "it ends without a word")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from interlock.pipeline.document import Path, Problem
+from interlock.pipeline.replicas.spec import replicas_of
 from interlock.pipeline.spec import CanarySpec, FileSpec, StepSpec, StrategySpec
 
 
@@ -16,7 +17,7 @@ def check_deployed_model(spec: FileSpec) -> Iterator[Problem]:
 
 
 def check_environments(spec: FileSpec) -> Iterator[Problem]:
-    """An environment requires environments above it, and its checks have names of their own."""
+    """An environment requires environments above it, its bounds are in order, its checks have names of their own."""
     names = list(spec.deploy)
     for position, (name, environment) in enumerate(spec.deploy.items()):
         above = names[:position]
@@ -25,6 +26,10 @@ def check_environments(spec: FileSpec) -> Iterator[Problem]:
                 remedy = f"use one of: {', '.join(above)}" if above else "remove it: this is the first environment"
                 problem = f"{name} requires {required}, which is no environment above it"
                 yield Problem(("deploy", name, "requires", index), problem, remedy)
+        replicas = replicas_of(environment.replicas)
+        if replicas.max is not None and replicas.max < replicas.min:
+            problem = f"max is {replicas.max}, less than min, which is {replicas.min}"
+            yield Problem(("deploy", name, "replicas", "max"), problem, f"write {replicas.min} or more, or remove it")
         checks = [check.name for check in environment.checks]
         for index, check in enumerate(checks):
             if check in checks[:index]:

@@ -77,6 +77,7 @@ _REMEDIES_OF_OTHERS = MappingProxyType(
         "tags_ignore": f'{_TAKE_AWAY} write tags: ["**", "!*-rc*"]',
         "paths_ignore": f'{_TAKE_AWAY} write paths: ["**", "!docs/**"]',
         "workflow_dispatch": "remove it: `interlock trigger` begins a run of any branch",
+        "autoscaling": "write replicas: {min: 2, max: 8}",
         "repository_dispatch": "remove it: `interlock trigger` begins a run of any branch",
     }
 )

@@ -1,0 +1,73 @@
+"""Follows the load of each environment with its number of replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from interlock.control.rows import save_or_lose, write_environment
+from interlock.delivery.environment import Environment, scaled
+from interlock.delivery.revision import DataPlaneSeen, Revision
+from interlock.delivery.scaling import History, Scope, remember, size, total
+from interlock.ports import Store
+
+TICK_SECONDS = 1.0
+"""Least time between two looks at the load."""
+PER_CORE = 4
+"""Replicas that a core may hold: those that wait for something else need none of its time."""
+MEMORY_SHARE = 0.8
+"""How much of the machine's memory the replicas of one revision may take."""
+
+
+class Scaling:
+    """Remembers the load of the last minutes, by environment; ``now`` is monotonic. It begins anew with each server.
+
+    ``cores`` and ``memory`` (bytes) are those of the machine.
+    """
+
+    def __init__(self, store: Store, now: Callable[[], float], cores: float, memory: float) -> None:
+        self._store = store
+        self._now = now
+        self._cores = cores
+        self._memory = memory
+        self._histories: dict[str, History] = {}
+
+    def follow(self, environment: Environment, version: int, seen: DataPlaneSeen) -> tuple[Environment, int]:
+        """The environment with as many replicas as its load needs, saved where that is another number than before.
+
+        It comes back as it was where nothing scales, the proxy cannot be read, or somebody else saved it first.
+        """
+        revision = environment.stable or environment.candidate
+        load = total(seen.loads.values())
+        if revision is None or revision.scaling is None or load is None or seen.problem is not None:
+            return environment, version
+        now, history = self._now(), self._histories.get(environment.key, History())
+        if history.last is not None and now - history.at < TICK_SECONDS:
+            return environment, version
+        scope = self._scope(revision)
+        asked = scaled(environment, revision).replicas
+        ready = sum(endpoint.is_healthy for endpoint in seen.endpoints.get(revision.key, {}).values())
+        history = remember(history, load, scope, now)
+        history, found = size(history, scope, asked, ready, now, is_moving=environment.rollout is not None)
+        self._histories[environment.key] = history
+        if found.replicas == asked:
+            return environment, version
+        because = f"{asked} -> {found.replicas} replicas: {found.because}"
+        after = environment.model_copy(update={"replicas": found.replicas, "replicas_because": because})
+        if not save_or_lose(self._store, write_environment(after, version, because)):
+            return environment, version
+        return after, version + 1
+
+    def _scope(self, revision: Revision) -> Scope:
+        assert revision.scaling is not None
+        room = int(self._cores * PER_CORE)
+        each = revision.memory or (revision.memory_mb or 0.0) * 2**20
+        if each:
+            room = min(room, int(self._memory * MEMORY_SHARE / each))
+        latency, service = revision.scaling.latency_ms, revision.service_ms
+        return Scope(
+            least=revision.replicas,
+            most=revision.scaling.most,
+            room=room,
+            latency=latency / 1000.0 if latency else None,
+            service=service / 1000.0 if service else None,
+        )

@@ -1,0 +1,1 @@
+"""How many processes serve an environment, and what one of them may use."""

@@ -1,0 +1,48 @@
+"""The keys of the replicas of one environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import Discriminator, Field, Tag
+
+from interlock.pipeline.gates.spec import GateSpec
+from interlock.pipeline.plan import ScalingPlan
+from interlock.pipeline.rules.values import Section, Size
+
+
+class ReplicasSpec(Section):
+    """The processes that serve. A number alone is how many there always are."""
+
+    min: Annotated[int, Field(ge=1, le=64)] = 2
+    """The fewest there are, whatever the load."""
+    max: Annotated[int, Field(ge=1, le=64)] | None = None
+    """The most there may be: in between the load decides. It is held to the smallest `max` of the gates on
+    `latency_p99_ms`; without one, to ten times what a request takes. Without this key there are always `min`."""
+    memory: Size | None = None
+    """The memory that one of them may use. One that uses more is replaced: it answers what it has, and starts anew."""
+
+
+def number_or_mapping(value: Any) -> str:
+    """Which side of ``number or mapping`` a value is meant to be."""
+    return "<mapping>" if isinstance(value, dict) else "<number>"
+
+
+Replicas: TypeAlias = Annotated[
+    Annotated[Annotated[int, Field(ge=1, le=64)], Tag("<number>")] | Annotated[ReplicasSpec, Tag("<mapping>")],
+    Discriminator(number_or_mapping),
+]
+
+
+def replicas_of(written: int | ReplicasSpec) -> ReplicasSpec:
+    """The mapping that a number stands for."""
+    return ReplicasSpec(min=written) if isinstance(written, int) else written
+
+
+def scaling_of(replicas: ReplicasSpec, gates: Iterable[GateSpec]) -> ScalingPlan | None:
+    """Replicas by load, held to the latency that the gates allow; None where there are always as many."""
+    if replicas.max is None or replicas.max == replicas.min:
+        return None
+    limits = [gate.max for gate in gates if gate.metric == "latency_p99_ms" and gate.max is not None]
+    return ScalingPlan(most=replicas.max, latency_ms=min(limits, default=None))

@@ -1,0 +1,63 @@
+"""Replicas as they are written and as they are planned."""
+
+from __future__ import annotations
+
+import pytest
+
+from interlock.errors import SeveralRefused
+from interlock.pipeline.plan import ScalingPlan
+from interlock.pipeline.replicas.spec import replicas_of, scaling_of
+from interlock.pipeline.resolve import read_pipeline
+
+FILE = """\
+version: 1
+stages: {train: {cmd: python t.py, outs: [m.skops], metrics: [m.json]}}
+model: {path: m.skops, golden: golden.json}
+gates: [%s]
+deploy: {production: {%s}}
+"""
+
+
+def planned(written: str, gates: str = "{metric: auc, min: 0.7}"):
+    spec = read_pipeline((FILE % (gates, written)).encode()).spec
+    replicas = replicas_of(spec.deploy["production"].replicas)
+    return replicas.min, replicas.memory, scaling_of(replicas, spec.gates)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("strategy: rolling", (2, None, None)),
+        ("replicas: 3", (3, None, None)),
+        ("replicas: {min: 4}", (4, None, None)),
+        ("replicas: {max: 2}", (2, None, None)),
+        ("replicas: {max: 8}", (2, None, ScalingPlan(most=8))),
+        ("replicas: {min: 1, max: 3, memory: 512MiB}", (1, 2**29, ScalingPlan(most=3))),
+    ],
+)
+def test_replicas_are_planned_as_they_are_written(written: str, expected: object) -> None:
+    assert planned(written) == expected
+
+
+def test_the_smallest_latency_that_a_gate_allows_is_the_one_that_counts() -> None:
+    gates = "{metric: latency_p99_ms, max: 50}, {metric: latency_p99_ms, max: 20}, {metric: auc, min: 0.7}"
+    gates += ", {metric: latency_p99_ms, against: production, max_ratio: 1.2}"
+    assert planned("replicas: {max: 8}", gates) == (2, None, ScalingPlan(most=8, latency_ms=20.0))
+
+
+@pytest.mark.parametrize(
+    ("written", "problem", "remedy"),
+    [
+        ("replicas: {min: 5, max: 4}", "max is 4, less than min, which is 5", "write 5 or more, or remove it"),
+        ("replicas: 0", "replicas must be at least 1, not 0", "write a number that is at least 1"),
+        ("replicas: many", "replicas must be a whole number, not many", "write it without a point"),
+        ("replicas: {max: 65}", "max must be at most 64, not 65", "write a number that is at most 64"),
+        ("replicas: {most: 5}", "the key most is unknown", "known keys here: min, max, memory"),
+        ("replicas: {memory: 512}", "512 is no size", "write a number and its unit: 512MiB or 4GiB"),
+        ("autoscaling: {max: 8}", "the key autoscaling is unknown", "write replicas: {min: 2, max: 8}"),
+    ],
+)
+def test_what_is_wrong_is_said_with_a_remedy(written: str, problem: str, remedy: str) -> None:
+    with pytest.raises(SeveralRefused) as refused:
+        planned(written)
+    assert [(one.problem, one.remedy) for one in refused.value.refusals] == [(problem, remedy)]
