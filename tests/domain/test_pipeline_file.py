@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.errors import Refused, SeveralRefused
-from interlock.gate.measurements import SERVED_METRICS as GATE_SERVED
+from interlock.gate.measurements import LATENCY_SHARES, LIFE_METRICS
 from interlock.gate.row_metrics import ROW_METRICS as GATE_ROWS
+from interlock.pipeline.gates.served import LATENCIES, SERVED_METRICS
 from interlock.pipeline.resolve import read_pipeline
-from interlock.pipeline.rules.work import ROW_METRICS, SERVED_METRICS
+from interlock.pipeline.rules.work import ROW_METRICS
 
 WHOLE = """\
 version: 1
@@ -456,7 +457,8 @@ def test_a_canary_is_judged(steps: str, problem: str) -> None:
 
 def test_the_comparable_metrics_are_those_that_gates_compare() -> None:
     assert set(ROW_METRICS) == {metric.name for metric in GATE_ROWS}
-    assert set(SERVED_METRICS) == set(GATE_SERVED)
+    assert set(LATENCIES) == set(LATENCY_SHARES)
+    assert set(SERVED_METRICS) == {*LATENCY_SHARES, *LIFE_METRICS, "model_size_mb"}
 
 
 @pytest.mark.parametrize(

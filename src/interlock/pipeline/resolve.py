@@ -213,6 +213,7 @@ def _model(spec: FileSpec, fallback: str) -> ModelPlan | None:
         path=model.path,
         format="joblib" if (model.format or model.path.lower()).endswith("joblib") else "skops",
         golden=model.golden,
+        rate=model.rate,
         checks=serving_checks(model.checks),
     )
 

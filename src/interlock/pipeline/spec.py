@@ -241,6 +241,9 @@ class ModelSpec(Section):
     """How it was saved. Without it the ending of the path tells; else `skops`."""
     golden: Path | None = None
     """A file with requests and the answers expected; latency is measured with them."""
+    rate: Annotated[float, Field(gt=0.0, le=10_000.0)] | None = None
+    """Requests a second at which limits on latency are measured: they arrive at random times, whether or not earlier
+    ones are answered. Without it one caller asks, the next request after the answer."""
     checks: ServingChecksSpec = ServingChecksSpec()
     """What the served model is asked besides."""
 

@@ -166,9 +166,10 @@ class Programs:
             "inference_folder": f"{inside.package}/interlock/inference",
             "baseline": None,
         }
-        if request.baseline is None:
-            return settings, (python,)
-        baseline = request.baseline
+        baseline, measuring = request.baseline, request.measuring
+        if baseline is None or not measuring.is_compared:
+            return {**settings, **measuring.alone().model_dump(mode="json", exclude={"is_compared"})}, (python,)
+        settings |= measuring.model_dump(mode="json", exclude={"is_compared"})
         beside = self._prepare_baseline(baseline, say)
         self._show(baseline.model, f"{outside.baseline}/model")
         settings["baseline"] = {

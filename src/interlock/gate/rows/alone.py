@@ -73,8 +73,8 @@ def _compared(gate: GatePlan, rows: RowArrays) -> GateResult:
     metric = row_metric(gate.metric)
     if metric is None:
         return answer(gate, Verdict.UNDECIDED, _unknown(gate))
-    if gate.max_ratio is not None:
-        return answer(gate, Verdict.UNDECIDED, f"{metric.name} is compared by margin, not by max_ratio")
+    if gate.ratios:
+        return answer(gate, Verdict.UNDECIDED, f"{metric.name} is compared by margin, not by {', '.join(gate.ratios)}")
     return compare_rows(gate, metric, rows)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from interlock.pipeline.plan import DataPlan, GatePlan, Plan
 
-LIMITS = ("min", "max", "margin", "alpha", "max_ratio", "slices")
+LIMITS = ("min", "max", "margin", "alpha", "max_ratio", "min_ratio", "slices")
 
 
 def guards_of(plan: Plan, before: Plan) -> tuple[GatePlan, ...]:

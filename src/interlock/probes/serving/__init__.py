@@ -1,0 +1,1 @@
+"""Model servers as a stage starts them, and what is asked of them to measure them."""
