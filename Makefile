@@ -3,7 +3,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 FAST ?=
 BIN := .venv/bin
-BENCHMARKS := help plan push webhooks history logs followers environments pipelines edits data_checks gates
+BENCHMARKS := help plan push webhooks history logs followers environments pipelines edits data_checks gates latency_gate
 
 .PHONY: setup demo test lint architecture coverage crash-points storm fuzz edits soak benchmarks clean
 .DEFAULT_GOAL := setup

@@ -109,6 +109,7 @@ def measure(models: Path, digest_of: Callable[[Path], str], tmp_path: Path) -> C
             "lives": 1,
             "pairs": 30,
             "is_pressed": False,
+            "is_loaded": True,
             **more,
         }
         if baseline is not None:
@@ -220,10 +221,12 @@ def test_a_baseline_that_cannot_answer_is_left_out(measure: Callable[..., dict[s
     ]
 
 
-def test_without_golden_requests_only_start_and_memory(measure: Callable[..., dict[str, Any]]) -> None:
-    found = measure("sum", None)
+def test_without_golden_requests_only_start_memory_and_size(measure: Callable[..., dict[str, Any]]) -> None:
+    found = measure("sum", None, baseline="slow")
     assert found["passed"] is True
     assert found["problems"][0]["is_warning"] is True
     (life,) = found["report"]["candidate"]["lives"]
     assert life["latency_ms"] == []
     assert life["memory_peak_mb"] > 10
+    assert found["report"]["baseline"]["lives"][0]["startup_ms"] > 0
+    assert found["report"]["baseline"]["model_size_mb"] > 0

@@ -230,6 +230,14 @@ SMALL = [
     ("data: {a: {path: o/a.csv}}\nstages: {s: {cmd: x, outs: [o]}}", "o/a.csv is made by the stage s"),
     ("stages: {s: {cmd: x, outs: [m.onnx]}}\nmodel: m.onnx", "models like m.onnx are not supported yet"),
     ("stages: {s: {cmd: x, outs: [m.onnx]}}\nmodel: {path: m.onnx, format: joblib}", None),
+    (
+        "stages: {s: {cmd: x, outs: [m.skops]}}\nmodel: {path: m.skops, rate: 50}",
+        "golden requests arrive at this rate, but the model has none",
+    ),
+    (
+        "stages: {s: {cmd: x, outs: [m.skops]}}\nmodel: {path: m.skops, rate: 0, golden: g.json}",
+        "rate must be more than 0",
+    ),
     ("model: m.skops", "no stage lists m.skops in its outs"),
     ("gates: [{metric: loss, margin: 0.1}]", "margin needs something to compare with"),
     ("gates: [{metric: loss, min: 2, max: 1}]", "nothing lies between min 2 and max 1"),

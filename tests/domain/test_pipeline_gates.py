@@ -7,7 +7,7 @@ import pytest
 from interlock.errors import SeveralRefused
 from interlock.gate.row_metrics import GROUP_METRICS as GATE_GROUPS
 from interlock.pipeline.plan import GatePlan, Plan, ReusePlan, SlicePlan
-from interlock.pipeline.resolve import read_pipeline
+from interlock.pipeline.resolve import read_pipeline, resolve
 from interlock.pipeline.rules.work import GROUP_METRICS, gate_of
 
 FILE = """\
@@ -53,6 +53,21 @@ def test_the_budget_of_a_test_set_is_planned():
         "{metric: recall, gap_between: sex, max: 0.1, reuse: {commits: 8, adaptivity: first_change}}"
     )
     assert [gate.reuse for gate in found] == [ReusePlan(commits=32), ReusePlan(commits=8, adaptivity="first_change")]
+
+
+def test_the_rate_of_open_loop_load_is_planned():
+    text = (FILE % "{metric: throughput_rps, against: production, min_ratio: 0.9}").replace(
+        "h.csv}", "h.csv, rate: 50}"
+    )
+    plan = resolve(
+        read_pipeline(text.encode()),
+        project="",
+        paths=["uv.lock", "h.csv", "e.py"],
+        params={},
+        overrides={},
+        repository="m",
+    )
+    assert (plan.model.rate, plan.gates[0].ratios) == (50.0, {"min_ratio": 0.9})
 
 
 def test_a_limit_on_a_loss_is_one_on_a_metrics_file():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
+from interlock.pipeline.gates.served import SIZE
 from interlock.vocabulary import Json, Stored
 
 LATENCY_SHARES: Mapping[str, float] = MappingProxyType(
@@ -123,8 +124,7 @@ class ServedSide(Stored):
 
     def values(self, metric: str) -> tuple[float, ...] | Reading:
         """The measurement of this name in each life, the model's size once; or why there is one missing."""
-        is_size = metric == "model_size_mb"
-        readings = [self.model_size_mb] if is_size else [life.reading(metric) for life in self.lives]
+        readings = [self.model_size_mb] if metric == SIZE else [life.reading(metric) for life in self.lives]
         missing = [reading for reading in readings if reading.value is None]
         if missing or not readings:
             return missing[0] if missing else Reading(because="was not measured")

@@ -19,7 +19,10 @@ from .serving.arrivals import arrive
 from .serving.lives import Effort, Requests, begin, read_requests, spend
 from .serving.servers import ModelServer, NotServed
 
-WALL_SECONDS = 12.0
+LIFE_SECONDS = 12.0
+LIVES_SECONDS = 180.0
+"""After so long no further life begins: of servers that start slowly there are fewer."""
+
 CONSISTENCY_SECONDS = 6.0
 MEBIBYTE = 1024 * 1024
 
@@ -29,10 +32,11 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
 
     ``settings``: ``model`` (name, format, path, golden or None, rate or None), ``digest``, ``python`` (of the serving
     environment), ``inference_folder``, ``baseline`` (name, path, format, python, digest; or None), ``lives``, ``pairs``
-    (of requests in each life), ``is_pressed`` (whether throughput is measured). The report has ``candidate`` and
-    ``baseline``, each with its ``lives`` (see ``serving.lives.spend``; also ``startup_ms`` and ``memory_peak_mb``),
-    ``model_size_mb``, ``requests``, ``errors``, ``golden`` and, of the candidate, ``loaded`` (the latencies at the
-    model's ``rate``), its ``inputs`` and ``consistency`` (whether a row is answered alike whatever stands beside it).
+    (of requests in each life), ``is_pressed`` (whether throughput is measured), ``is_loaded`` (whether latency at the
+    rate is). The report has ``candidate`` and ``baseline``, each with its ``lives`` (see ``serving.lives.spend``; also
+    ``startup_ms`` and ``memory_peak_mb``), ``model_size_mb``, ``requests``, ``errors``, ``golden`` and, of the
+    candidate, ``loaded`` (latencies at the rate), its ``inputs`` and ``consistency`` (whether a row is answered alike
+    whatever stands beside it).
     """
     problems: list[dict[str, Any]] = []
     settings = {**settings, "cores": sorted(os.sched_getaffinity(0))}
@@ -40,11 +44,14 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="interlock-served-")))
         candidate = _Side(stack, folder / "candidate", settings, settings)
-        asked = settings.get("baseline") if golden else None
+        asked = settings.get("baseline")
         sides = [candidate] + (
             [_Side(stack, folder / "baseline", settings, {"model": asked, **asked})] if asked else []
         )
+        until = time.perf_counter() + LIVES_SECONDS
         for number in range(settings["lives"]):
+            if time.perf_counter() > until:
+                break
             try:
                 sides = _live(sides, number, settings, problems)
             except NotServed as failure:
@@ -54,7 +61,7 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
         else:
             problems.append(_warning("no golden requests: latency was not measured", None))
     baseline = sides[1] if len(sides) > 1 else None
-    if baseline is not None and not any(life["latency_ms"] for life in baseline.lives):
+    if golden and baseline is not None and not any(life["latency_ms"] for life in baseline.lives):
         problems.append(_warning(f"{baseline.name} answers none of the golden requests: it is not compared", golden))
         baseline = None
     failed = f", {candidate.errors} of them errors" if candidate.errors else ""
@@ -87,6 +94,11 @@ class _Side:
         """How many of them were not answered with 200."""
         return sum(server.errors for server in self.servers)
 
+    def dismiss(self) -> None:
+        """Its server is needed no more."""
+        if self.servers:
+            self.servers[-1].dismiss()
+
     def renew(self) -> ModelServer:
         """A server for the next life, not started yet; the one of the life before has ended."""
         if self.servers:
@@ -116,6 +128,8 @@ class _Side:
 
 def _live(sides: list[_Side], number: int, settings: dict[str, Any], problems: list[dict[str, Any]]) -> list[_Side]:
     """One life of the sides; answers those that lived, the candidate first. NotServed where that one did not."""
+    for side in sides:
+        side.dismiss()
     servers = [side.renew() for side in sides]
     started = begin(servers, settings["cores"], number)
     for side, took in zip(sides[1:], started[1:], strict=True):
@@ -126,7 +140,7 @@ def _live(sides: list[_Side], number: int, settings: dict[str, Any], problems: l
     living = [(side, took) for side, took in zip(sides, started, strict=True) if not isinstance(took, NotServed)]
     shown: list[dict[str, Any]] = [{"latency_ms": []} for _ in living]
     if settings["model"].get("golden"):
-        effort = Effort(settings["pairs"], WALL_SECONDS / settings["lives"], settings["is_pressed"])
+        effort = Effort(settings["pairs"], LIFE_SECONDS, settings["is_pressed"])
         shown = spend([side.servers[-1] for side, _ in living], _requests(settings), effort, number)
     for (side, took), one in zip(living, shown, strict=True):
         side.note(took, one)
@@ -137,7 +151,7 @@ def _ask_candidate_alone(candidate: _Side, settings: dict[str, Any]) -> None:
     """What only the candidate is asked, in its last life: load at the declared rate, and whether it is consistent."""
     server, requests = candidate.servers[-1], _requests(settings)
     rate = settings["model"].get("rate")
-    if rate:
+    if rate and settings["is_loaded"]:
         candidate.more["loaded"] = arrive(server, requests.bodies, rate)
     until = time.perf_counter() + CONSISTENCY_SECONDS
 

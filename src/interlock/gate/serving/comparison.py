@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from interlock.gate.comparison import answer
 from interlock.gate.judgement import GateResult
 from interlock.gate.measurements import LATENCY_SHARES, Measurements, Reading, ServedSide
-from interlock.gate.serving.ratios import SMALLEST_LIVES, Ratio, ratio_of_lives
-from interlock.pipeline.gates.served import THROUGHPUT
+from interlock.gate.serving.ratios import Ratio, ratio_of_lives, smallest_lives
+from interlock.pipeline.gates.served import SIZE, THROUGHPUT
 from interlock.pipeline.plan import GatePlan
 from interlock.vocabulary import Json, Verdict
 
@@ -61,15 +61,16 @@ def _compare(gate: GatePlan, candidate: ServedSide, baseline: ServedSide, key: s
         "production_name": baseline.name,
         key: limit,
     }
-    if gate.metric == "model_size_mb":
+    if gate.metric == SIZE:
         plain = ours[0] / theirs[0]
         because = f"{ours[0]:.4g} against {theirs[0]:.4g} MB: ratio {plain:.3f}, at most {limit:g} is asked"
         evidence |= {"method": "plain ratio", "estimate": plain}
         return answer(gate, Verdict.PASS if plain <= limit else Verdict.FAIL, because, evidence)
-    if len(ours) != len(theirs) or len(ours) < SMALLEST_LIVES:
-        because = f"{len(ours)} and {len(theirs)} lives of the servers are too few: needs {SMALLEST_LIVES} of both"
+    ratio = ratio_of_lives(ours, theirs, gate.alpha) if len(ours) == len(theirs) else None
+    if ratio is None:
+        needed = smallest_lives(gate.alpha)
+        because = f"{len(ours)} and {len(theirs)} lives of the servers are too few: needs {needed} of both"
         return answer(gate, Verdict.UNDECIDED, because, evidence)
-    ratio = ratio_of_lives(ours, theirs, gate.alpha)
     evidence |= _told(gate, ratio, ours, theirs)
     if gate.metric in LATENCY_SHARES:
         evidence["requests_a_life"] = min(len(life.latency_ms) for side in (candidate, baseline) for life in side.lives)

@@ -32,6 +32,8 @@ def tell_guards(plan: Plan, before: Plan) -> Iterator[str]:
             yield from _differences(was, now)
     if plan.model and before.model and plan.model.checks != before.model.checks:
         yield "the checks of the model are not as production's run had them"
+    if plan.model and before.model and plan.model.rate != before.model.rate:
+        yield f"the rate of the model is not as production's run had it: {before.model.rate} -> {plan.model.rate}"
 
 
 def _changed(gate: GatePlan, plan: Plan, before: Plan) -> str:

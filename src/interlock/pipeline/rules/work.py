@@ -176,6 +176,9 @@ def check_model(spec: FileSpec) -> Iterator[Problem]:
         around = next((product for product in makers if is_within(model.path, product)), None)
         remedy = f"write `path: {around}`" if around else f"add {model.path} to the outs of the stage that makes it"
         yield Problem(("model", "path"), f"no stage lists {model.path} in its outs", remedy)
+    if model.rate is not None and model.golden is None:
+        problem = "golden requests arrive at this rate, but the model has none"
+        yield Problem(("model", "rate"), problem, "add `golden: golden.json`, or remove rate")
     if model.format is None and model.path.lower().endswith(LATER_ENDINGS):
         yield Problem(
             ("model", "path"), f"models like {model.path} are not supported yet", "save it with skops or joblib"

@@ -101,12 +101,17 @@ class ModelServer:
                 continue
         return total
 
+    def dismiss(self) -> None:
+        """Asks it to end, and does not wait: several end at once then."""
+        self._connection.close()
+        if self._process is not None:
+            self._process.terminate()
+
     def stop(self) -> None:
         """Ends the server gently, and at last surely."""
-        self._connection.close()
+        self.dismiss()
         if self._process is None:
             return
-        self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
