@@ -198,11 +198,9 @@ def test_what_is_in_production_is_frozen_when_measuring_begins() -> None:
 
 def served(latency: float) -> dict[str, object]:
     side = {
-        "latency_ms": [latency] * 500,
-        "memory_peak_mb": 100.0,
+        "lives": [{"latency_ms": [latency] * 500, "memory_peak_mb": 100.0, "startup_ms": 900.0}],
         "requests": 500,
         "errors": 0,
-        "startup_ms": 900.0,
         "golden": {"checked": 1, "wrong": []},
     }
     return {"served": {"candidate": side, "baseline": None}}
