@@ -7,6 +7,7 @@ golden requests in turn: see ``serving.lives``. Load at a declared rate is the c
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -50,10 +51,10 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="interlock-served-")))
         candidate = _Side(stack, folder / "candidate", settings, own)
-        asked = settings.get("baseline")
-        sides = [candidate] + (
-            [_Side(stack, folder / "baseline", settings, {"model": asked, **asked})] if asked else []
-        )
+        sides = [candidate]
+        if asked := settings.get("baseline"):
+            beside = {"model": {**asked, "golden": _without_answers(golden, folder)}, **asked}
+            sides.append(_Side(stack, folder / "baseline", settings, beside))
         until = time.perf_counter() + LIVES_SECONDS
         for number in range(settings["lives"]):
             if time.perf_counter() > until:
@@ -179,6 +180,15 @@ def _answers(server: ModelServer) -> Ask:
         return None if content is None else read_outputs(content, rows_in(request))
 
     return answer
+
+
+def _without_answers(golden: str | None, folder: Path) -> str | None:
+    """The golden requests alone: production may answer otherwise, but is warmed with them as the candidate is."""
+    if golden is None:
+        return None
+    path = folder / "requests.json"
+    path.write_text(json.dumps({"requests": json.loads(Path(golden).read_bytes())["requests"]}), encoding="utf-8")
+    return str(path)
 
 
 def _requests(settings: dict[str, Any]) -> Requests:
