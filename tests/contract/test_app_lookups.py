@@ -13,7 +13,7 @@ from interlock.control.running.lookups import TREES_KEPT, Lookups, artifacts_for
 from interlock.edges.blobs import LocalBlobs
 from interlock.edges.git import CommandGit
 from interlock.edges.store import MemoryStore
-from interlock.pipeline.plan import DataPlan, ModelPlan, Plan, PythonPlan, StagePlan
+from interlock.pipeline.plan import DataPlan, GatePlan, ModelPlan, Plan, PythonPlan, StagePlan
 from interlock.run import run as runs
 from interlock.run.run import Run, StageRun
 from interlock.run.stage import Baseline, StageOutcome
@@ -292,7 +292,8 @@ def test_the_data_probe_depends_on_what_the_file_says_of_the_data(world: World) 
 def test_what_is_measured_beside_production_is_measured_anew_beside_another(world: World) -> None:
     served = StagePlan(name="served", kind="measure", builtin="served")
     model = ModelPlan(name="small", path="model/", format="skops")
-    run = world.run(FILES, served, model=model)
+    compared = GatePlan(metric="startup_ms", against="production", max_ratio=1.2)
+    run = world.run(FILES, served, model=model, gates=(compared,))
 
     def baseline(name: str) -> Baseline:
         kept = world.blobs.put_bytes(name.encode())
@@ -303,6 +304,10 @@ def test_what_is_measured_beside_production_is_measured_anew_beside_another(worl
     assert world.because(with_one, "served", baseline("small v1")) == ""
     assert "production" in world.because(run, "served", baseline("small v2"))
     assert world.because(run, "served", None) != ""
+
+    alone = world.run({}, served, model=model, gates=(GatePlan(metric="startup_ms", max=900.0),))
+    world.succeed(alone.model_copy(update={"baseline": baseline("small v1")}), "served")
+    assert world.because(alone, "served", baseline("small v2")) == ""  # no gate asks what production is like
 
 
 def test_each_project_of_a_repository_sees_its_own_files(world: World) -> None:

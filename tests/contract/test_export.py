@@ -196,3 +196,59 @@ def test_the_program_leaves_a_model_that_is_served(tmp_path: Path) -> None:
     assert report["holdout_rows"] == ROWS
     assert (tmp_path / "out/original/m.joblib").read_bytes() == (tmp_path / "m.joblib").read_bytes()
     assert report["microseconds_a_row"]["exported"] < report["microseconds_a_row"]["original"]
+
+
+def measured(folder: Path, because: str | None = None) -> dict[str, Any]:
+    """What the probe of served models reports of a boosting, beside itself as it was before its export."""
+    model = MODELS["boosting"]()
+    (folder / "model").mkdir()
+    joblib.dump(model, folder / "model/model.joblib")
+    (folder / "golden.json").write_text(json.dumps(requests_of(TABLE.head(5))))
+    keys = [f"r{row}" for row in range(ROWS)]
+    TABLE.assign(key=keys).to_csv(folder / "holdout.csv", index=False)
+    pd.DataFrame({"id": keys, "prediction": model.predict(TABLE)}).to_csv(folder / "predictions.csv", index=False)
+    digest = str(LocalBlobs(folder / "blobs").put(str(folder / "model")))
+    itself = {"name": "late", "path": "model", "format": "joblib"}
+    settings = {
+        "model": {**itself, "golden": "golden.json", "rate": None, "holdout": "holdout.csv"},
+        "digest": digest,
+        "python": sys.executable,
+        "inference_folder": str(SOURCE / "interlock" / "inference"),
+        "baseline": {**itself, "name": "late v1", "python": sys.executable, "digest": digest},
+        "export": {"out": "out", "python": sys.executable, "serving": sys.executable, "because": because},
+        "offline": {"predictions": "predictions.csv", "holdout": {"path": "holdout.csv", "id": "key"}},
+        "lives": 1,
+        "pairs": 100,
+        "is_pressed": False,
+        "is_loaded": False,
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "interlock.probes", "served", "settings.json", "report.json"]
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    assert (found["passed"], found["problems"]) == (True, []), found["because"]
+    return found
+
+
+def test_what_is_exported_is_what_is_measured_as_served(tmp_path: Path) -> None:
+    found = measured(tmp_path)
+    assert found["because"].endswith(found["report"]["export"]["because"])
+    assert found["report"]["export"]["digest"] == LocalBlobs(tmp_path / "blobs").put(str(tmp_path / "out"))
+    ours, theirs = found["report"]["candidate"], found["report"]["baseline"]
+    exported, original = (float(np.median(side["lives"][0]["latency_ms"])) for side in (ours, theirs))
+    assert exported < original  # the graph is faster than what it was made of
+    files = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert ours["model_size_mb"] == pytest.approx(sum(file.stat().st_size for file in files) / 2**20)
+    assert ours["consistency"]["offline"] == {"asked": ROWS, "worst": 0.0, "where": ""}
+
+
+def test_what_cannot_be_exported_is_measured_as_it_is(tmp_path: Path) -> None:
+    found = measured(tmp_path, because="no ONNX is made of it: its lock has no skl2onnx")
+    assert found["report"]["export"] == {
+        "is_exported": False,
+        "because": "no ONNX is made of it: its lock has no skl2onnx",
+    }
+    assert found["report"]["candidate"]["model_size_mb"] == found["report"]["baseline"]["model_size_mb"]
+    assert (tmp_path / "out/original/model.joblib").read_bytes() == (tmp_path / "model/model.joblib").read_bytes()

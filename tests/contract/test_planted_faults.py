@@ -325,7 +325,10 @@ def serve(
         "python": sys.executable,
         "inference_folder": str(SOURCE / "interlock" / "inference"),
         "baseline": None,
-        "requests": 60,
+        "lives": 1,
+        "pairs": 30,
+        "is_pressed": False,
+        "is_loaded": False,
         "offline": None,
     }
     if offline is not None:

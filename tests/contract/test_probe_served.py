@@ -19,22 +19,29 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 # Models of plain Python: nothing heavy has to be imported to serve them.
 CODE = """
-import time
+import os, time
 
 class Sum:
     delay = 0.0
     def predict(self, table):
-        time.sleep(self.delay)
+        time.sleep(self.delay * len(table))  # of each row: asking several together saves nothing
         return table.sum(axis=1)
 
 class Picky(Sum):
     def predict(self, table):
         raise KeyError("unknown plane")
 
+class Busy(Sum):
+    def predict(self, table):
+        until = time.thread_time() + 0.005 * len(table)
+        while time.thread_time() < until:
+            pass
+        return table.sum(axis=1)
+
 class Forgetful(Sum):
     asked = 0
     def predict(self, table):
-        self.asked += 1
+        self.asked += os.path.exists("socket")  # what it is warmed with before does not count
         if self.asked > 20:
             raise KeyError("forgotten")
         return table.sum(axis=1)
@@ -43,7 +50,7 @@ class Forgetful(Sum):
 MAKE = """
 import pathlib, sys, joblib
 root = pathlib.Path(sys.argv[1])
-for kind, delay in (("Sum", 0.0), ("Slow", 0.02), ("Picky", 0.0), ("Forgetful", 0.0)):
+for kind, delay in (("Sum", 0.0), ("Slow", 0.02), ("Picky", 0.0), ("Busy", 0.0), ("Forgetful", 0.0)):
     folder = root / kind.lower()
     folder.mkdir()
     (folder / "sums.py").write_text(sys.argv[2])
@@ -88,16 +95,21 @@ def digest_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]
 def measure(models: Path, digest_of: Callable[[Path], str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs the probe in ``models``; answers what it wrote, after it has left nothing behind."""
 
-    def run(model: str, golden: str | None, baseline: str | None = None, **more: Any) -> dict[str, Any]:
+    def run(
+        model: str, golden: str | None, baseline: str | None = None, rate: float | None = None, **more: Any
+    ) -> dict[str, Any]:
         temporary = tmp_path / "temporary"
         temporary.mkdir()
         settings = {
-            "model": {"name": model, "format": "joblib", "path": f"{model}/", "golden": golden},
+            "model": {"name": model, "format": "joblib", "path": f"{model}/", "golden": golden, "rate": rate},
             "digest": digest_of(models / model),
             "python": sys.executable,
             "inference_folder": str(SOURCE / "interlock" / "inference"),
             "baseline": None,
-            "requests": 60,
+            "lives": 1,
+            "pairs": 30,
+            "is_pressed": False,
+            "is_loaded": True,
             **more,
         }
         if baseline is not None:
@@ -136,18 +148,48 @@ def running_with(variable: str) -> list[str]:
 
 
 def test_a_model_beside_its_baseline(measure: Callable[..., dict[str, Any]]) -> None:
-    found = measure("sum", "golden.json", baseline="slow")
+    found = measure("sum", "golden.json", baseline="slow", lives=2)
     assert (found["passed"], found["problems"]) == (True, [])
     candidate, baseline = found["report"]["candidate"], found["report"]["baseline"]
     for side in (candidate, baseline):
-        assert len(side["latency_ms"]) == 30
-        assert min(side["latency_ms"]) > 0
         assert side["errors"] == 0
-        assert side["memory_peak_mb"] > 10
-        assert side["startup_ms"] > 0
+        assert side["golden"]["checked"] == 3  # both were warmed with them
+        assert 0 < side["model_size_mb"] < 1
+        assert [len(life["latency_ms"]) for life in side["lives"]] == [30, 30]
+        for life in side["lives"]:
+            assert min(life["latency_ms"]) > 0
+            assert life["memory_peak_mb"] > 10
+            assert life["startup_ms"] > 0
+            assert 0 < life["cpu_s_per_1000"] < 20  # asleep is not at work
+            assert "throughput_rps" not in life
     assert baseline["name"] == "slow v1"
-    assert min(baseline["latency_ms"]) >= 20
+    assert min(latency for life in baseline["lives"] for latency in life["latency_ms"]) >= 20
     assert candidate["golden"] == {"checked": 3, "wrong": []}
+    assert "loaded" not in candidate
+
+
+def test_throughput_and_cost_tell_models_apart(measure: Callable[..., dict[str, Any]]) -> None:
+    found = measure("busy", "golden.json", baseline="sum", is_pressed=True)
+    ours, theirs = (found["report"][side]["lives"][0] for side in ("candidate", "baseline"))
+    # One thread asks the model, and each row takes it 5 ms of work: at most 200 a second, and 5 s of each 1,000.
+    assert 0 < ours["throughput_rps"] <= 205
+    assert theirs["throughput_rps"] > 1.5 * ours["throughput_rps"]
+    assert ours["cpu_s_per_1000"] >= 5
+    assert theirs["cpu_s_per_1000"] < ours["cpu_s_per_1000"]
+
+
+def test_load_at_a_rate_counts_from_the_moment_at_which_a_request_was_due(
+    measure: Callable[..., dict[str, Any]],
+) -> None:
+    # 20 ms a row bear 50 requests a second: at 70 they pile up, which one caller would never see.
+    found = measure("slow", "golden.json", rate=70.0)
+    side = found["report"]["candidate"]
+    alone, loaded = side["lives"][0]["latency_ms"], side["loaded"]["latency_ms"]
+    assert side["loaded"]["rate"] == 70.0
+    assert len(loaded) == 560
+    assert side["requests"] >= len(alone) + len(loaded)
+    assert max(alone) < 200
+    assert sorted(loaded)[280] > 500
 
 
 def test_a_wrong_golden_answer_fails_with_the_servers_words(measure: Callable[..., dict[str, Any]]) -> None:
@@ -180,9 +222,12 @@ def test_a_baseline_that_cannot_answer_is_left_out(measure: Callable[..., dict[s
     ]
 
 
-def test_without_golden_requests_only_start_and_memory(measure: Callable[..., dict[str, Any]]) -> None:
-    found = measure("sum", None)
+def test_without_golden_requests_only_start_memory_and_size(measure: Callable[..., dict[str, Any]]) -> None:
+    found = measure("sum", None, baseline="slow")
     assert found["passed"] is True
     assert found["problems"][0]["is_warning"] is True
-    assert found["report"]["candidate"]["latency_ms"] == []
-    assert found["report"]["candidate"]["memory_peak_mb"] > 10
+    (life,) = found["report"]["candidate"]["lives"]
+    assert life["latency_ms"] == []
+    assert life["memory_peak_mb"] > 10
+    assert found["report"]["baseline"]["lives"][0]["startup_ms"] > 0
+    assert found["report"]["baseline"]["model_size_mb"] > 0

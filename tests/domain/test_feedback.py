@@ -28,7 +28,8 @@ SERVED = StagePlan(name="served", kind="measure", builtin="served", needs=("trai
 MIN = GatePlan(metric="auc", min=0.7)
 MARGIN = GatePlan(metric="auc", against="production", margin=0.005)
 RATIO = GatePlan(metric="latency_p99_ms", against="production", max_ratio=1.2)
-PLAN = Plan(stages=(UNIT, FEATURES, TRAIN, EVALUATE, PROFILE, SERVED), gates=(MIN, MARGIN, RATIO))
+SPEED = GatePlan(metric="throughput_rps", against="production", min_ratio=0.9)
+PLAN = Plan(stages=(UNIT, FEATURES, TRAIN, EVALUATE, PROFILE, SERVED), gates=(MIN, MARGIN, RATIO, SPEED))
 
 RAN = StageRun(phase=Phase.SUCCEEDED, attempt=1, because="exit code 0")
 REUSED = StageRun(phase=Phase.SUCCEEDED, reused="3/x/1", because="reused from run 3")
@@ -199,6 +200,12 @@ GATES: list[tuple[GatePlan, GateResult, str, str]] = [
         "failure",
         "undecided: too noisy to tell; interlock rerun 12 or raise max_ratio",
     ),
+    (
+        SPEED,
+        result(SPEED, Verdict.UNDECIDED, "too noisy to tell"),
+        "failure",
+        "undecided: too noisy to tell; interlock rerun 12 or lower min_ratio",
+    ),
 ]
 
 
@@ -223,7 +230,7 @@ def test_gates_that_were_not_judged_are_not_told() -> None:
 def test_gates_of_a_model_that_was_gated_before_are_told_as_passed() -> None:
     run = a_run(Phase.SUCCEEDED, version="flights v3")
     expected = ("success", "passed: the model is that of flights v3, already gated")
-    assert [told(run, f"interlock/gate: {gate.title}") for gate in PLAN.gates] == [expected] * 3
+    assert [told(run, f"interlock/gate: {gate.title}") for gate in PLAN.gates] == [expected] * 4
 
 
 def test_contexts_are_of_one_project_and_no_two_are_alike() -> None:

@@ -116,6 +116,7 @@ def test_more_gates_than_a_table_holds_are_counted_and_the_worst_come_first() ->
     ("evidence", "cells"),
     [
         ({"candidate": 21, "production": 20.0, "estimate": 1.05, "max_ratio": 1.2}, ["21", "20", "ratio 1.05"]),
+        ({"candidate": 90, "production": 100.0, "estimate": 0.9, "min_ratio": 0.8}, ["90", "100", "ratio 0.9"]),
         ({"estimate": 0.01, "interval": [0.0]}, ["", "", "0.01"]),
         ({"estimate": 0.01, "interval": ["<b>", 1.0]}, ["", "", "0.01"]),
         ({"estimate": 0.01, "interval": "<b>"}, ["", "", "0.01"]),

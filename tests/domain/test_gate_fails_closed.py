@@ -224,6 +224,7 @@ def test_arrays_that_are_not_whole_never_pass_where_they_are_used(flaw):
         ({"gate": GatePlan(metric="acuracy", against="production")}, "acuracy is no metric of rows"),
         ({"gate": GatePlan(metric="profit", min=0.0)}, "profit is no metric of rows"),
         ({"gate": GatePlan(metric="accuracy", against="production", max_ratio=2.0)}, "not by max_ratio"),
+        ({"gate": GatePlan(metric="accuracy", against="production", min_ratio=0.1)}, "not by min_ratio"),
         ({"gate": GatePlan(metric="accuracy", against="production", margin=math.inf)}, "makes no sense"),
         ({"gate": GatePlan(metric="accuracy", against="production", margin=-0.1)}, "makes no sense"),
         ({"gate": GatePlan(metric="accuracy", against="production", alpha=0.9)}, "makes no sense"),

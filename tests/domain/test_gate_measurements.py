@@ -24,11 +24,14 @@ def rows(**more):
     }
 
 
+def life(**more):
+    return {"latency_ms": [1.0 + i / 100 for i in range(400)], "memory_peak_mb": 80.5, "startup_ms": 900, **more}
+
+
 def side(**more):
     return {
-        "latency_ms": [1.0 + i / 100 for i in range(400)],
-        "memory_peak_mb": 80.5,
-        "startup_ms": 900,
+        "lives": [life()],
+        "model_size_mb": 2.5,
         "requests": 400,
         "errors": 0,
         "golden": {"checked": 3, "wrong": []},
@@ -61,6 +64,8 @@ def test_a_whole_report_is_read():
     assert found.rows.baseline.probability == (0.5, None)
     assert found.served.reading("memory_peak_mb").value == 80.5
     assert found.served.reading("startup_ms").value == 900.0
+    assert found.served.reading("model_size_mb").value == 2.5
+    assert found.served.reading("throughput_rps").because == "was not measured"
     assert found.served_baseline.name == "m v1"
     assert found.served.disqualified == ""
 
@@ -135,10 +140,16 @@ def test_a_report_of_another_shape_is_said(report):
 @pytest.mark.parametrize(
     "broken",
     [
-        {"latency_ms": None},
-        {"latency_ms": [1.0, math.nan]},
-        {"latency_ms": [1.0, 0.0]},
-        {"latency_ms": [-1.0]},
+        {"lives": None},
+        {"lives": [3]},
+        {"lives": [life(latency_ms=None)]},
+        {"lives": [life(latency_ms=[1.0, math.nan])]},
+        {"lives": [life(latency_ms=[1.0, 0.0])]},
+        {"lives": [life(latency_ms=[-1.0])]},
+        {"loaded": 3},
+        {"loaded": {"rate": 0, "latency_ms": [1.0]}},
+        {"loaded": {"rate": 5, "latency_ms": [True]}},
+        {"loaded": {"latency_ms": [1.0]}},
         {"requests": None},
         {"errors": "0"},
         {"golden": []},
@@ -156,8 +167,9 @@ def test_a_served_side_of_another_shape_is_not_used(broken):
 
 @pytest.mark.parametrize("value", [None, 0, -5, math.inf, "80"])
 def test_memory_and_start_up_must_be_above_zero(value):
-    found = read_measurements({"served": {"candidate": side(memory_peak_mb=value, startup_ms=value)}})
-    for metric in ("memory_peak_mb", "startup_ms"):
+    lives = [life(memory_peak_mb=value, startup_ms=value)]
+    found = read_measurements({"served": {"candidate": side(lives=lives, model_size_mb=value)}})
+    for metric in ("memory_peak_mb", "startup_ms", "model_size_mb"):
         assert found.served.reading(metric).value is None
         assert found.served.reading(metric).because
 
@@ -167,7 +179,7 @@ def test_percentiles_and_the_samples_they_need():
     assert served.reading("latency_p50_ms").value == pytest.approx(2.99)
     assert served.reading("latency_p95_ms").value == pytest.approx(4.79)
     assert served.reading("latency_p99_ms").value == pytest.approx(4.95)
-    few = read_measurements({"served": {"candidate": side(latency_ms=[1.0] * 199)}}).served
+    few = read_measurements({"served": {"candidate": side(lives=[life(latency_ms=[1.0] * 199)])}}).served
     assert few.reading("latency_p99_ms").because == "needs 200 requests, and 199 were measured"
     assert few.reading("latency_p50_ms").value == 1.0
     assert [smallest_latency_sample(share) for share in (0.5, 0.95, 0.99)] == [4, 40, 200]

@@ -29,8 +29,6 @@ from interlock.gate.paired import (
     kinds_of,
     mean_error,
     means_difference,
-    percentile,
-    percentile_ratio,
     tango_score,
 )
 from interlock.gate.row_metrics import GROUP_METRICS, ROW_METRICS, compute, row_metric
@@ -151,39 +149,6 @@ def test_f1_by_its_means_misses_about_as_often_as_it_says():
         pair = [metric.columns(labels, (scores > 0.6).astype(float)) for scores in (ours, theirs)]
         missed += means_difference(tuple(pair), metric.combine, ALPHA).lower > 0.0
     assert binomtest(missed, runs, ALPHA).pvalue > 0.001
-
-
-def test_percentiles_are_values_that_were_measured():
-    values = np.arange(1.0, 101.0)
-    assert [float(percentile(values, share)) for share in (0.5, 0.95, 0.99)] == [50.0, 95.0, 99.0]
-    assert percentile(np.stack([values, values * 2]), 0.5).tolist() == [50.0, 100.0]
-
-
-def latencies(generator, rows, shared=0.2, own=0.3):
-    """Interleaved latencies of two equal sides on a machine whose speed wanders."""
-    machine = np.cumsum(generator.normal(0, shared / 5, rows)) * 0.2
-    return (np.exp(machine + generator.normal(0, own, rows)) for _ in range(2))
-
-
-@pytest.mark.parametrize(("share", "least"), [(0.5, 1.0), (0.95, 0.95), (0.99, 0.8)])
-def test_a_healthy_model_passes_a_ratio_of_1_2_on_a_wandering_machine(share, least):
-    generator = np.random.default_rng(8)
-    uppers = [percentile_ratio(*latencies(generator, 1000), share, ALPHA).upper for _ in range(40)]
-    assert np.mean([upper <= 1.2 for upper in uppers]) >= least
-
-
-def test_a_slower_model_is_proven_slower():
-    generator = np.random.default_rng(9)
-    for _ in range(20):
-        ours, theirs = latencies(generator, 1000)
-        assert percentile_ratio(ours * 1.6, theirs, 0.95, ALPHA).lower > 1.2
-
-
-def test_a_ratio_is_the_same_twice_and_of_few_requests_too():
-    ours, theirs = latencies(np.random.default_rng(10), 8)
-    found = percentile_ratio(ours, theirs, 0.5, ALPHA)
-    assert found == percentile_ratio(ours, theirs, 0.5, ALPHA)
-    assert found.lower <= found.estimate <= found.upper
 
 
 def test_row_metrics_are_those_everybody_knows():

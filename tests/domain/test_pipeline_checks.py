@@ -118,6 +118,17 @@ def test_a_change_cannot_soften_the_checks_of_the_base_branch() -> None:
     assert judged_by(base, base.model_copy(update={"data": (), "model": None})).model == base.model
 
 
+def test_a_change_is_loaded_at_the_rate_of_the_base_branch() -> None:
+    base = plan_of("{path: d.csv}", "{path: model/}")
+    assert base.model is not None
+    asked, softer = (
+        base.model_copy(update={"model": base.model.model_copy(update={"rate": rate})}) for rate in (500.0, 1.0)
+    )
+    judged = judged_by(softer, asked)
+    assert judged.model == asked.model
+    assert judged.warnings[-1] == "the rate of the model is not 1.0 but 500.0, as the base branch has it"
+
+
 DATA = StagePlan(name="data", kind="data", builtin="data")
 TRAIN = StagePlan(name="train", kind="stage", command="python t.py", outs=("model/",), needs=("data",))
 SERVED = StagePlan(name="served", kind="measure", builtin="served", needs=("train",))

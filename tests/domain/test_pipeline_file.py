@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.errors import Refused, SeveralRefused
-from interlock.gate.measurements import SERVED_METRICS as GATE_SERVED
+from interlock.gate.measurements import LATENCY_SHARES, LIFE_METRICS
 from interlock.gate.row_metrics import ROW_METRICS as GATE_ROWS
+from interlock.pipeline.gates.served import LATENCIES, SERVED_METRICS
 from interlock.pipeline.resolve import read_pipeline
-from interlock.pipeline.rules.work import ROW_METRICS, SERVED_METRICS
+from interlock.pipeline.rules.work import ROW_METRICS
 
 WHOLE = """\
 version: 1
@@ -231,6 +232,14 @@ SMALL = [
     ("stages: {s: {cmd: x, outs: [m.onnx]}}\nmodel: m.onnx", None),
     ("stages: {s: {cmd: x, outs: [m.json]}}\nmodel: m.json", "m.json does not tell what it is"),
     ("stages: {s: {cmd: x, outs: [m.json]}}\nmodel: {path: m.json, format: xgboost}", None),
+    (
+        "stages: {s: {cmd: x, outs: [m.skops]}}\nmodel: {path: m.skops, rate: 50}",
+        "golden requests arrive at this rate, but the model has none",
+    ),
+    (
+        "stages: {s: {cmd: x, outs: [m.skops]}}\nmodel: {path: m.skops, rate: 0, golden: g.json}",
+        "rate must be more than 0",
+    ),
     ("model: m.skops", "no stage lists m.skops in its outs"),
     ("gates: [{metric: loss, margin: 0.1}]", "margin needs something to compare with"),
     ("gates: [{metric: loss, min: 2, max: 1}]", "nothing lies between min 2 and max 1"),
@@ -458,7 +467,8 @@ def test_a_canary_is_judged(steps: str, problem: str) -> None:
 
 def test_the_comparable_metrics_are_those_that_gates_compare() -> None:
     assert set(ROW_METRICS) == {metric.name for metric in GATE_ROWS}
-    assert set(SERVED_METRICS) == set(GATE_SERVED)
+    assert set(LATENCIES) == set(LATENCY_SHARES)
+    assert set(SERVED_METRICS) == {*LATENCY_SHARES, *LIFE_METRICS, "model_size_mb"}
 
 
 @pytest.mark.parametrize(

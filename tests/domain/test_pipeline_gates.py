@@ -7,7 +7,7 @@ import pytest
 from interlock.errors import SeveralRefused
 from interlock.gate.row_metrics import GROUP_METRICS as GATE_GROUPS
 from interlock.pipeline.plan import GatePlan, Plan, ReusePlan, SlicePlan
-from interlock.pipeline.resolve import read_pipeline
+from interlock.pipeline.resolve import read_pipeline, resolve
 from interlock.pipeline.rules.work import GROUP_METRICS, gate_of
 
 FILE = """\
@@ -58,6 +58,21 @@ def test_the_budget_of_a_test_set_is_planned():
     ]
 
 
+def test_the_rate_of_open_loop_load_is_planned():
+    text = (FILE % "{metric: throughput_rps, against: production, min_ratio: 0.9}").replace(
+        "h.csv}", "h.csv, rate: 50}"
+    )
+    plan = resolve(
+        read_pipeline(text.encode()),
+        project="",
+        paths=["uv.lock", "h.csv", "e.py"],
+        params={},
+        overrides={},
+        repository="m",
+    )
+    assert (plan.model.rate, plan.gates[0].ratios) == (50.0, {"min_ratio": 0.9})
+
+
 def test_a_limit_on_a_loss_is_one_on_a_metrics_file():
     assert Plan(gates=(GatePlan(metric="row_loss", max=1.0),)).columns == ()
 
@@ -77,6 +92,11 @@ def test_a_limit_on_a_loss_is_one_on_a_metrics_file():
         ("{metric: auc, against: production, slices: [{column: a, quantiles: 1}]}", "quantiles must be at least 2"),
         ("{metric: auc, against: production, slices: [{column: a, parts: 4}]}", "the key parts is unknown"),
         ("{metric: startup_ms, against: production, max_ratio: 2, slices: [a]}", "startup_ms is not a metric of rows"),
+        ("{metric: throughput_rps, against: production, max_ratio: 2}", "throughput_rps is compared by min_ratio"),
+        ("{metric: throughput_rps, against: production}", "throughput_rps is compared by min_ratio"),
+        ("{metric: startup_ms, against: production, min_ratio: 2}", "startup_ms is compared by max_ratio"),
+        ("{metric: auc, against: production, min_ratio: 0.9}", "auc is compared by margin"),
+        ("{metric: throughput_rps, min_ratio: 0.9}", "min_ratio needs something to compare with"),
         ("{metric: auc, against: production, gap_between: a}", "a gate against production has no gap_between"),
         ("{metric: profit, gap_between: a, max: 1}", "profit has no gap between groups"),
         ("{metric: auc, gap_between: a}", "a gap between groups is bounded by max"),

@@ -62,6 +62,11 @@ def data(*of_plan: DataPlan) -> Plan:
             (),
             ["the checks of the model are not as production's run had them"],
         ),
+        (
+            BEFORE.model_copy(update={"model": MODEL.model_copy(update={"rate": 5.0})}),
+            (),
+            ["the rate of the model is not as production's run had it: None -> 5.0"],
+        ),
         (BEFORE.model_copy(update={"model": None}), (), []),
     ],
 )

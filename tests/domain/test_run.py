@@ -196,13 +196,18 @@ def test_what_is_in_production_is_frozen_when_measuring_begins() -> None:
     assert (later.baseline, later.production) == (baseline, "flights v2")
 
 
+def test_production_is_measured_where_a_gate_of_the_plan_or_a_guard_compares_with_it() -> None:
+    compared = GatePlan(metric="startup_ms", against="production", max_ratio=1.2)
+    run = at({})
+    assert not run.measuring.is_compared
+    assert run.model_copy(update={"guards": (compared,)}).measuring.is_compared
+
+
 def served(latency: float) -> dict[str, object]:
     side = {
-        "latency_ms": [latency] * 500,
-        "memory_peak_mb": 100.0,
+        "lives": [{"latency_ms": [latency] * 500, "memory_peak_mb": 100.0, "startup_ms": 900.0}],
         "requests": 500,
         "errors": 0,
-        "startup_ms": 900.0,
         "golden": {"checked": 1, "wrong": []},
     }
     return {"served": {"candidate": side, "baseline": None}}

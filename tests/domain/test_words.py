@@ -86,6 +86,10 @@ def test_the_worst_gate_decides_a_judgement(verdicts: list[Verdict], expected: V
             GatePlan(metric="latency_p99_ms", against="production", max_ratio=1.2),
             "latency_p99_ms against production, max_ratio 1.2",
         ),
+        (
+            GatePlan(metric="throughput_rps", against="production", min_ratio=0.9),
+            "throughput_rps against production, min_ratio 0.9",
+        ),
     ],
 )
 def test_a_gate_is_titled_by_its_rule(gate: GatePlan, title: str) -> None:

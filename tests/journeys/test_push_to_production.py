@@ -22,10 +22,18 @@ def test_the_first_model_goes_all_the_way_a_readme_goes_nowhere_and_a_bad_one_co
     assert journey.until(Kind.RUN, 2, "succeeded").state["version"] == "small v1"
     assert len(journey.rows(Kind.RELEASE)) == 1
 
+    # from here on the served model is measured beside the one in production, each in its own environment
+    size = "- {metric: model_size_mb, against: production, max_ratio: 2}"
+    journey.edit(
+        "interlock.yaml", "- {metric: latency_p99_ms, max: 500}", f"- {{metric: latency_p99_ms, max: 500}}\n  {size}"
+    )
     journey.edit("params.yaml", "c: 1.0", "c: 0.5")
     journey.push("other regularisation")
     assert journey.until(Kind.RELEASE, 2, "done stopped").phase == "done"
     run = journey.last(Kind.RUN)
+    (compared,) = (each for each in run.state["judgement"]["results"] if each["gate"].startswith("model_size_mb"))
+    assert compared["evidence"]["production_name"] == "small v1"
+    assert 0.9 < compared["evidence"]["estimate"] < 1.1
     assert {name for name, stage in run.state["stages"].items() if stage["attempt"]} == {
         "train",
         "evaluate",

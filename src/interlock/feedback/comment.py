@@ -79,7 +79,7 @@ def _difference(evidence: dict[str, Json]) -> str:
     bounds = evidence.get("interval")
     told = [number for bound in bounds if (number := _number(bound))] if isinstance(bounds, list) else []
     between = f" ({told[0]} to {told[1]})" if len(told) == 2 else ""
-    return f"{'ratio ' if 'max_ratio' in evidence else ''}{estimate}{between}"
+    return f"{'ratio ' if evidence.keys() & {'max_ratio', 'min_ratio'} else ''}{estimate}{between}"
 
 
 def _number(value: Json) -> str:

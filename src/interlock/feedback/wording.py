@@ -75,8 +75,9 @@ def tell_gate(run: Run, result: GateResult) -> Told:
         rows = "row" if more == 1 else "rows"
         return Told(told=f"undecided: needs about {more} more {rows}", way_out=f"{rerun} or widen the margin")
     gate = {gate.title: gate for gate in run.plan.gates}.get(result.gate, GatePlan(metric=""))
-    if gate.max_ratio is not None:
-        return Told(told="undecided", reason=result.because, way_out=f"{rerun} or raise max_ratio")
+    for key in gate.ratios:
+        easier = "raise" if key == "max_ratio" else "lower"
+        return Told(told="undecided", reason=result.because, way_out=f"{rerun} or {easier} {key}")
     return Told(told="undecided", reason=result.because, way_out=f"interlock explain gate run/{run.number}")
 
 

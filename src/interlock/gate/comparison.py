@@ -1,24 +1,12 @@
-"""Gates against production: the candidate must be proven not to be worse by more than was allowed.
+"""Gates on rows against production: the candidate must be proven not to be worse by more than was allowed.
 
-For metrics of rows, with gain = how much better the candidate is, and its one-sided bounds at alpha:
+With gain = how much better the candidate is, and its one-sided bounds at alpha:
 
 ================================  =========
 lower bound > -margin             pass
 else gain < -margin               fail
 else (too few rows to tell)       undecided
 ================================  =========
-
-For latencies, with the ratio of percentiles and its one-sided bounds at alpha:
-
-================================  =========
-upper bound <= max_ratio          pass
-lower bound > max_ratio           fail
-else (too noisy to tell)          undecided
-================================  =========
-
-Memory and start-up are single numbers: their plain ratio decides. A healthy model whose p99 is as production's is
-decided at 1,000 interleaved requests a side unless the machine's own p99 moves by more than what ``max_ratio`` allows;
-such a machine needs more requests, a larger ``max_ratio``, or a gate on a lower percentile.
 """
 
 from __future__ import annotations
@@ -28,24 +16,16 @@ import math
 import numpy as np
 
 from interlock.gate.judgement import GateResult
-from interlock.gate.measurements import (
-    LATENCY_SHARES,
-    Measurements,
-    Rows,
-    ServedSide,
-    smallest_latency_sample,
-)
+from interlock.gate.measurements import Measurements, Rows
 from interlock.gate.paired import (
     Difference,
     accuracy_difference,
     classes_difference,
     means_difference,
     normal_quantile,
-    percentile,
-    percentile_ratio,
 )
 from interlock.gate.ranking import auc_difference
-from interlock.gate.row_metrics import Array, RowMetric, evaluate, row_metric, unsuitable
+from interlock.gate.row_metrics import Array, RowMetric, evaluate, unsuitable
 from interlock.gate.rows.arrays import RowArrays, arrays_of
 from interlock.pipeline.plan import GatePlan
 from interlock.vocabulary import Json, Verdict
@@ -54,15 +34,6 @@ SMALLEST_SAMPLE = 300
 """Rows below which no paired verdict is given: the bounds do not hold there."""
 
 _POWER = 0.8  # of the sample sizes that are recommended
-
-
-def compare(gate: GatePlan, measurements: Measurements, production: str) -> GateResult:
-    """The verdict of a gate against the production model of this name."""
-    metric = row_metric(gate.metric)
-    if metric is not None:
-        rows = comparable_rows(gate, measurements, production)
-        return rows if isinstance(rows, GateResult) else compare_rows(gate, metric, rows)
-    return _compare_served(gate, measurements, production)
 
 
 def answer(gate: GatePlan, verdict: Verdict, because: str, evidence: dict[str, Json] | None = None) -> GateResult:
@@ -92,8 +63,8 @@ def reliable_rows(gate: GatePlan, measurements: Measurements) -> Rows | GateResu
 
 def comparable_rows(gate: GatePlan, measurements: Measurements, production: str) -> RowArrays | GateResult:
     """The rows of a gate on a row metric as arrays, or what the gate says without them."""
-    if gate.max_ratio is not None:
-        return answer(gate, Verdict.UNDECIDED, f"{gate.metric} is compared by margin, not by max_ratio")
+    if gate.ratios:
+        return answer(gate, Verdict.UNDECIDED, f"{gate.metric} is compared by margin, not by {', '.join(gate.ratios)}")
     rows = reliable_rows(gate, measurements)
     if isinstance(rows, GateResult):
         return rows
@@ -204,69 +175,3 @@ def _rows_needed(difference: Difference, rows: int, distance: float, alpha: floa
         reach = max(difference.estimate - difference.lower, difference.upper - difference.estimate)
         return max(1, math.ceil(rows * reach / distance) - rows)
     return max(1, math.ceil(rows * (_smallest_detectable(difference, alpha) / distance) ** 2) - rows)
-
-
-def _compare_served(gate: GatePlan, measurements: Measurements, production: str) -> GateResult:
-    if gate.max_ratio is None:
-        return answer(gate, Verdict.UNDECIDED, f"{gate.metric} is compared by max_ratio, not by margin")
-    candidate, baseline = measurements.served, measurements.served_baseline
-    if candidate is None:
-        return answer(gate, Verdict.UNDECIDED, measurements.served_because)
-    if candidate.disqualified:
-        return answer(gate, Verdict.FAIL, candidate.disqualified)
-    if baseline is None:
-        return answer(gate, Verdict.UNDECIDED, measurements.served_baseline_because)
-    if baseline.name != production:
-        because = f"measured beside {baseline.name}, but production is {production}"
-        return answer(gate, Verdict.UNDECIDED, because)
-    if baseline.disqualified:
-        return answer(gate, Verdict.UNDECIDED, f"nothing to compare with: {baseline.disqualified}")
-    if gate.metric in LATENCY_SHARES:
-        return _compare_latency(gate, candidate, baseline, gate.max_ratio)
-    return _compare_single(gate, candidate, baseline, gate.max_ratio)
-
-
-def _compare_single(gate: GatePlan, candidate: ServedSide, baseline: ServedSide, most: float) -> GateResult:
-    ours, theirs = candidate.reading(gate.metric), baseline.reading(gate.metric)
-    if ours.value is None:
-        return answer(gate, Verdict.UNDECIDED, f"{gate.metric} of {candidate.name} {ours.because}")
-    if theirs.value is None:
-        return answer(gate, Verdict.UNDECIDED, f"{gate.metric} of {baseline.name} {theirs.because}")
-    ratio = ours.value / theirs.value
-    evidence: dict[str, Json] = {
-        "method": "plain ratio",
-        "candidate": ours.value,
-        "production": theirs.value,
-        "production_name": baseline.name,
-        "estimate": ratio,
-        "max_ratio": most,
-    }
-    because = f"{ours.value:.4g} against {theirs.value:.4g}: ratio {ratio:.3f}, at most {most:g} allowed"
-    return answer(gate, Verdict.PASS if ratio <= most else Verdict.FAIL, because, evidence)
-
-
-def _compare_latency(gate: GatePlan, candidate: ServedSide, baseline: ServedSide, most: float) -> GateResult:
-    share = LATENCY_SHARES[gate.metric]
-    pairs, needed = min(len(candidate.latency_ms), len(baseline.latency_ms)), smallest_latency_sample(share)
-    if pairs < needed:
-        because = f"{pairs} requests to both sides are too few for {gate.metric}: needs {needed}"
-        return answer(gate, Verdict.UNDECIDED, because, {"pairs": pairs})
-    ours, theirs = np.array(candidate.latency_ms[:pairs]), np.array(baseline.latency_ms[:pairs])
-    ratio = percentile_ratio(ours, theirs, share, gate.alpha)
-    evidence: dict[str, Json] = {
-        "method": ratio.method,
-        "candidate": float(percentile(ours, share)),
-        "production": float(percentile(theirs, share)),
-        "production_name": baseline.name,
-        "estimate": ratio.estimate,
-        "interval": [ratio.lower, ratio.upper],
-        "pairs": pairs,
-        "max_ratio": most,
-        "alpha": gate.alpha,
-    }
-    said = f"ratio {ratio.estimate:.3f} (between {ratio.lower:.3f} and {ratio.upper:.3f}, {pairs} pairs)"
-    if ratio.upper <= most:
-        return answer(gate, Verdict.PASS, f"{said}, at most {most:g} allowed", evidence)
-    if ratio.lower > most:
-        return answer(gate, Verdict.FAIL, f"{said}, proven above {most:g}", evidence)
-    return answer(gate, Verdict.UNDECIDED, f"{said}: too noisy to tell whether it is above {most:g}", evidence)

@@ -14,9 +14,16 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from interlock.gate.comparison import answer, comparable_rows, compare, paired_values, reliable_rows, unreliable_rows
+from interlock.gate.comparison import (
+    answer,
+    comparable_rows,
+    compare_rows,
+    paired_values,
+    reliable_rows,
+    unreliable_rows,
+)
 from interlock.gate.judgement import GateResult, Judgement
-from interlock.gate.measurements import SERVED_METRICS, Measurements, Reading, Rows, read_measurements
+from interlock.gate.measurements import Measurements, Reading, Rows, read_measurements
 from interlock.gate.paired import mean_error
 from interlock.gate.ranking import auc_error
 from interlock.gate.reuse.conditional import judge_condition
@@ -24,6 +31,8 @@ from interlock.gate.row_metrics import ROW_METRICS, RowMetric, compute, row_metr
 from interlock.gate.rows.arrays import RowArrays, candidate_of, columns_of
 from interlock.gate.rows.gaps import judge_gap
 from interlock.gate.rows.slices import Tested, examine_slices, with_slices
+from interlock.gate.serving.comparison import compare_served
+from interlock.pipeline.gates.served import SERVED_METRICS
 from interlock.pipeline.plan import GatePlan
 from interlock.vocabulary import Json, Stored, Verdict
 
@@ -71,7 +80,8 @@ def _judge_one(gate: GatePlan, measurements: Measurements, production: Productio
     if gate.against is None:
         return _judge_limit(gate, measurements)
     comparable = (*(metric.name for metric in ROW_METRICS), *SERVED_METRICS)
-    if gate.metric not in comparable and row_metric(gate.metric) is None:
+    metric = row_metric(gate.metric)
+    if gate.metric not in SERVED_METRICS and metric is None:
         hint = _did_you_mean(gate.metric, comparable) or f"; comparable are {', '.join(comparable)}"
         because = f"{gate.metric} cannot be compared with production{hint}"
         return answer(gate, Verdict.UNDECIDED, because)
@@ -79,13 +89,15 @@ def _judge_one(gate: GatePlan, measurements: Measurements, production: Productio
         return answer(gate, Verdict.UNDECIDED, "it is not known what is in production: no server was asked")
     if production == NO_PRODUCTION:
         return answer(gate, Verdict.PASS, "no production model yet: only absolute gates apply")
+    if metric is None:
+        return compare_served(gate, measurements, production)
+    rows = comparable_rows(gate, measurements, production)
+    if isinstance(rows, GateResult):
+        return rows
     if gate.condition is not None:
-        rows = comparable_rows(gate, measurements, production)
-        if isinstance(rows, GateResult):
-            return rows
         pair = rows.candidate.prediction, rows.production.prediction
         return judge_condition(gate, gate.condition, rows.labels, *pair)
-    return compare(gate, measurements, production)
+    return compare_rows(gate, metric, rows)
 
 
 def _with_error(gate: GatePlan, result: GateResult, measurements: Measurements) -> GateResult:
@@ -178,7 +190,8 @@ def _find_served(name: str, measurements: Measurements) -> Finding:
     reading = side.reading(name)
     evidence: dict[str, Json] = {"source": "the model as served", "requests": side.requests, "errors": side.errors}
     if name.startswith("latency"):
-        evidence["n"] = len(side.latency_ms)
+        asked = "one after the other" if side.rate is None else f"{side.rate:g} a second, open loop"
+        evidence |= {"n": len(side.latency_ms), "asked": asked}
     if reading.value is None:
         reading = Reading(because=f"{name} {reading.because}")
     return Finding(reading=reading, disqualified=side.disqualified, evidence=evidence)

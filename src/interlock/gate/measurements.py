@@ -6,10 +6,12 @@ Whatever is not a finite number of the right kind is carried as a reason, never 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
+from interlock.pipeline.gates.served import SIZE
 from interlock.vocabulary import Json, Stored
 
 LATENCY_SHARES: Mapping[str, float] = MappingProxyType(
@@ -18,8 +20,8 @@ LATENCY_SHARES: Mapping[str, float] = MappingProxyType(
 """The share of requests that each latency percentile covers. A percentile is the smallest latency that at least so many
 requests do not exceed."""
 
-SERVED_METRICS = (*LATENCY_SHARES, "memory_peak_mb", "startup_ms")
-"""Metrics of the model as it was served; metrics files cannot set them."""
+LIFE_METRICS = ("startup_ms", "memory_peak_mb", "cpu_s_per_1000", "throughput_rps")
+"""Numbers that each life of a server has one of."""
 
 
 def smallest_latency_sample(share: float) -> int:
@@ -65,13 +67,30 @@ class Rows(Stored):
     baseline: BaselineRows | None = None
 
 
+class Life(Stored):
+    """One life of a model server: its latencies in milliseconds in order of the requests, and LIFE_METRICS."""
+
+    latency_ms: tuple[float, ...] = ()
+    numbers: dict[str, Reading] = {}
+
+    def reading(self, metric: str) -> Reading:
+        """Its measurement of this name: a latency or one of LIFE_METRICS."""
+        if metric in LATENCY_SHARES:
+            return percentile_of(self.latency_ms, LATENCY_SHARES[metric])
+        return self.numbers.get(metric, Reading(because="was not measured"))
+
+
 class ServedSide(Stored):
-    """One model as it was served: latencies in milliseconds in order of the requests, and single numbers."""
+    """One model as it was served, in one life of its server or more.
+
+    ``loaded_ms`` are the latencies under open-loop load of ``rate`` requests a second, where the model names a rate.
+    """
 
     name: str
-    latency_ms: tuple[float, ...] = ()
-    memory_peak_mb: Reading
-    startup_ms: Reading
+    lives: tuple[Life, ...] = ()
+    rate: float | None = None
+    loaded_ms: tuple[float, ...] = ()
+    model_size_mb: Reading = Reading(because="was not measured")
     requests: int = 0
     errors: int = 0
     golden_checked: int = 0
@@ -87,17 +106,37 @@ class ServedSide(Stored):
             return f"{self.name} answered {wrong} of {checked} golden requests wrongly: {self.golden_wrong[0]}"
         return ""
 
+    @property
+    def latency_ms(self) -> tuple[float, ...]:
+        """The latencies that limits judge: those at the declared rate; without one, those of all lives."""
+        if self.rate is not None:
+            return self.loaded_ms
+        return tuple(latency for life in self.lives for latency in life.latency_ms)
+
     def reading(self, metric: str) -> Reading:
-        """The measurement of this name: one of SERVED_METRICS."""
-        if metric == "memory_peak_mb":
-            return self.memory_peak_mb
-        if metric == "startup_ms":
-            return self.startup_ms
-        share = LATENCY_SHARES[metric]
-        count, needed = len(self.latency_ms), smallest_latency_sample(share)
-        if count < needed:
-            return Reading(because=f"needs {needed} requests, and {count} were measured")
-        return Reading(value=sorted(self.latency_ms)[math.ceil(share * count) - 1])
+        """The measurement of this name that limits judge: the most memory of all lives, of others their median."""
+        if metric in LATENCY_SHARES:
+            return percentile_of(self.latency_ms, LATENCY_SHARES[metric])
+        values = self.values(metric)
+        if isinstance(values, Reading):
+            return values
+        return Reading(value=max(values) if metric == "memory_peak_mb" else statistics.median(values))
+
+    def values(self, metric: str) -> tuple[float, ...] | Reading:
+        """The measurement of this name in each life, the model's size once; or why there is one missing."""
+        readings = [self.model_size_mb] if metric == SIZE else [life.reading(metric) for life in self.lives]
+        missing = [reading for reading in readings if reading.value is None]
+        if missing or not readings:
+            return missing[0] if missing else Reading(because="was not measured")
+        return tuple(reading.value for reading in readings if reading.value is not None)
+
+
+def percentile_of(latencies: Sequence[float], share: float) -> Reading:
+    """The smallest latency that at least this share of the requests do not exceed, where there are enough of them."""
+    count, needed = len(latencies), smallest_latency_sample(share)
+    if count < needed:
+        return Reading(because=f"needs {needed} requests, and {count} were measured")
+    return Reading(value=sorted(latencies)[math.ceil(share * count) - 1])
 
 
 class Measurements(Stored):
@@ -227,23 +266,39 @@ def _baseline_side(served: Json) -> ServedSide | None:
 
 def _side(raw: Json, name: str) -> ServedSide:
     side = _mapping(raw)
-    latencies = _numbers(side.get("latency_ms"), "latencies")
-    if any(latency <= 0.0 for latency in latencies):
-        raise _Unreadable(f"the latencies of {name} hold one that is not above 0")
-    golden = _mapping(side.get("golden"))
+    golden, lives, loaded = _mapping(side.get("golden")), side.get("lives"), side.get("loaded")
     wrong = golden.get("wrong", [])
     if not isinstance(wrong, list):
         raise _Unreadable(f"the golden requests of {name} cannot be read")
+    if not isinstance(lives, list):
+        raise _Unreadable(f"the lives of {name} cannot be read")
+    rate = None if loaded is None else _positive(_mapping(loaded).get("rate"))
+    if rate is not None and rate.value is None:
+        raise _Unreadable(f"the rate at which {name} was asked {rate.because}")
     return ServedSide(
         name=name,
-        latency_ms=latencies,
-        memory_peak_mb=_positive(side.get("memory_peak_mb")),
-        startup_ms=_positive(side.get("startup_ms")),
+        lives=tuple(_life(life, name) for life in lives),
+        rate=None if rate is None else rate.value,
+        loaded_ms=() if loaded is None else _latencies(_mapping(loaded), name),
+        model_size_mb=_positive(side.get("model_size_mb")),
         requests=_count(side, "requests"),
         errors=_count(side, "errors"),
         golden_checked=_count(golden, "checked") if golden else 0,
         golden_wrong=tuple(str(one) for one in wrong),
     )
+
+
+def _life(raw: Json, name: str) -> Life:
+    life = _mapping(raw)
+    numbers = {metric: _positive(life[metric]) for metric in LIFE_METRICS if metric in life}
+    return Life(latency_ms=_latencies(life, name), numbers=numbers)
+
+
+def _latencies(values: dict[str, Json], name: str) -> tuple[float, ...]:
+    latencies = _numbers(values.get("latency_ms"), "latencies")
+    if any(latency <= 0.0 for latency in latencies):
+        raise _Unreadable(f"the latencies of {name} hold one that is not above 0")
+    return latencies
 
 
 def _positive(value: Json) -> Reading:

@@ -1,11 +1,10 @@
-"""Paired tests: the candidate and production on the very same rows, or on interleaved requests.
+"""Paired tests: the candidate and production on the very same rows.
 
 Every function answers a Difference: an estimate with one-sided bounds, each of which is missed with probability alpha.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable
@@ -17,17 +16,15 @@ from numpy.typing import NDArray
 from interlock.gate.row_metrics import Array, RowMetric
 from interlock.vocabulary import Stored
 
-RESAMPLES = 1000
 _BOUND_PRECISION = 1e-12
 _TILT_PRECISION = 1e-7
 _KINDS = np.array(list(itertools.product((0.0, 1.0), repeat=3)))  # of a row: label, candidate's class, production's
 _DISCORDANT = _KINDS[:, 1] != _KINDS[:, 2]
 _PRIOR = 0.25  # of a row, assumed of each kind that is rare and matters: none seen is not proof that there is none
-_BLOCK = 20  # requests that share one moment of the machine
 
 
 class Difference(Stored):
-    """A difference or ratio with its one-sided bounds. ``standard_error`` is None where the method has none.
+    """A difference with its one-sided bounds. ``standard_error`` is None where the method has none.
 
     ``is_coarse``: the rows are too few for a close bound, so that it shrinks as fast as they become more.
     """
@@ -238,35 +235,3 @@ def _pulls(columns: Array, combine: Callable[[Array], Array]) -> Array:
     without = combine((columns.sum(axis=0) - columns) / (rows - 1))
     pulls: Array = (without.mean() - without) * math.sqrt((rows - 1) / rows)
     return pulls
-
-
-def percentile_ratio(candidate: Array, production: Array, share: float, alpha: float) -> Difference:
-    """The ratio of two latency percentiles, from requests sent to both in turn; ``share`` 0.99 is the p99.
-
-    Blocks of neighbouring pairs are resampled together (circular block bootstrap, Politis and Romano 1992), so that a
-    moment in which the machine was slow weighs on both sides at once and is not taken for many independent ones.
-    """
-    pairs = min(candidate.size, production.size)
-    both = np.stack([candidate[:pairs], production[:pairs]])
-    generator = np.random.default_rng(_seed(both))
-    block = min(_BLOCK, pairs)
-    starts = generator.integers(0, pairs, (RESAMPLES, math.ceil(pairs / block)))
-    index = ((starts[:, :, None] + np.arange(block)) % pairs).reshape(RESAMPLES, -1)[:, :pairs]
-    ratios = percentile(both[0][index], share) / percentile(both[1][index], share)
-    return Difference(
-        estimate=float(percentile(both[0], share) / percentile(both[1], share)),
-        lower=float(np.quantile(ratios, alpha)),
-        upper=float(np.quantile(ratios, 1.0 - alpha)),
-        standard_error=None,
-        method=f"circular block bootstrap of pairs, {RESAMPLES} resamples, blocks of {block} (Politis and Romano 1992)",
-    )
-
-
-def percentile(values: Array, share: float) -> Array:
-    """The smallest value that at least ``share`` of the values (last axis) do not exceed."""
-    position = math.ceil(share * values.shape[-1]) - 1
-    return np.partition(values, position, axis=-1)[..., position]
-
-
-def _seed(data: Array) -> int:
-    return int.from_bytes(hashlib.sha256(np.ascontiguousarray(data).tobytes()).digest()[:8])

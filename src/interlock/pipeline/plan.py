@@ -118,7 +118,8 @@ class DataPlan(Stored):
 
 
 class ModelPlan(Stored):
-    """The model a pipeline makes: folder or file ``path``; ``golden`` names its golden requests.
+    """The model a pipeline makes: folder or file ``path``; ``golden`` names its golden requests, ``rate`` says how many
+    of them a second its latency is measured with, open loop.
 
     ``may_be_exported``: what is measured and served is an ONNX graph of it, where that is proven to answer the same;
     ``holdout`` is a table of the commit that it is proven on.
@@ -128,6 +129,7 @@ class ModelPlan(Stored):
     path: str
     format: ModelFormat
     golden: str | None = None
+    rate: float | None = None
     checks: tuple[CheckPlan, ...] = ()
     may_be_exported: bool = False
     holdout: str | None = None
@@ -170,7 +172,7 @@ class ConditionPlan(Stored):
 
 class GatePlan(Stored):
     """One gate: limits (``min``, ``max``), or a comparison with production (``margin`` and ``alpha``, or
-    ``max_ratio``).
+    ``max_ratio``, of throughput ``min_ratio``).
 
     ``slices`` are the parts of the rows on which the candidate must not be proven worse: ``found`` is every column that
     predictions and holdout have. With ``gap_between`` a column, ``max`` bounds how far its groups are apart. ``reuse``
@@ -184,6 +186,7 @@ class GatePlan(Stored):
     margin: float = 0.0
     alpha: float = 0.05
     max_ratio: float | None = None
+    min_ratio: float | None = None
     slices: tuple[SlicePlan, ...] | Literal["found"] = ()
     gap_between: str | None = None
     reuse: ReusePlan | None = None
@@ -195,12 +198,18 @@ class GatePlan(Stored):
         if self.condition is not None:
             return f"{self.condition.holds}, {self.condition.mode}, reliability {self.condition.reliability:g}"
         if self.against:
-            rule = f"max_ratio {self.max_ratio:g}" if self.max_ratio is not None else f"margin {self.margin:g}"
+            rule = " ".join(f"{name} {ratio:g}" for name, ratio in self.ratios.items()) or f"margin {self.margin:g}"
             sliced = self.slices if isinstance(self.slices, str) else ", ".join(part.title for part in self.slices)
             return f"{self.metric} against {self.against}, {rule}{', slices ' if sliced else ''}{sliced}"
         gap = f" gap between {self.gap_between}" if self.gap_between else ""
         limits = [f"{name} {limit:g}" for name, limit in (("min", self.min), ("max", self.max)) if limit is not None]
         return f"{self.metric}{gap} {' '.join(limits)}"
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Its limits on the ratio to production, by key."""
+        both = (("max_ratio", self.max_ratio), ("min_ratio", self.min_ratio))
+        return {name: ratio for name, ratio in both if ratio is not None}
 
     @property
     def columns(self) -> tuple[str, ...]:

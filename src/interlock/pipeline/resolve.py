@@ -219,6 +219,7 @@ def _model(spec: FileSpec, fallback: str, there: Collection[str]) -> ModelPlan |
         path=model.path,
         format=kind,
         golden=model.golden,
+        rate=model.rate,
         checks=serving_checks(model.checks),
         may_be_exported=may_be_exported,
         holdout=holdout.path if may_be_exported and holdout and holdout.path in there else None,

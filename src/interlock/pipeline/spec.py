@@ -245,6 +245,9 @@ class ModelSpec(Section):
     export: Annotated[str, Choice(("auto", "off"))] = "auto"
     """`auto`: a model of scikit-learn with golden requests is served as ONNX where that is proven to give the same
     answers and to be faster; `off`: it is served as it is."""
+    rate: Annotated[float, Field(gt=0.0, le=10_000.0)] | None = None
+    """Requests a second at which limits on latency are measured: they arrive at random times, whether or not earlier
+    ones are answered. Without it one caller asks, the next request after the answer."""
     checks: ServingChecksSpec = ServingChecksSpec()
     """What the served model is asked besides."""
 

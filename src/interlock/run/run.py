@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from interlock.gate.judgement import Checked, Judgement, Override
 from interlock.gate.reuse.counting import Asked
+from interlock.pipeline.gates.served import Measuring, measuring_for
 from interlock.pipeline.plan import CheckPlan, DataPlan, GatePlan, Plan, StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.run.scheduling.estimate import Estimate
@@ -119,6 +120,11 @@ class Run(Stored):
     def has_begun(self) -> bool:
         """Whether anything of it was executed or reused."""
         return any(stage_run.attempt or stage_run.phase is not Phase.QUEUED for stage_run in self.stages.values())
+
+    @property
+    def measuring(self) -> Measuring:
+        """What its gates, and those of its guards, need of the served model."""
+        return measuring_for((*self.plan.gates, *self.guards))
 
     @property
     def may_deliver(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from interlock.pipeline.gates.served import Measuring
 from interlock.pipeline.plan import DataPlan, ModelPlan, PythonPlan, StagePlan
 from interlock.run.conditions import Conditions
 from interlock.source.commit import Commit
@@ -31,7 +32,8 @@ class StageRequest(Stored):
     names whose secrets the stage is given (``repository`` or ``repository/environment``), those that ``stage.secrets``
     lists; None where it is not trusted with any. ``gpus`` are the graphics processors that it may use, by name.
     ``data_of`` names the repository whose places ``fetch`` may read; None where it may read none. ``columns`` are what
-    gates need of predictions and holdout beside the usual; ``*`` is all.
+    gates need of predictions and holdout beside the usual; ``*`` is all; ``measuring`` is what they need of the served
+    model.
     """
 
     attempt: str
@@ -48,6 +50,7 @@ class StageRequest(Stored):
     gpus: tuple[str, ...] = ()
     data_of: str | None = None
     columns: tuple[str, ...] = ()
+    measuring: Measuring = Measuring()
 
 
 class Problem(Stored):

@@ -198,7 +198,7 @@ class Lookups:
             params=stage.params,
             env=stage.env,
             environment=self._environment(run, run.plan.purpose_of(stage)),
-            artifacts=artifacts_for(run, stage) | _beside(stage, baseline),
+            artifacts=artifacts_for(run, stage) | _beside(run, stage, baseline),
             settings=_settings(run, stage),
             products=stage.products,
             network=stage.network,
@@ -340,8 +340,9 @@ def _settings(run: Run, stage: StagePlan) -> dict[str, Json]:
         columns: list[Json] = [*run.plan.columns] if stage.builtin == "measurements" else []
         return {"data": [_dumped(plan) for plan in run.plan.data], **({"columns": columns} if columns else {})}
     if stage.builtin == "served" and run.plan.model is not None:
+        model = run.plan.model.model_dump(mode="json", exclude={"checks"})
         beside: dict[str, Json] = {"data": [_dumped(plan) for plan in run.plan.data]} if stage.predictions else {}
-        return {"model": run.plan.model.model_dump(mode="json", exclude={"checks"}), **beside}
+        return {"model": model, "measuring": run.measuring.model_dump(mode="json"), **beside}
     return {}
 
 
@@ -351,11 +352,11 @@ def _dumped(plan: DataPlan) -> dict[str, Json]:
     return dumped
 
 
-def _beside(stage: StagePlan, baseline: Baseline | None) -> dict[str, Digest]:
+def _beside(run: Run, stage: StagePlan, baseline: Baseline | None) -> dict[str, Digest]:
     """What of the production model a measuring stage is given, under names for people."""
     if baseline is None:
         return {}
-    if stage.builtin == "served":
+    if stage.builtin == "served" and run.measuring.is_compared:
         return {"the production model": baseline.model, "the production model's environment": baseline.lock}
     if stage.builtin == "measurements" and baseline.predictions is not None:
         return {"the production model's predictions": baseline.predictions}

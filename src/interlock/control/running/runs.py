@@ -303,6 +303,7 @@ def request_for(run: Run, stage: StagePlan) -> StageRequest:
         inputs=artifacts_for(run, stage),
         data=run.plan.data,
         columns=run.plan.columns,
+        measuring=run.measuring,
         model=run.plan.model,
         baseline=run.baseline,
         secrets_of=run.commit.repository if run.is_trusted and stage.secrets else None,

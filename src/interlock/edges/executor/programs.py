@@ -176,9 +176,11 @@ class Programs:
             "export": export,
             "offline": _settings_of_offline(request),
         }
-        if request.baseline is None:
-            return settings, (python, *exporting)
-        baseline = request.baseline
+        baseline, measuring = request.baseline, request.measuring
+        if baseline is None or not measuring.is_compared:
+            alone = measuring.alone().model_dump(mode="json", exclude={"is_compared"})
+            return {**settings, **alone}, (python, *exporting)
+        settings |= measuring.model_dump(mode="json", exclude={"is_compared"})
         beside = self._prepare_baseline(baseline, say)
         self._show(baseline.model, f"{outside.baseline}/model")
         settings["baseline"] = {

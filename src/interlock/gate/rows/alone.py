@@ -74,8 +74,8 @@ def _compared(gate: GatePlan, rows: RowArrays) -> GateResult:
     metric = row_metric(gate.metric)
     if metric is None:
         return answer(gate, Verdict.UNDECIDED, _unknown(gate))
-    if gate.max_ratio is not None:
-        return answer(gate, Verdict.UNDECIDED, f"{metric.name} is compared by margin, not by max_ratio")
+    if gate.ratios:
+        return answer(gate, Verdict.UNDECIDED, f"{metric.name} is compared by margin, not by {', '.join(gate.ratios)}")
     if gate.condition is not None:
         pair = rows.candidate.prediction, rows.production.prediction
         return judge_condition(gate, gate.condition, rows.labels, *pair)

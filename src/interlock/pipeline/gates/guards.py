@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from interlock.pipeline.plan import CheckPlan, DataPlan, GatePlan, Plan
 
 _STAY = ": its own are asked all the same"
-LIMITS = ("min", "max", "margin", "alpha", "max_ratio", "slices")
+LIMITS = ("min", "max", "margin", "alpha", "max_ratio", "min_ratio", "slices")
 
 
 def guards_of(plan: Plan, before: Plan) -> tuple[GatePlan, ...]:
@@ -51,6 +51,8 @@ def tell_guards(plan: Plan, before: Plan) -> Iterator[str]:
     if plan.model and before.model and plan.model.checks != before.model.checks:
         stay = _STAY if model_guards_of(plan, before) else ""
         yield f"the checks of the model are not as production's run had them{stay}"
+    if plan.model and before.model and plan.model.rate != before.model.rate:
+        yield f"the rate of the model is not as production's run had it: {before.model.rate} -> {plan.model.rate}"
 
 
 def _same_dataset(now: DataPlan, plan: Plan, before: Plan) -> DataPlan | None:

@@ -87,10 +87,13 @@ class GateSpec(Section):
     """How much worse than the other it may be, proven with confidence 1 - alpha on the same rows. Without it, or 0, it
     has to be proven better."""
     alpha: Alpha | None = None
-    """The chance to pass a model that is worse than the margin allows; of slices and gaps, to fail one that is not.
-    Without it 0.05."""
+    """The chance to pass a model that is worse than the margin or the ratio allows; of slices and gaps, to fail one
+    that is not. Without it 0.05."""
     max_ratio: Annotated[float, Field(gt=0.0)] | None = None
-    """The most that its ratio to the other may be, measured on one machine in turn."""
+    """The most that its ratio to the other may be, of a measurement of the served model, proven with confidence
+    1 - alpha: both servers are asked in turn on one machine."""
+    min_ratio: Annotated[float, Field(gt=0.0)] | None = None
+    """The least that its ratio to the other may be, of `throughput_rps`."""
     slices: (
         Annotated[
             Annotated[Annotated[str, Choice(("found",), remedy="write found, or list columns")], Tag("<text>")]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from interlock.pipeline.gates.served import SERVED_METRICS
 from interlock.pipeline.plan import GatePlan, Plan
-from interlock.pipeline.rules.work import SERVED_METRICS
 
 _SERVED = "served"
 _MEASUREMENTS = "measurements"

@@ -33,7 +33,11 @@ def judged_by(plan: Plan, base: Plan) -> Plan:
     data = tuple(_checked_by(dataset, before.get(dataset.name)) for dataset in plan.data)
     model = _checked_by(plan.model, base.model) if plan.model else None
     softened = [f"dataset {now.name}" for now, was in zip(data, plan.data, strict=True) if now.checks != was.checks]
-    softened += ["model"] if model != plan.model else []
+    if model and plan.model:
+        softened += ["model"] if model.checks != plan.model.checks else []
+        if base.model and model.rate != base.model.rate:
+            told.append(f"the rate of the model is not {model.rate} but {base.model.rate}, as the base branch has it")
+            model = model.model_copy(update={"rate": base.model.rate})
     told += [f"the checks of the {what} are not as the base branch has them: its own are asked" for what in softened]
     return plan.model_copy(
         update={

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from interlock.pipeline.document import Problem
 from interlock.pipeline.gates.conditional import condition_problems, gate_on_condition
+from interlock.pipeline.gates.served import ASKED_METRICS, SERVED_METRICS, THROUGHPUT
 from interlock.pipeline.gates.spec import GateSpec, SliceSpec
 from interlock.pipeline.models.formats import LATER_ENDINGS, SHARED_ENDINGS
 from interlock.pipeline.plan import FOUND, GatePlan, ReusePlan, SlicePlan, is_row_loss
 from interlock.pipeline.rules.graph import Makers, find_cycle, is_within, makers_of, needs_of, products_of
 from interlock.pipeline.spec import BUILTIN_STAGES, TABLES, CheckSpec, DataSpec, FileSpec, ModelSpec
 
-LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
-SERVED_METRICS = (*LATENCIES, "memory_peak_mb", "startup_ms")
-"""Measurements of the model as served."""
 ROW_METRICS = ("accuracy", "auc", "f1", "log_loss", "rmse", "mae")
 """Measurements that can be compared with production, row by row."""
 GROUP_METRICS = (*ROW_METRICS, "precision", "recall", "positive_rate", "false_positive_rate")
@@ -41,6 +39,7 @@ def gate_of(gate: GateSpec) -> GatePlan:
         margin=gate.margin or 0.0,
         alpha=0.05 if gate.alpha is None else gate.alpha,
         max_ratio=gate.max_ratio,
+        min_ratio=gate.min_ratio,
         slices=FOUND if isinstance(gate.slices, str) else tuple(_slice_of(part) for part in gate.slices or ()),
         gap_between=gate.gap_between,
         reuse=ReusePlan.model_validate(gate.reuse.model_dump()) if gate.reuse else None,
@@ -179,6 +178,9 @@ def check_model(spec: FileSpec) -> Iterator[Problem]:
         around = next((product for product in makers if is_within(model.path, product)), None)
         remedy = f"write `path: {around}`" if around else f"add {model.path} to the outs of the stage that makes it"
         yield Problem(("model", "path"), f"no stage lists {model.path} in its outs", remedy)
+    if model.rate is not None and model.golden is None:
+        problem = "golden requests arrive at this rate, but the model has none"
+        yield Problem(("model", "rate"), problem, "add `golden: golden.json`, or remove rate")
     if model.format is None and model.path.lower().endswith(LATER_ENDINGS):
         yield Problem(
             ("model", "path"), f"models like {model.path} are not supported yet", "save it as ONNX, skops or joblib"
@@ -219,7 +221,7 @@ def check_gate_inputs(spec: FileSpec) -> Iterator[Problem]:
                 yield Problem(
                     place, f"{gate.metric} is measured on the model, but there is none", "add `model: model/`"
                 )
-            elif gate.metric in LATENCIES and model.golden is None:
+            elif gate.metric in ASKED_METRICS and model.golden is None:
                 problem = f"{gate.metric} is measured with golden requests, but the model has none"
                 yield Problem(place, problem, "add `golden: golden.json` to the model")
         elif gate.against is not None or gate.gap_between is not None:
@@ -257,21 +259,30 @@ def _gate_problems(gate: GateSpec) -> Iterable[tuple[str, str, str]]:
         if getattr(gate, key) is not None:
             yield key, f"a gate against production has no {key}", "write a second gate for the limit"
     if gate.metric in SERVED_METRICS:
-        if gate.margin is not None or gate.max_ratio is None:
-            key = "against" if gate.margin is None else "margin"
-            yield key, f"{gate.metric} is compared by max_ratio", "write `max_ratio: 1.2`, and no margin"
-        if gate.slices is not None:
-            yield "slices", f"{gate.metric} is not a metric of rows", "remove slices"
+        yield from _ratio_problems(gate)
     elif gate.metric not in ROW_METRICS and not is_row_loss(gate.metric):
         known = ", ".join((*ROW_METRICS, "row_loss", *SERVED_METRICS))
         yield "metric", f"{gate.metric} cannot be compared with production", f"comparable are {known}"
-    elif gate.max_ratio is not None:
-        yield "max_ratio", f"{gate.metric} is compared by margin", "write `margin: 0.005`, and no max_ratio"
+    else:
+        for key in ("max_ratio", "min_ratio"):
+            if getattr(gate, key) is not None:
+                yield key, f"{gate.metric} is compared by margin", f"write `margin: 0.005`, and no {key}"
+
+
+def _ratio_problems(gate: GateSpec) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with a gate that compares a measurement of the served model."""
+    ratio, other = ("min_ratio", "max_ratio") if gate.metric == THROUGHPUT else ("max_ratio", "min_ratio")
+    wrong = next((key for key in ("margin", other) if getattr(gate, key) is not None), None)
+    if wrong or getattr(gate, ratio) is None:
+        remedy = f"write `{ratio}: {'0.9' if ratio == 'min_ratio' else '1.2'}`, and no {wrong or 'margin'}"
+        yield wrong or "against", f"{gate.metric} is compared by {ratio}", remedy
+    if gate.slices is not None:
+        yield "slices", f"{gate.metric} is not a metric of rows", "remove slices"
 
 
 def _limit_problems(gate: GateSpec) -> Iterator[tuple[str, str, str]]:
     limits = [key for key in ("min", "max") if getattr(gate, key) is not None]
-    keys = ("margin", "max_ratio", "slices") if gate.gap_between else ("margin", "alpha", "max_ratio", "slices")
+    keys = ("margin", *(() if gate.gap_between else ("alpha",)), "max_ratio", "min_ratio", "slices")
     compared = [key for key in keys if getattr(gate, key) is not None]
     for key in compared:
         yield key, f"{key} needs something to compare with", "add `against: production`"
