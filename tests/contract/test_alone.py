@@ -59,13 +59,16 @@ Serve = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts the command; whatever was started has ended afterwards, and left nothing in its temporary folder."""
+    """Starts the command; whatever was started has ended afterwards, and left nothing in its temporary folder, which
+    lies deeper than the address of a socket may be long.
+    """
     begun: list[subprocess.Popen[str]] = []
-    (tmp_path / "tmp").mkdir()
+    temporary = tmp_path / "deep" / ("x" * 100)
+    temporary.mkdir(parents=True)
 
     def begin(*words: str) -> subprocess.Popen[str]:
         command = [str(Path(sys.executable).parent / "interlock"), "models", "serve", *words]
-        env = {**os.environ, "INTERLOCK_STATE": str(tmp_path / "state"), "TMPDIR": str(tmp_path / "tmp")}
+        env = {**os.environ, "INTERLOCK_STATE": str(tmp_path / "state"), "TMPDIR": str(temporary)}
         begun.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, text=True))
         return begun[-1]
 
@@ -73,7 +76,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     for process in begun:
         process.terminate()
         process.communicate(timeout=30)
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list(temporary.iterdir()) == []
 
 
 def lines_of(process: subprocess.Popen[str], last: str) -> list[str]:
@@ -117,6 +120,15 @@ def test_serves_on_a_socket_and_tells_it_as_json(serve: Serve, doubled: Path, tm
     for route in told["routes"]:
         body = json.dumps(REQUEST).encode() if route["path"].endswith("infer") else None
         assert http_over(tmp_path, "s", route["method"], route["path"], body=body).status == 200, route
+
+
+def test_a_file_that_is_no_socket_stays(serve: Serve, doubled: Path, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("mine")
+    process = serve(str(doubled), "--python", sys.executable, "--socket", str(tmp_path / "kept"))
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "another file is there" in said
+    assert (tmp_path / "kept").read_text() == "mine"
 
 
 def test_a_killed_replica_is_told(serve: Serve, doubled: Path, tmp_path: Path) -> None:

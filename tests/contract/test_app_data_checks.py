@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from tests.workshop import ADA, Workshop
 
-from interlock.control.delivering.requests import write_environment
-from interlock.control.rows import write_state
+from interlock.control.rows import write_environment, write_state
 from interlock.delivery.environment import Environment
 from interlock.delivery.revision import Revision
 from interlock.gate.judgement import Judgement

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import signal
 import subprocess
@@ -18,13 +19,14 @@ from typing import NamedTuple
 
 from interlock.errors import Refused, ServingFault
 from interlock.ports import Isolation, Sandbox
-from interlock.system.sockets import http_over
+from interlock.system.sockets import connect, http_over, listen
 
 SOCKET = "s"
 LOOPBACK = "127.0.0.1"
 READY_SECONDS = 120.0
 LOOK_SECONDS = 0.02
 STOP_SECONDS = 20.0
+CONNECT_SECONDS = 5.0
 CHUNK = 1 << 16
 ENDED = {
     3: "its bytes changed while it was being started",
@@ -142,17 +144,21 @@ class _Door:
             return False
 
     async def _open(self) -> asyncio.Server:
-        where = self._served.socket or f"{LOOPBACK}:{self._served.port}"
+        path = self._served.socket
+        where = path or f"{LOOPBACK}:{self._served.port}"
         try:
-            if self._served.socket is not None:
-                return await asyncio.start_unix_server(self._pass_on, self._served.socket)
-            return await asyncio.start_server(self._pass_on, LOOPBACK, self._served.port)
+            if path is None:
+                return await asyncio.start_server(self._pass_on, LOOPBACK, self._served.port)
+            if path.exists() and not path.is_socket():
+                raise FileExistsError(errno.EEXIST, "another file is there")
+            return await asyncio.start_unix_server(self._pass_on, sock=listen(path.absolute().parent, path.name))
         except OSError as problem:
             raise Refused(f"it cannot be listened on: {problem.strerror}", str(where), "choose another") from problem
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            inner_reader, inner_writer = await asyncio.open_unix_connection(self._folder / SOCKET)
+            inner = connect(self._folder, SOCKET, CONNECT_SECONDS)
+            inner_reader, inner_writer = await asyncio.open_unix_connection(sock=inner)
         except OSError:
             writer.close()
             return
