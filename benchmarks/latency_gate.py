@@ -45,7 +45,7 @@ from interlock.vocabulary import Verdict
 LIMIT, SLOWER = 1.1, 1.2
 DRAWS = 1000
 REQUESTS = 500
-"""Of a run alone. More would not help: when and where it runs is what makes its median differ, not chance."""
+"""Of a run alone. When and where it runs makes its median differ more than chance does."""
 METRICS = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
 TARGET = "latency_p50_ms"
 WORLDS = ("as it is", "with a neighbour")

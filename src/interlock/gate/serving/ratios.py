@@ -3,8 +3,8 @@
 Every life gives one ratio. Requests of one life are no independent witnesses: they share where the process lies in
 memory and what the machine does meanwhile, so their number makes no interval narrower; the lives do (Kalibera and Jones
 2013, "Rigorous benchmarking in reasonable time"). On two busy cores the medians of equal models differed by 2 to 3 %
-from life to life, however many requests were sent; and about one life in forty was so disturbed that its ratio said
-nothing, which is why no mean is taken of them.
+from life to life, however many requests were sent; and a life may be so disturbed that its ratio says nothing (one of
+39 recorded ones was), which is why no mean is taken of them.
 """
 
 from __future__ import annotations
