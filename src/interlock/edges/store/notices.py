@@ -7,25 +7,28 @@ from collections.abc import Sequence
 from interlock.edges.store.database import Database
 from interlock.source.notice import Notice
 
-NOTE = "INSERT INTO notices (repository, content, at, is_settled) VALUES (:repository, :content, :at, :is_settled)"
+NOTE = "INSERT INTO notices (repository, content, at, is_settled) VALUES {}"
+NOTED = "(:repository{0}, :content{0}, :at, :is_settled)"
 PENDING = "SELECT number, content FROM notices WHERE is_settled = :is_settled ORDER BY number LIMIT :most"
-SETTLE = "UPDATE notices SET is_settled = :is_settled WHERE number = :number"
+SETTLE = "UPDATE notices SET is_settled = :is_settled WHERE number IN ({})"
 FORGET = "DELETE FROM notices WHERE is_settled = :is_settled AND at < :before RETURNING number"
 
 
 class SqlNotices(Database):
-    """The part of the store that keeps notices."""
+    """The part of the store that keeps notices: many with one statement, for a thread that writes gives way to the
+    others with each.
+    """
 
     def note(self, *notices: Notice) -> None:
         """Keeps notices, all in one durable transaction."""
-        at = self._now()
-        noted = [
-            {"repository": notice.repository, "content": notice.model_dump_json(), "at": at, "is_settled": False}
-            for notice in notices
-        ]
-        if noted:
-            with self._writing() as connection:
-                connection.execute(NOTE, *noted)
+        if not notices:
+            return
+        values: dict[str, object] = {"at": self._now(), "is_settled": False}
+        for place, notice in enumerate(notices):
+            values |= {f"repository{place}": notice.repository, f"content{place}": notice.model_dump_json()}
+        noted = ", ".join(NOTED.format(place) for place in range(len(notices)))
+        with self._writing() as connection:
+            connection.execute(NOTE.format(noted), values)
 
     def pending(self, most: int) -> list[tuple[int, Notice]]:
         """The oldest notices that are not settled, each with its number."""
@@ -37,7 +40,9 @@ class SqlNotices(Database):
         """These notices have been looked into."""
         if numbers:
             with self._writing() as connection:
-                connection.execute(SETTLE, *({"number": number, "is_settled": True} for number in numbers))
+                values = {f"number{place}": number for place, number in enumerate(numbers)}
+                named = ", ".join(f":{name}" for name in values)
+                connection.execute(SETTLE.format(named), {**values, "is_settled": True})
 
     def forget_notices(self, before: float) -> int:
         """Removes settled notices that came before this moment; how many."""
