@@ -34,6 +34,8 @@ EVERY = os.environ.get("CRASH_POINTS") == "every"
 LEAST_POINTS = 60
 ACKNOWLEDGEMENT = 4
 """Points until a call is acknowledged and its look begins: as far as errors are taken in every test run."""
+FIRST_TRIES = 5
+"""How often the first point is tried where a problem has to be found: what a life began with may still be written."""
 RESTART_SECONDS = 3.0
 
 
@@ -103,7 +105,8 @@ def sweep(lives: Lives, fault: int, stop_at: str = "", most: int = MOST_PUSHES -
     promises = Promises(lives)
     lives.start()
     lives.push()  # the environment is made here, once
-    for point in range(1, most + 1):
+    tries = FIRST_TRIES if stop_at else 1
+    for point in (*[1] * tries, *range(2, most + 1)):
         was_there = lives.push(point, fault)
         calls = lives.calls
         assert calls is not None
