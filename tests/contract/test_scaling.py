@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.revisions import scaled_revision
 
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.scaling import Scaling
@@ -13,21 +14,10 @@ from interlock.edges.proxy import FakeProxy
 from interlock.edges.serving import FakeReplicas
 from interlock.edges.store import MemoryStore
 from interlock.pipeline.plan import ScalingPlan
-from interlock.vocabulary import Digest, Kind
+from interlock.vocabulary import Kind
 
 KEY = "flights/production"
-REVISION = Revision(
-    environment=KEY,
-    number=1,
-    version=1,
-    model="flights",
-    model_digest=Digest("blake3:1"),
-    lock=Digest("blake3:l"),
-    format="skops",
-    replicas=2,
-    scaling=ScalingPlan(most=8, latency_ms=100.0),
-    service_ms=20.0,
-)
+REVISION = scaled_revision(ScalingPlan(most=8, latency_ms=100.0), 20.0)
 
 
 class Site:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.revisions import scaled_revision
 
 from interlock.delivery.environment import (
     Act,
@@ -19,19 +20,8 @@ from interlock.delivery.environment import (
 from interlock.delivery.revision import DataPlaneSeen, EndpointSeen, ReplicaSeen, Revision
 from interlock.delivery.rollout import RolloutPhase, RolloutSeen, advance, begin
 from interlock.pipeline.plan import EnvironmentPlan, ScalingPlan
-from interlock.vocabulary import Digest
 
-REVISION = Revision(
-    environment="flights/production",
-    number=1,
-    version=1,
-    model="flights",
-    model_digest=Digest("blake3:1"),
-    lock=Digest("blake3:l"),
-    format="skops",
-    replicas=2,
-    scaling=ScalingPlan(most=6),
-)
+REVISION = scaled_revision(ScalingPlan(most=6))
 NEXT = REVISION.model_copy(update={"number": 2, "version": 2})
 FIXED = REVISION.model_copy(update={"scaling": None})
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 from statsmodels.stats.proportion import proportions_ztest
+from tests.measured import report_of
 
 from interlock.gate.judge import NO_PRODUCTION, judge, judge_limits
 from interlock.gate.paired import mean_error
@@ -27,18 +28,9 @@ def report(count=2000, seed=1, unfair=0.0, groups=("a", "b"), **more):
     right = generator.random(count) < 0.85 - unfair * (group == groups[0])
     predicted = np.where(right, labels, 1 - labels)
     chance = np.clip(0.5 + (predicted - 0.5) * generator.random(count), 0, 1)
-    rows = {
-        "holdout": count,
-        "candidate_missing": 0,
-        "unknown_ids": 0,
-        "duplicate_ids": 0,
-        "labels": labels.tolist(),
-        "candidate": {"prediction": predicted.tolist(), "probability": chance.tolist()},
-        "columns": {"sex": group.tolist(), "one": ["x"] * count},
-        "baseline": None,
-        **more,
-    }
-    return {"metrics": {}, "invalid": {}, "rows": rows}
+    candidate = {"prediction": predicted.tolist(), "probability": chance.tolist()}
+    told = report_of(labels.tolist(), candidate, {"sex": group.tolist(), "one": ["x"] * count})
+    return {**told, "rows": {**told["rows"], **more}}
 
 
 def gap(metric="accuracy", column="sex", most=0.1, **more):

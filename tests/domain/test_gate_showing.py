@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.measured import report_of
 
 from interlock.errors import SeveralRefused
 from interlock.gate.judge import NO_PRODUCTION, UNKNOWN_PRODUCTION, judge, judge_limits
@@ -49,17 +50,8 @@ def report(count: int, new: float, old: float | None = None, *, seed: int = 1, m
         return {"prediction": np.where(right, labels, 1 - labels).tolist(), "probability": None}
 
     baseline = None if old is None else {**side(old), "name": "flights v3", "missing": missing, "columns": {}}
-    rows = {
-        "holdout": count,
-        "candidate_missing": 0,
-        "unknown_ids": 0,
-        "duplicate_ids": 0,
-        "labels": labels.tolist(),
-        "candidate": side(new),
-        "columns": {"carrier": ["AA" if row % 2 else "BB" for row in range(count)]},
-        "baseline": baseline,
-    }
-    return {"measurements": {"metrics": {}, "invalid": {}, "rows": rows}}
+    columns = {"carrier": ["AA" if row % 2 else "BB" for row in range(count)]}
+    return {"measurements": report_of(labels.tolist(), side(new), columns, baseline)}
 
 
 # ---- conditions

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import binom, binomtest
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
+from tests.measured import report_of
 
 from interlock.gate.judge import NO_PRODUCTION, UNKNOWN_PRODUCTION, judge
 from interlock.gate.row_metrics import GROUP_METRICS, row_metric
@@ -37,17 +38,8 @@ def reports(count=5000, seed=1, harm=0.0, on=3, noise=0.5, columns=None):
         loss = np.abs(labels - chance).tolist()
         sides.append(({"prediction": (chance > 0.5).astype(float).tolist(), "probability": chance.tolist()}, loss))
     there = {"carrier": [f"C{one:02d}" for one in part.tolist()], **(columns or {})}
-    rows = {
-        "holdout": count,
-        "candidate_missing": 0,
-        "unknown_ids": 0,
-        "duplicate_ids": 0,
-        "labels": labels.tolist(),
-        "candidate": sides[0][0],
-        "columns": {**there, "row_loss": sides[0][1]},
-        "baseline": {"name": PRODUCTION, "missing": 0, **sides[1][0], "columns": {"row_loss": sides[1][1]}},
-    }
-    return {"measurements": {"metrics": {}, "invalid": {}, "rows": rows}}
+    baseline = {"name": PRODUCTION, "missing": 0, **sides[1][0], "columns": {"row_loss": sides[1][1]}}
+    return {"measurements": report_of(labels.tolist(), sides[0][0], {**there, "row_loss": sides[0][1]}, baseline)}
 
 
 def gate(metric="accuracy", slices=("carrier",), margin=0.03, **more):
