@@ -28,7 +28,7 @@ from interlock.errors import Refused
 from interlock.system.sockets import connect, http_over
 from interlock.web.entry import bodies, protocol
 from interlock.web.entry.protocol import PatientProtocol
-from interlock.web.serving import SOCKET_NAME, Face, Listener
+from interlock.web.serving import END_SECONDS, SOCKET_NAME, Face, Listener
 
 ASK = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -196,6 +196,27 @@ def test_what_is_under_way_is_answered_before_the_end(face: ServedFace) -> None:
     assert [answer.json for answer in answers] == [{"lines": ["looked at small"]}]
     assert not (face.folder / SOCKET_NAME).exists()
     idle.close()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_who_connects_in_the_last_moment_does_not_hold_up_the_end(face: ServedFace, is_first: bool) -> None:
+    loop = face.face._loop
+    assert loop is not None
+    loop.call_soon_threadsafe(time.sleep, 0.5)  # so that it hears of the end and of the connections at once
+    time.sleep(0.1)
+    stopping = threading.Thread(target=face.face.stop)
+    begun = time.monotonic()
+    if not is_first:
+        stopping.start()
+        time.sleep(0.1)
+    connections = [connect(face.folder, SOCKET_NAME, 10.0) for _ in range(3)]
+    if is_first:
+        stopping.start()
+    stopping.join(30)
+    assert time.monotonic() - begun < END_SECONDS / 2
+    for connection in connections:
+        with connection:
+            assert all_of(connection) == b""
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_listens(face: ServedFace, tmp_path: Path) -> None:

@@ -150,12 +150,17 @@ async def _end(app: Application, states: Sequence[ServerState]) -> None:
     """Idle connections close, the others when they are answered; who is still there at the end is cut off."""
     app.close()
     deadline = time.monotonic() + END_SECONDS
-    for state in states:
-        for connection in list(state.connections):
-            connection.shutdown()
-    while any(state.connections for state in states) and time.monotonic() < deadline:
-        await asyncio.sleep(0.02)
-    for connection in [connection for state in states for connection in state.connections]:
+    told: set[object] = set()
+    while True:
+        await asyncio.sleep(0.02)  # who was accepted in the last moment is known by then
+        connections = [connection for state in states for connection in state.connections]
+        if not connections or time.monotonic() >= deadline:
+            break
+        for connection in connections:
+            if connection not in told:
+                connection.shutdown()
+                told.add(connection)
+    for connection in connections:
         connection.transport.abort()  # who still waits for a body hears that its caller left, and ends by itself
     tasks = [task for state in states for task in state.tasks]
     if tasks:
