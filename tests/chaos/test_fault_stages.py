@@ -42,6 +42,17 @@ class Project:
         with Local(self.state) as local:
             return local.run(self.folder, (), lambda _: None)
 
+    def time_out(self, train: str, says: bytes, **files: str) -> bool:
+        """Whether the stage says this before its time is over; where the first time was too short to begin at all, as
+        it is on a busy machine, there is a second and longer one.
+        """
+        for number, seconds in ((1, 3), (2, 30)):
+            run = self.run(train, timeout=f"{seconds}s", **files)
+            assert run.because == f"train failed: timed out after {seconds} s"
+            if says in self.log(f"{number}/train/1"):
+                return True
+        return False
+
     def log(self, attempt: str = "1/train/1") -> bytes:
         return (self.state / "execution" / "logs" / f"{attempt}.log").read_bytes()
 
@@ -131,9 +142,9 @@ def test_a_stage_that_makes_nothing_is_told_what_is_missing(project: Project) ->
 def test_a_stage_that_ignores_the_request_to_end_is_killed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "GRACE", 0.5)
     marker = f"stubborn-{time.monotonic_ns()}"
-    run = project.run(
+    assert project.time_out(
         f"python stubborn.py {marker}",
-        timeout="3s",
+        b"not me",
         stubborn="""
         import signal, subprocess, sys, time
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -143,15 +154,13 @@ def test_a_stage_that_ignores_the_request_to_end_is_killed(project: Project, mon
         time.sleep(600)
         """,
     )
-    assert run.because == "train failed: timed out after 3 s"
-    assert b"not me" in project.log()
     assert marked_processes(marker) == []
 
 
 def test_a_stage_that_tidies_up_when_asked_to_end_may(project: Project) -> None:
-    run = project.run(
+    assert project.time_out(
         "python tidy.py",
-        timeout="3s",
+        b"tidied up",
         tidy="""
         import signal, sys, time
         def tidy(*_):
@@ -161,8 +170,6 @@ def test_a_stage_that_tidies_up_when_asked_to_end_may(project: Project) -> None:
         time.sleep(600)
         """,
     )
-    assert run.because == "train failed: timed out after 3 s"
-    assert b"tidied up" in project.log()
 
 
 # --- C11: it hides ---

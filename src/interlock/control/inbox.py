@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import NamedTuple
 
 from interlock.errors import InterlockError, StoreFault
@@ -31,9 +31,10 @@ class Inbox:
     def __init__(self, store: Store, ring: Callable[[], None]) -> None:
         self._store = store
         self._ring = ring
-        self._batches: deque[_Batch] = deque()
+        self._batches: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._open: _Batch | None = None
         self._count = 0
-        self._changed = threading.Condition()
+        self._turn = threading.Lock()
         self._is_closed = False
         self._writer = threading.Thread(target=self._write, name="inbox", daemon=True)
         self._writer.start()
@@ -43,26 +44,25 @@ class Inbox:
 
         All notices of one commit have the same future, which none of their callers can cancel.
         """
-        with self._changed:
+        with self._turn:
             if self._is_closed or self._count >= MOST_WAITING:
                 told = "this server is ending" if self._is_closed else f"{MOST_WAITING} hook calls wait for the disk"
                 refused: Future[None] = Future()
                 refused.set_exception(StoreFault(told))
                 return refused
-            if not self._batches or len(self._batches[-1].notices) >= MOST_AT_ONCE:
-                self._batches.append(_Batch([], Future()))
-                self._batches[-1].kept.set_running_or_notify_cancel()
-                self._changed.notify()
-            batch = self._batches[-1]
-            batch.notices.append(notice)
+            if self._open is None or len(self._open.notices) >= MOST_AT_ONCE:
+                self._open = _Batch([], Future())
+                self._open.kept.set_running_or_notify_cancel()
+                self._batches.put(self._open)
+            self._open.notices.append(notice)
             self._count += 1
-        return batch.kept
+            return self._open.kept
 
     def close(self) -> None:
         """Takes no more; what waits is kept first."""
-        with self._changed:
+        with self._turn:
             self._is_closed = True
-            self._changed.notify()
+        self._batches.put(None)
         self._writer.join()
 
     def _write(self) -> None:
@@ -77,11 +77,11 @@ class Inbox:
             self._ring()
 
     def _next_batch(self) -> _Batch | None:
-        """What has waited longest; none only when it is closed and nothing is left."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._batches or self._is_closed)
-            if not self._batches:
-                return None
-            batch = self._batches.popleft()
-            self._count -= len(batch.notices)
-            return batch
+        """What has waited longest, which takes no more from now on; None once it is closed and nothing is left."""
+        batch = self._batches.get()
+        with self._turn:
+            if batch is not None:
+                self._count -= len(batch.notices)
+            if batch is self._open:
+                self._open = None
+        return batch

@@ -35,6 +35,8 @@ SMALL = 64 << 10
 """Bytes that are checked and read at once; a larger body would keep all others waiting, and gets a thread."""
 LOOK_SECONDS = 4.5
 """How long a pusher waits for the answer; its hook waits a little longer."""
+ACCEPTED = answer_json(202, {"notice": "accepted"})
+NOTHING_TO_DO = answer_json(202, {"notice": "nothing to do"})
 STILL_LOOKING = "interlock: the server is still looking at this push; interlock status tells what becomes of it"
 
 
@@ -71,13 +73,13 @@ class Hooks:
             raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, "hooks are posted", {"allow": "POST"})
         named, _, repository = scope["path"].removeprefix("/hooks/").partition("/")
         if named == "git" and not repository and scope["state"]["peer"] is not None:
-            async with self._bodies.read(receive, headers, LARGEST_PUSH) as body:
+            async with self._bodies.read(scope, receive, headers, LARGEST_PUSH) as body:
                 return await self._look(body)
         forge = next((known for known in get_args(ForgeKind) if known == named), None)
         if forge is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "no such forge: write /hooks/github/REPOSITORY, gitlab or gitea")
         try:
-            async with self._bodies.read(receive, headers, LARGEST) as body:
+            async with self._bodies.read(scope, receive, headers, LARGEST) as body:
                 work = partial(self._read, forge, repository, _joined(headers), body)
                 if len(body) <= SMALL:
                     notice = work()
@@ -90,9 +92,9 @@ class Hooks:
             status = 415 if refused.where == "content-type" else 400
             return tell(problem(status, refused.problem, refused.where, refused.remedy))
         if notice.kind in ("ping", "other"):
-            return answer_json(202, {"notice": "nothing to do"})
+            return NOTHING_TO_DO
         await self._until_kept(notice)
-        return answer_json(202, {"notice": "accepted"})
+        return ACCEPTED
 
     async def _until_kept(self, notice: Notice) -> None:
         """Calls whose notices share a commit share one event: a flood crosses from the writer's thread once for each

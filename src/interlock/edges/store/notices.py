@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from interlock.edges.store.database import Database
 from interlock.source.notice import Notice
@@ -12,6 +13,11 @@ NOTED = "(:repository{0}, :content{0}, :at, :is_settled)"
 PENDING = "SELECT number, content FROM notices WHERE is_settled = :is_settled ORDER BY number LIMIT :most"
 SETTLE = "UPDATE notices SET is_settled = :is_settled WHERE number IN ({})"
 FORGET = "DELETE FROM notices WHERE is_settled = :is_settled AND at < :before RETURNING number"
+
+
+@cache
+def _note(count: int) -> str:
+    return NOTE.format(", ".join(NOTED.format(place) for place in range(count)))
 
 
 class SqlNotices(Database):
@@ -26,9 +32,8 @@ class SqlNotices(Database):
         values: dict[str, object] = {"at": self._now(), "is_settled": False}
         for place, notice in enumerate(notices):
             values |= {f"repository{place}": notice.repository, f"content{place}": notice.model_dump_json()}
-        noted = ", ".join(NOTED.format(place) for place in range(len(notices)))
         with self._writing() as connection:
-            connection.execute(NOTE.format(noted), values)
+            connection.execute(_note(len(notices)), values)
 
     def pending(self, most: int) -> list[tuple[int, Notice]]:
         """The oldest notices that are not settled, each with its number."""

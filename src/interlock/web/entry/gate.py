@@ -94,7 +94,7 @@ class Gate:
             await self._api(scope, receive, send)
             return
         _check_origin(scope, headers)
-        async with self._bodies.read(receive, headers, LARGEST_BODY) as body:
+        async with self._bodies.read(scope, receive, headers, LARGEST_BODY) as body:
             await self._api(scope, _Replay(body, receive), send)
 
     async def _caller(self, scope: Scope, headers: Headers) -> Caller:

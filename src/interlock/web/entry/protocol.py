@@ -24,7 +24,9 @@ HEAD_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """Each request's ``state`` also holds ``peer``, the user at the other end of a Unix socket, and ``abort``."""
+    """Each request's ``state`` also holds ``peer``, the user at the other end of a Unix socket, ``abort``, and
+    ``is_body_here``, which tells whether its body has come whole.
+    """
 
     def __init__(
         self,
@@ -45,7 +47,8 @@ class PatientProtocol(HttpToolsProtocol):
             transport.write(TOO_MANY)
             transport.close()
             return
-        self.app_state = {**self.app_state, "peer": _peer(transport), "abort": transport.abort}
+        more = {"peer": _peer(transport), "abort": transport.abort, "is_body_here": self._is_body_here}
+        self.app_state = {**self.app_state, **more}
         self._wait(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -92,6 +95,10 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.cycle.more_body and not self.transport.is_closing():
             self._wait(LINGER_SECONDS)
+
+    def _is_body_here(self) -> bool:
+        """Of the request that came last: those before it, whose answers wait for their turn, are here then as well."""
+        return self.cycle is not None and not self.cycle.more_body
 
     def _wait(self, seconds: float) -> None:
         self._stop_waiting()
