@@ -278,6 +278,9 @@ def test_a_release_waits_for_an_environment_that_is_busy_and_then_goes_in(plant:
     assert "busy with rollout" in plant.last(Kind.RELEASE).state["because"]
     assert plant.phases(Kind.ROLLOUT).count("progressing") == 1
     plant.proxy.problem = None
+    plant.turn(10)
+    assert "frozen by" in plant.last(Kind.RELEASE).state["because"]  # by the rollback
+    plant.requests.unfreeze(ADA, "small/staging", "mended")
     plant.turn(60)
     assert plant.phases(Kind.RELEASE)[-1] == "done"
     assert plant.environment("production").stable.version == 3

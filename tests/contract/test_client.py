@@ -200,11 +200,25 @@ def test_requests_for_runs(
 SECRET = {"repository": "shop", "environment": None, "name": "KEY", "value": "v"}
 OTHERS: list[tuple[Callable[[Client], object], Told, object, str, object]] = [
     (
-        lambda c: c.deliveries.roll_back("m/p", "slow"),
+        lambda c: c.environments.roll_back("m/p", "slow"),
         Told(body={"because": "back"}),
         "back",
         "POST /environments/m/p/rollback",
         {"reason": "slow"},
+    ),
+    (
+        lambda c: c.environments.freeze("m/p", "holidays", 2e9),
+        Told(body={"because": "frozen"}),
+        "frozen",
+        "POST /environments/m/p/freeze",
+        {"reason": "holidays", "until": 2e9},
+    ),
+    (
+        lambda c: c.environments.unfreeze("m/p", "over"),
+        Told(body={"because": "on"}),
+        "on",
+        "POST /environments/m/p/unfreeze",
+        {"reason": "over"},
     ),
     (
         lambda c: c.deliveries.lift_quarantine("m/1", "us"),
@@ -338,7 +352,7 @@ def test_a_request_that_is_lost_is_sent_again_with_the_same_key(client: Client, 
 
 def test_a_roll_back_is_sent_again_under_the_same_key(client: Client, script: Scripted) -> None:
     script.answers = [Told(0, is_cut=True), Told(body={"because": "back"})]
-    assert client.deliveries.roll_back("m/p", "slow") == "back"
+    assert client.environments.roll_back("m/p", "slow") == "back"
     first, second = (asked.headers["idempotency-key"] for asked in script.asked)
     assert first == second
 

@@ -54,7 +54,7 @@ def test_lists_are_read_to_their_end(client: Client, face: ServedFace) -> None:
     assert [repository.name for repository in client.repositories.all()] == ["large", "small"]
     assert client.repositories.get("small").default_branch == "main"
     assert client.repositories.sync("small") == ["interlock: looked at small"]
-    assert list(client.deliveries.environments()) == []
+    assert list(client.environments.all()) == []
     assert list(client.deliveries.rollouts(["progressing"])) == []
 
 
@@ -98,7 +98,7 @@ def test_a_release_is_begun_once_for_one_key(client: Client, face: ServedFace) -
     with pytest.raises(ApiError, match="not quarantined"):
         client.deliveries.lift_quarantine("small/1", "it was us")
     with pytest.raises(ApiError, match="there is no environment"):
-        client.deliveries.roll_back("small/production", "slow")
+        client.environments.roll_back("small/production", "slow")
 
 
 def test_people_secrets_and_the_audit_log(client: Client, face: ServedFace) -> None:

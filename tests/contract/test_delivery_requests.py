@@ -10,8 +10,9 @@ from interlock.access.caller import Caller, Role
 from interlock.control.delivering.quarantine import quarantine
 from interlock.control.delivering.requests import Requests
 from interlock.control.people import local_caller
-from interlock.control.rows import write_environment, write_state
+from interlock.control.rows import load_state, write_environment, write_state
 from interlock.delivery.environment import Environment
+from interlock.delivery.freeze import Freeze
 from interlock.delivery.revision import Revision
 from interlock.edges.store import MemoryStore
 from interlock.errors import AlreadyExists, Conflict, Forbidden, NotFound, Refused, StaleWrite
@@ -133,6 +134,8 @@ def test_who_may_not_changes_nothing(world: World, caller: Caller, why: str) -> 
     for asked in (
         lambda: world.requests.start_release(caller, "small/1", "please"),
         lambda: world.requests.roll_back(caller, WHERE, "please"),
+        lambda: world.requests.freeze(caller, WHERE, "please"),
+        lambda: world.requests.unfreeze(caller, WHERE, "please"),
         lambda: world.requests.lift_quarantine(caller, "small/1", "please"),
     ):
         with pytest.raises(Forbidden, match=why):
@@ -153,6 +156,58 @@ def test_an_operator_of_the_place_may(world: World) -> None:
         ("op", "roll back", "environment/small/production"),
         ("op", "lift quarantine", "version/small/2"),
     ]
+
+
+def freeze_of(world: World) -> Freeze | None:
+    environment, _ = load_state(world.store, Kind.ENVIRONMENT, WHERE, Environment)
+    assert environment is not None
+    return environment.freeze
+
+
+def test_a_freeze_is_kept_with_its_deed_until_it_is_lifted(world: World) -> None:
+    told = world.requests.freeze(ADA, WHERE, "holidays", until=5000.0)
+    assert told == "small/production is frozen by local:ada until 1970-01-01 01:23 UTC: holidays"
+    assert freeze_of(world) == Freeze(by="local:ada", reason="holidays", until=5000.0)
+    world.requests.freeze(ADA, WHERE, "more holidays")
+    assert freeze_of(world) == Freeze(by="local:ada", reason="more holidays")
+    assert world.requests.unfreeze(ADA, WHERE, "over") == "small/production may go forward again"
+    assert freeze_of(world) is None
+    with pytest.raises(Refused, match="not frozen"):
+        world.requests.unfreeze(ADA, WHERE, "over")
+    with pytest.raises(Refused, match="that moment has passed"):
+        world.requests.freeze(ADA, WHERE, "holidays", until=1000.0)
+    with pytest.raises(NotFound):
+        world.requests.freeze(ADA, "small/nowhere", "holidays")
+    assert [(entry.deed.action, entry.deed.detail) for entry in world.store.audit()] == [
+        ("freeze", {"reason": "holidays", "until": 5000.0}),
+        ("freeze", {"reason": "more holidays", "until": None}),
+        ("unfreeze", {"reason": "over", "until": None}),
+    ]
+
+
+def test_a_rollback_by_hand_leaves_the_environment_frozen(world: World) -> None:
+    world.requests.roll_back(ADA, WHERE, "odd numbers")
+    assert freeze_of(world) == Freeze(by="local:ada", reason="rolled back: odd numbers")
+    world.requests.unfreeze(ADA, WHERE, "go on")
+    world.requests.roll_back(ADA, WHERE, "and now forth")  # the one under way
+    assert freeze_of(world) == Freeze(by="local:ada", reason="rolled back: and now forth")
+
+
+def test_a_freeze_that_loses_the_swap_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, left = world.store.save, [2]
+
+    def contested(*writes: Any, **more: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise StaleWrite("another was first")
+        return save(*writes, **more)
+
+    monkeypatch.setattr(world.store, "save", contested)
+    world.requests.freeze(ADA, WHERE, "holidays")
+    assert freeze_of(world) is not None
+    left[0] = 99
+    with pytest.raises(StaleWrite, match="moved by others all the time"):
+        world.requests.unfreeze(ADA, WHERE, "over")
 
 
 def test_a_rollout_under_way_is_rolled_back_with_a_deed(world: World) -> None:

@@ -61,6 +61,12 @@ ROUTES = {
     ("POST", "/api/v1/environments/{model}/{name}/rollback"): Asked(
         "/api/v1/environments/small/production/rollback", Role.OPERATOR, REASON
     ),
+    ("POST", "/api/v1/environments/{model}/{name}/freeze"): Asked(
+        "/api/v1/environments/small/production/freeze", Role.OPERATOR, REASON
+    ),
+    ("POST", "/api/v1/environments/{model}/{name}/unfreeze"): Asked(
+        "/api/v1/environments/small/production/unfreeze", Role.OPERATOR, REASON
+    ),
     ("GET", "/api/v1/repositories"): Asked("/api/v1/repositories", Role.VIEWER, of_small=False),
     ("GET", "/api/v1/repositories/{name}"): Asked("/api/v1/repositories/small", Role.VIEWER),
     ("POST", "/api/v1/repositories/{name}/sync"): Asked("/api/v1/repositories/small/sync", Role.DEVELOPER),

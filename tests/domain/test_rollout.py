@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interlock.delivery.freeze import Freeze, frozen_because
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, ReplicaSeen, Revision
 from interlock.delivery.rollout import (
     CRASHES,
@@ -211,6 +212,47 @@ def test_a_person_and_a_newer_release_end_a_rollout() -> None:
     superseded = advance(canary(), RolloutSeen(plane=plane, superseded_by=6), 1.0)
     assert superseded.state.phase is RolloutPhase.SUPERSEDED
     assert "release 6" in superseded.because
+
+
+def test_a_frozen_rollout_keeps_its_weight_and_its_clocks_stand_still() -> None:
+    world = World()
+    rollout, now = play(canary(), world, 8)
+    weight = rollout.weight
+    assert 0 < weight < 100
+    for frozen_at in (now + 1, now + 100_000):  # far beyond the deadline
+        rollout = advance(rollout, RolloutSeen(plane=world.seen(), frozen="frozen by ada"), float(frozen_at)).state
+        assert (rollout.weight, rollout.because) == (weight, "frozen by ada")
+        assert not rollout.phase.is_final
+    ended, _ = play(rollout, world, 2000, now + 100_001)
+    assert ended.phase is RolloutPhase.PROMOTED
+    assert ended.frozen_since is None
+    assert ended.started == pytest.approx(100_000.0)
+
+
+def test_a_frozen_rollout_is_rolled_back_for_harm_and_for_a_person() -> None:
+    world = World(candidate_errors=0.5)
+    rollout, now = play(canary(), world, 3)
+    while not rollout.phase.is_final:
+        now += 1
+        rollout = advance(rollout, RolloutSeen(plane=world.seen(), frozen="frozen by ada"), float(now)).state
+        world.serve(1.0)
+    assert rollout.phase is RolloutPhase.ROLLED_BACK
+    wished = canary().model_copy(update={"wish": "no"})
+    seen = RolloutSeen(plane=World().seen(), frozen="frozen by ada")
+    assert advance(wished, seen, 1.0).state.phase is RolloutPhase.ROLLED_BACK
+
+
+@pytest.mark.parametrize(
+    ("until", "now", "told"),
+    [
+        (None, 1e9, "frozen by ada until it is unfrozen: holidays"),
+        (86400.0, 86399.9, "frozen by ada until 1970-01-02 00:00 UTC: holidays"),
+        (86400.0, 86400.0, None),
+    ],
+)
+def test_a_freeze_holds_until_its_moment(until: float | None, now: float, told: str | None) -> None:
+    assert frozen_because(Freeze(by="ada", reason="holidays", until=until), now) == told
+    assert frozen_because(None, now) is None
 
 
 def test_an_ended_rollout_stays_as_it_is() -> None:

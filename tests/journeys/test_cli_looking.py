@@ -577,3 +577,20 @@ def test_a_rollback_is_asked_for_with_its_reason(state, capsys):
     with Reading.open(state) as reading:
         assert "too slow" in str(reading.store.load(Kind.ROLLOUT, "3").state["wish"])
     assert main(["rollback", "flights/nowhere", "--state", str(state)]) == 2
+    assert "frozen by local:" in tell(capsys, "status", "--state", str(state))
+
+
+def test_a_freeze_is_asked_for_until_a_moment(state, capsys):
+    keep_canary(state)
+    where = ("flights@production", "--state", str(state))
+    told = tell(capsys, "freeze", *where, "--until", "12h", "--reason", "holidays")
+    assert "flights/production is frozen by local:" in told
+    assert ": holidays" in tell(capsys, "status", "--state", str(state))
+    told = tell(capsys, "freeze", *where, "--until", "2200-01-31T18:00+01:00", "--reason", "holidays")
+    assert "until 2200-01-31 17:00 UTC" in told
+    for moment, wrong in (("soon", "is no moment"), ("2001-01-31", "has passed")):
+        assert main(["freeze", *where, "--until", moment, "--reason", "holidays"]) == 2
+        assert wrong in capsys.readouterr().err
+    assert "may go forward again" in tell(capsys, "unfreeze", *where)
+    assert "frozen" not in tell(capsys, "status", "--state", str(state))
+    assert main(["unfreeze", *where]) == 2

@@ -334,7 +334,7 @@ def test_tokens_are_made_listed_and_revoked(face, asked, capsys):
     assert main(["token", "revoke", "999", *asked]) == 2
     assert "there is no token 999" in capsys.readouterr().err
     assert main([*words[:-1], "90 days", *asked]) == 2
-    assert "no duration" in capsys.readouterr().err
+    assert "no moment" in capsys.readouterr().err
 
 
 def test_secrets_are_read_from_standard_input_or_a_file_and_never_shown(face, asked, capsys, type_in, tmp_path):

@@ -34,6 +34,7 @@ class Action(StrEnum):
     RELEASE = "release"
     OVERRIDE = "override"
     ROLL_BACK = "roll back"
+    FREEZE = "freeze"
     MANAGE_TOKENS = "manage tokens"
     READ_AUDIT = "read audit"
 
@@ -47,6 +48,7 @@ LEAST_ROLE = {
     Action.RELEASE: Role.OPERATOR,
     Action.OVERRIDE: Role.OPERATOR,
     Action.ROLL_BACK: Role.OPERATOR,
+    Action.FREEZE: Role.OPERATOR,
     Action.MANAGE_TOKENS: Role.ADMIN,
     Action.READ_AUDIT: Role.ADMIN,
 }

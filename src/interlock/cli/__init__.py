@@ -33,6 +33,8 @@ COMMANDS = {
     "reproduce": CommandEntry("commands.reproducing", "Make a model again, compare it bit by bit, and say why not."),
     "release": CommandEntry("commands.models", "Send a model version through the environments."),
     "rollback": CommandEntry("commands.models", "Take an environment back to its previous revision."),
+    "freeze": CommandEntry("commands.models", "Let nothing go forward in an environment for now."),
+    "unfreeze": CommandEntry("commands.models", "Let an environment go forward again."),
     "server": CommandEntry("commands.server", "Run the control plane, or stop it."),
     "hook": CommandEntry("commands.server", "Let a git repository tell the server of each push."),
     "token": CommandEntry("commands.people", "Make, list and revoke tokens for people and programs."),
@@ -45,7 +47,7 @@ SECTIONS = {
     "Your working tree": ("init", "validate", "plan", "run", "gate"),
     "Look": ("status", "runs", "log", "explain"),
     "Runs": ("trigger", "rerun", "cancel", "approve"),
-    "Models": ("models", "reproduce", "release", "rollback"),
+    "Models": ("models", "reproduce", "release", "rollback", "freeze", "unfreeze"),
     "Server and people": ("server", "hook", "token", "secret", "audit"),
     "Play": ("demo",),
 }

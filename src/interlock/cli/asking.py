@@ -5,14 +5,19 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
+
+from pydantic_core import PydanticCustomError
 
 from interlock.access.caller import Role
 from interlock.access.tokens import Token
 from interlock.cli.reading import shaped
 from interlock.control.people import local_caller
 from interlock.control.secrets import SecretName
+from interlock.errors import Refused
+from interlock.pipeline.rules.values import seconds
 
 if TYPE_CHECKING:
     from interlock.app.reading import Reading as StateReading
@@ -31,6 +36,12 @@ class Requests(Protocol):
 
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings ``model/environment`` back; says what that means."""
+
+    def freeze(self, environment: str, reason: str, until: float | None) -> str:
+        """Lets nothing go forward in ``model/environment`` until then (wall seconds), or until it is unfrozen."""
+
+    def unfreeze(self, environment: str, reason: str) -> str:
+        """Lets ``model/environment`` go forward again."""
 
     def tokens(self) -> list[Token]:
         """All tokens."""
@@ -89,6 +100,14 @@ class StateRequests:
         """Brings an environment back, once a server is there."""
         return self._state.requests.roll_back(self._caller, environment, reason)
 
+    def freeze(self, environment: str, reason: str, until: float | None) -> str:
+        """Freezes an environment."""
+        return self._state.requests.freeze(self._caller, environment, reason, until)
+
+    def unfreeze(self, environment: str, reason: str) -> str:
+        """Unfreezes an environment."""
+        return self._state.requests.unfreeze(self._caller, environment, reason)
+
     def tokens(self) -> list[Token]:
         """All tokens."""
         return self._state.people.tokens(self._caller)
@@ -143,7 +162,15 @@ class ServerRequests:
 
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings an environment back."""
-        return self._client.deliveries.roll_back(environment, reason)
+        return self._client.environments.roll_back(environment, reason)
+
+    def freeze(self, environment: str, reason: str, until: float | None) -> str:
+        """Freezes an environment."""
+        return self._client.environments.freeze(environment, reason, until)
+
+    def unfreeze(self, environment: str, reason: str) -> str:
+        """Unfreezes an environment."""
+        return self._client.environments.unfreeze(environment, reason)
 
     def tokens(self) -> list[Token]:
         """All tokens."""
@@ -184,6 +211,21 @@ class ServerRequests:
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
+
+
+def read_moment(text: str, option: str, now: float) -> float:
+    """Seconds since 1970 of a moment as people write it: a duration from ``now`` on (12h), or a date with or without
+    time, of this machine's time zone where it names none. Refused for anything else.
+    """
+    try:
+        return now + seconds(text)
+    except PydanticCustomError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        remedy = "write 12h, 90d, 2027-01-31 or 2027-01-31T18:00+01:00"
+        raise Refused(f"{text!r} is no moment", option, remedy) from None
 
 
 def _person() -> str:

@@ -172,7 +172,7 @@ class RemoteReading:
                 case Kind.ROLLOUT:
                     found = deliveries.get_rollout(int(key))
                 case Kind.ENVIRONMENT:
-                    found = deliveries.environment(key)
+                    found = self._client.environments.get(key)
                 case _:
                     found = deliveries.version(key)
         except ApiError as error:
@@ -190,7 +190,7 @@ class RemoteReading:
             case Kind.ROLLOUT:
                 found = deliveries.rollouts(phases or ())
             case Kind.ENVIRONMENT:
-                found = deliveries.environments()
+                found = self._client.environments.all()
             case _:
                 found = deliveries.versions()
         return [shaped(Row, one) for one in found][::-1]

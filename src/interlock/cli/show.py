@@ -1,7 +1,8 @@
-"""From rows to lines and JSON: all that the command line knows of how rows are shaped. Pure functions."""
+"""From rows to lines and JSON: all that the command line knows of how rows are shaped."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from interlock.cli.output import ExitCode, Line, Style
 from interlock.control.reusing.production import Against
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment, desired, scaled
+from interlock.delivery.freeze import frozen_because
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
 from interlock.gate.judgement import GateResult, Judgement
@@ -262,6 +264,8 @@ def environment_lines(row: Row, quality: Mapping[str, Joined] | None = None) -> 
             lines.append(Line(f"  {role:<10} {about}", "good" if role == "stable" else "warn"))
             if quality and revision.key in quality:
                 lines.append(quality_line(quality[revision.key]))
+    if environment.freeze and (told := frozen_because(environment.freeze, time.time())):
+        lines.append(Line(f"  {told}", "warn"))
     if environment.trouble:
         lines.append(Line(f"  trouble    {environment.trouble}", "bad"))
     if environment.replicas_because:

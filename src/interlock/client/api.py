@@ -19,7 +19,7 @@ from typing import Self
 
 from .connection import Connection
 from .models import Caller, Event
-from .resources import API, PAGE, Audit, Deliveries, Repositories, Runs, Secrets, Tokens
+from .resources import API, PAGE, Audit, Deliveries, Environments, Repositories, Runs, Secrets, Tokens
 
 UNIX = "unix:"
 TIMEOUT = 30.0
@@ -48,6 +48,7 @@ class Client:
         self._connection = connection
         self.runs = Runs(connection)
         self.deliveries = Deliveries(connection)
+        self.environments = Environments(connection)
         self.repositories = Repositories(connection)
         self.tokens = Tokens(connection)
         self.secrets = Secrets(connection)

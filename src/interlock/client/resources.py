@@ -88,7 +88,7 @@ class Runs:
 
 
 class Deliveries:
-    """Model versions, their releases and rollouts, and the environments they come into. Lists begin with the newest."""
+    """Model versions, their releases and their rollouts. Lists begin with the newest."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -130,18 +130,36 @@ class Deliveries:
         """One rollout."""
         return Row[RolloutState].model_validate(self._connection.get(f"{API}/rollouts/{number}"))
 
-    def environments(self) -> Iterator[Row[EnvironmentState]]:
-        """Environments."""
+
+class Environments:
+    """Where models serve; each is named ``model/environment``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> Iterator[Row[EnvironmentState]]:
+        """The one that was first delivered to last."""
         return map(Row[EnvironmentState].model_validate, pages(self._connection, f"{API}/environments", {}))
 
-    def environment(self, key: str) -> Row[EnvironmentState]:
-        """One environment, named ``model/environment``."""
+    def get(self, key: str) -> Row[EnvironmentState]:
+        """One of them."""
         return Row[EnvironmentState].model_validate(self._connection.get(f"{API}/environments/{quote(key)}"))
 
     def roll_back(self, environment: str, reason: str, *, key: str | None = None) -> str:
         """Brings ``model/environment`` back; what was done, in one sentence."""
         path = f"{API}/environments/{quote(environment)}/rollback"
         return str(self._connection.post(path, {"reason": reason}, key=key)["because"])
+
+    def freeze(self, environment: str, reason: str, until: float | None = None) -> str:
+        """Lets nothing go forward in ``model/environment`` until then (seconds since 1970), or until it is unfrozen."""
+        path = f"{API}/environments/{quote(environment)}/freeze"
+        return str(self._connection.post(path, {"reason": reason, "until": until})["because"])
+
+    def unfreeze(self, environment: str, reason: str) -> str:
+        """Lets ``model/environment`` go forward again."""
+        # Sent again after a lost answer it would say that nothing is frozen.
+        path = f"{API}/environments/{quote(environment)}/unfreeze"
+        return str(self._connection.post(path, {"reason": reason}, is_repeatable=False)["because"])
 
 
 class Repositories:

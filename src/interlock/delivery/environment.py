@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from interlock.delivery.freeze import Freeze
 from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.delivery.rollout import CRASHES, Rollout, RolloutPhase
 from interlock.vocabulary import Stored
@@ -50,7 +51,7 @@ class Environment(Stored):
 
     ``replicas`` is how many the load asks for of each revision that scales (None: nobody has looked yet), and
     ``replicas_because`` why. ``trouble`` is what keeps replicas of the stable revision from living; empty where all do;
-    ``is_dead``: it keeps all of them.
+    ``is_dead``: it keeps all of them. ``freeze`` may be over by now.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Environment(Stored):
     replicas_because: str = ""
     trouble: str = ""
     is_dead: bool = False
+    freeze: Freeze | None = None
 
     @property
     def key(self) -> str:

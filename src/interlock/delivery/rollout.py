@@ -10,6 +10,7 @@ a person asked for the way back                     rolled back
 a newer release                                     superseded
 the candidate's replicas keep crashing              rolled back
 proven harm (sequential test)                       rolled back
+the environment is frozen                           wait; its clocks stand still
 the deadline passed                                 rolled back: undecided is not good enough
 the candidate is not healthy in the proxy's eyes    wait
 a step's weight is not yet in force                 wait
@@ -66,6 +67,7 @@ class Rollout(Stored):
     ``weight`` is the candidate's share in percent; ``test`` the sequential test with all evidence so far; ``counted``
     the counters at the last look. ``wish`` is a person's request for the way back. ``replicas`` is how many of the
     candidate's have to be healthy before it gets traffic: as many as the load asks of the stable side; 0: its own.
+    ``frozen_since`` is when its environment was first seen frozen (wall seconds), while it is.
     """
 
     number: int
@@ -86,6 +88,7 @@ class Rollout(Stored):
     check_runs: dict[str, CheckRun] = {}
     wish: str | None = None
     replicas: int = 0
+    frozen_since: float | None = None
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -115,12 +118,15 @@ class CheckOutcome(Stored):
 
 
 class RolloutSeen(Stored):
-    """What the loop saw. ``lost`` names checks whose executor is gone; ``superseded_by`` is a newer release."""
+    """What the loop saw. ``lost`` names checks whose executor is gone; ``superseded_by`` is a newer release;
+    ``frozen`` is why its environment is.
+    """
 
     plane: DataPlaneSeen
     checks: dict[str, CheckOutcome] = {}
     lost: tuple[str, ...] = ()
     superseded_by: int | None = None
+    frozen: str | None = None
 
 
 def steps_of(strategy: StrategyPlan, has_stable: bool) -> tuple[StepPlan, ...]:
@@ -176,6 +182,11 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     harm = _harm(rollout, seen.plane)
     if harm is not None:
         return _end(rollout, RolloutPhase.ROLLED_BACK, harm)
+    if seen.frozen is not None:
+        since = now if rollout.frozen_since is None else rollout.frozen_since
+        state = rollout.model_copy(update={"frozen_since": since, "because": seen.frozen})
+        return Decision(state=state, because=seen.frozen)
+    rollout = _thawed(rollout, now)
     if now - rollout.started > rollout.deadline:
         missing = _step_waits_for(rollout, seen.plane, now) or _checks_wait_for(rollout) or "the last step"
         return _end(
@@ -187,6 +198,15 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     if rollout.step < len(rollout.steps):
         return _next_step(rollout, now)
     return _check(rollout, seen)
+
+
+def _thawed(rollout: Rollout, now: float) -> Rollout:
+    """The rollout with its clocks moved on by the time that it was frozen."""
+    if rollout.frozen_since is None:
+        return rollout
+    stood = now - rollout.frozen_since
+    moved = {"started": rollout.started + stood, "since": rollout.since + stood}
+    return rollout.model_copy(update={**moved, "frozen_since": None})
 
 
 def _end(rollout: Rollout, phase: RolloutPhase, because: str) -> Decision[Rollout]:

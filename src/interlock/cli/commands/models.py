@@ -1,7 +1,10 @@
-"""The commands about models: ``models`` (registered ones, and one served by itself), ``release`` and ``rollback``."""
+"""The commands about models: ``models`` (registered ones, and one served by itself), ``release``, ``rollback``,
+``freeze`` and ``unfreeze``.
+"""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,6 +205,36 @@ def rollback(session: Session, environment: str, reason: str) -> int:
     key = environment.replace("@", "/")
     with session.ask() as requests:
         told = requests.roll_back(key, reason or "asked for by hand")
+        _announce(session, f"environment/{key}", told, requests.has_server)
+    return ExitCode.SUCCESS
+
+
+@click.command()
+@click.argument("environment", metavar="MODEL/ENVIRONMENT")
+@click.option("--until", metavar="WHEN", help="12h, 3d or a date. Without it, until it is unfrozen.")
+@click.option("--reason", required=True, help="Why; shown to everybody whose release waits.")
+@with_server
+def freeze(session: Session, environment: str, until: str | None, reason: str) -> int:
+    """Let nothing go forward in an environment; a rollback is never held up."""
+    from interlock.cli.asking import read_moment
+
+    key = environment.replace("@", "/")
+    moment = None if until is None else read_moment(until, "--until", time.time())
+    with session.ask() as requests:
+        told = requests.freeze(key, reason, moment)
+        _announce(session, f"environment/{key}", told, requests.has_server)
+    return ExitCode.SUCCESS
+
+
+@click.command()
+@click.argument("environment", metavar="MODEL/ENVIRONMENT")
+@click.option("--reason", default="asked for by hand", help="Why; stored with the decision.")
+@with_server
+def unfreeze(session: Session, environment: str, reason: str) -> int:
+    """Let an environment go forward again, after a freeze or a rollback by hand."""
+    key = environment.replace("@", "/")
+    with session.ask() as requests:
+        told = requests.unfreeze(key, reason)
         _announce(session, f"environment/{key}", told, requests.has_server)
     return ExitCode.SUCCESS
 

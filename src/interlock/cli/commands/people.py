@@ -27,7 +27,7 @@ def token(_session: Session) -> None:
 @click.option("--role", type=click.Choice(ROLES), required=True, help="Each may do all that those before it may.")
 @click.option("--repository", "repositories", multiple=True, metavar="NAME", help="Only for this repository.")
 @click.option("--environment", "environments", multiple=True, metavar="MODEL/ENVIRONMENT", help="Only for this one.")
-@click.option("--expires", metavar="DURATION", help="How long it holds: 12h, 90d. Without it, until it is revoked.")
+@click.option("--expires", metavar="WHEN", help="Until when it holds: 12h, 90d, 2027-01-31. Without it, until revoked.")
 @with_server
 def create_token(
     session: Session,
@@ -39,8 +39,9 @@ def create_token(
 ) -> int:
     """Make a token for NAME and show it, this once."""
     from interlock.access.caller import Role
+    from interlock.cli.asking import read_moment
 
-    until = None if expires is None else time.time() + _seconds(expires)
+    until = None if expires is None else read_moment(expires, "--expires", time.time())
     with session.ask() as requests:
         made, text = requests.create_token(name, Role(role), repositories, environments, until)
     # The token alone goes to standard output, so that it can be piped to where it is kept.
@@ -184,18 +185,6 @@ def verify(session: Session, head: str) -> int:
         session.output.say(Line(f"the audit log does not hold: {verdict.problem}", "bad"))
     session.output.answer(verdict.model_dump(mode="json"))
     return ExitCode.SUCCESS if verdict.problem is None else ExitCode.FAILED
-
-
-def _seconds(duration: str) -> float:
-    from pydantic import TypeAdapter, ValidationError
-
-    from interlock.pipeline.rules.values import Duration
-
-    try:
-        return float(TypeAdapter(Duration).validate_python(duration))
-    except ValidationError as wrong:
-        first = wrong.errors()[0]
-        raise Refused(first["msg"], "--expires", first.get("ctx", {}).get("remedy", "")) from wrong
 
 
 def _read_secret(file: Path | None) -> str:

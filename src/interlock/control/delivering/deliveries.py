@@ -13,6 +13,7 @@ from interlock.control.running.sealing import Sealing
 from interlock.delivery import release as releases
 from interlock.delivery import rollout as rollouts
 from interlock.delivery.environment import Environment, enter, follow, needs_previous, scaled
+from interlock.delivery.freeze import Freeze, frozen_because
 from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import CheckOutcome, Rollout, RolloutPhase, RolloutSeen
@@ -75,7 +76,7 @@ class Deliveries:
         environment, environment_expected = load_state(self._store, Kind.ENVIRONMENT, rollout.environment, Environment)
         if environment is None:
             raise NotFound(f"environment {rollout.environment} is gone", f"rollout {rollout.number}")
-        seen = self._observe_rollout(rollout)
+        seen = self._observe_rollout(rollout, environment)
         decision = rollouts.advance(rollout, seen, self._now())
         after = decision.state
         if after != rollout:
@@ -107,7 +108,9 @@ class Deliveries:
         if environment is None or not needs_previous(environment):
             return False
         try:
-            _, writes = go_back(self._store, environment, expected, environment.trouble, "itself", self._now())
+            freeze = Freeze(by="interlock", reason=f"rolled back: {environment.trouble}")
+            frozen = environment.model_copy(update={"freeze": freeze})
+            _, writes = go_back(self._store, frozen, expected, environment.trouble, "itself", self._now())
         except Refused:  # nothing to go back to that may serve: the trouble is told, and it is tried again and again
             return False
         return save_or_lose(self._store, *writes)
@@ -132,6 +135,9 @@ class Deliveries:
         busy_with = environment.rollout if environment else None
         if busy_with is not None:
             return ReleaseSeen(rollout=rollout.phase if rollout else None, busy_with=busy_with)
+        frozen = frozen_because(environment.freeze, self._now()) if environment else None
+        if frozen is not None:
+            return ReleaseSeen(rollout=rollout.phase if rollout else None, frozen=frozen)
         return ReleaseSeen(
             rollout=rollout.phase if rollout else None,
             admission=self._admit(release),
@@ -193,7 +199,7 @@ class Deliveries:
             write_environment(enter(environment, rollout), expected, rollout.because),
         ]
 
-    def _observe_rollout(self, rollout: Rollout) -> RolloutSeen:
+    def _observe_rollout(self, rollout: Rollout, environment: Environment) -> RolloutSeen:
         running = [name for name, check in rollout.check_runs.items() if check.phase is Phase.RUNNING]
         outcomes = {
             name: CheckOutcome(phase=outcome.phase, because=outcome.because)
@@ -209,6 +215,8 @@ class Deliveries:
             checks=outcomes,
             lost=tuple(name for name in running if self._attempts.is_lost(rollout.check_key(name))),
             superseded_by=self._newest_release(rollout.candidate.model) if is_superseded else None,
+            # The way back, which no release brings, is never closed.
+            frozen=frozen_because(environment.freeze, self._now()) if rollout.release else None,
         )
 
     def _newest_release(self, model: str) -> int | None:

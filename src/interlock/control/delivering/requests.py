@@ -1,4 +1,4 @@
-"""What a person asks of the delivery: release a version, roll back, lift a quarantine. The loop does the rest."""
+"""What a person asks of the delivery: release, roll back, lift a quarantine, freeze. The loop does the rest."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from interlock.access.audit import Deed
 from interlock.access.caller import Action, Caller
 from interlock.control.delivering.going_back import go_back
 from interlock.control.delivering.quarantine import lift
-from interlock.control.rows import load_state, read_state, write_state
+from interlock.control.rows import load_state, read_state, write_environment, write_state
 from interlock.delivery import release as releases
 from interlock.delivery.environment import Environment
+from interlock.delivery.freeze import Freeze, frozen_because
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
 from interlock.errors import AlreadyExists, Conflict, NotFound, Refused, StaleWrite
 from interlock.ports import Store
 from interlock.registry.version import ModelVersion
-from interlock.vocabulary import Fact, Kind, canonical
+from interlock.vocabulary import Fact, Json, Kind, canonical
 
 ROLLED_BACK = "rolled back"
 """The space of what was answered to roll backs with an idempotency key: the environment, and what was told."""
@@ -76,6 +77,8 @@ class Requests:
     def roll_back(self, caller: Caller, environment_key: str, reason: str, key: str = "") -> str:
         """Brings an environment back: ends its rollout, or rolls out its previous revision. Says what it did.
 
+        It is frozen from then on, so that the next push does not bring the fault again.
+
         ``key`` is an idempotency key: the same one of the same caller says again what was done, and does no more;
         Conflict for another environment.
         """
@@ -88,6 +91,39 @@ class Requests:
             except (StaleWrite, AlreadyExists):
                 continue
         raise StaleWrite(f"{environment_key} is moved by others all the time")
+
+    def freeze(self, caller: Caller, environment_key: str, reason: str, until: float | None = None) -> str:
+        """Lets nothing go forward in an environment until then (wall seconds), or until it is unfrozen. Says so.
+
+        A rollout under way keeps its weight and its replicas, and is still rolled back for harm.
+        """
+        now = self._now()
+        if until is not None and until <= now:
+            raise Refused("that moment has passed", "until", "name one to come, or none: then until it is unfrozen")
+        freeze = Freeze(by=caller.name, reason=reason, until=until)
+        self._set_freeze(caller, environment_key, freeze, "freeze", reason)
+        return f"{environment_key} is {frozen_because(freeze, now)}"
+
+    def unfreeze(self, caller: Caller, environment_key: str, reason: str) -> str:
+        """Lets an environment go forward again. Says so; Refused where it is not frozen."""
+        self._set_freeze(caller, environment_key, None, "unfreeze", reason)
+        return f"{environment_key} may go forward again"
+
+    def _set_freeze(self, caller: Caller, key: str, freeze: Freeze | None, action: str, reason: str) -> None:
+        caller.require(Action.FREEZE, environment=key)
+        for _ in range(TRIES):
+            environment, expected = self._load(caller, key, Action.FREEZE)
+            if freeze is None and frozen_because(environment.freeze, self._now()) is None:
+                raise Refused("it is not frozen", key, "nothing is to be done")
+            after = environment.model_copy(update={"freeze": freeze})
+            detail: dict[str, Json] = {"reason": reason, "until": freeze.until if freeze else None}
+            deed = Deed(who=caller.name, action=action, thing=f"environment/{key}", detail=detail)
+            try:
+                self._store.save(write_environment(after, expected, environment.because), audit=[deed])
+            except StaleWrite:
+                continue
+            return
+        raise StaleWrite(f"{key} is moved by others all the time")
 
     def lift_quarantine(self, caller: Caller, version_key: str, reason: str) -> None:
         """Lets a rolled-back digest be released again, on a person's word."""
@@ -124,12 +160,11 @@ class Requests:
         return release
 
     def _roll_back(self, caller: Caller, environment_key: str, reason: str, identity: str | None) -> str:
-        environment, expected = load_state(self._store, Kind.ENVIRONMENT, environment_key, Environment)
-        if environment is None:
-            raise NotFound(f"there is no environment {environment_key}", remedy="interlock status lists them")
-        self._require_repository(caller, environment)
+        environment, expected = self._load(caller, environment_key, Action.ROLL_BACK)
+        freeze = Freeze(by=caller.name, reason=f"rolled back: {reason}")
+        environment = environment.model_copy(update={"freeze": freeze})
         if environment.rollout is not None:
-            return self._wish_back(caller, environment, reason, identity)
+            return self._wish_back(caller, environment, expected, reason, identity)
         rollout, writes = go_back(self._store, environment, expected, reason, "a person", self._now())
         told = f"rollout {rollout.number} brings {environment_key} back to {rollout.candidate.title}"
         self._store.save(
@@ -139,14 +174,21 @@ class Requests:
         )
         return told
 
-    def _require_repository(self, caller: Caller, environment: Environment) -> None:
+    def _load(self, caller: Caller, key: str, action: Action) -> tuple[Environment, int]:
+        """The environment and the version of its row, for a caller who may do this there."""
+        environment, expected = load_state(self._store, Kind.ENVIRONMENT, key, Environment)
+        if environment is None:
+            raise NotFound(f"there is no environment {key}", remedy="interlock status lists them")
         revision = environment.stable or environment.candidate
         key = f"{revision.model}/{revision.version}" if revision else ""
         version, _ = load_state(self._store, Kind.VERSION, key, ModelVersion)
         if version is not None:
-            caller.require(Action.ROLL_BACK, repository=version.repository)
+            caller.require(action, repository=version.repository)
+        return environment, expected
 
-    def _wish_back(self, caller: Caller, environment: Environment, reason: str, identity: str | None) -> str:
+    def _wish_back(
+        self, caller: Caller, environment: Environment, environment_expected: int, reason: str, identity: str | None
+    ) -> str:
         key = str(environment.rollout)
         rollout, expected = load_state(self._store, Kind.ROLLOUT, key, Rollout)
         if rollout is None or rollout.phase.is_final:
@@ -156,6 +198,7 @@ class Requests:
         wished = rollout.model_copy(update={"wish": wish})
         self._store.save(
             write_state(Kind.ROLLOUT, key, wished, expected=expected, phase=wished.phase, because=wish),
+            write_environment(environment, environment_expected, environment.because),
             audit=[_roll_back_deed(caller, environment, rollout.number, reason)],
             facts=_remember(identity, environment.key, told),
         )

@@ -29,7 +29,7 @@ from interlock.web.routes.asking import (
     require_unchanged,
     told,
 )
-from interlock.web.routes.shapes import Page, Reason, ReleaseOrder, Resource, Told
+from interlock.web.routes.shapes import FreezeOrder, Page, Reason, ReleaseOrder, Resource, Told
 from interlock.web.sight import may_see
 
 ROUTES = APIRouter(tags=["delivery"])
@@ -120,6 +120,24 @@ def roll_back(
     row = load_row(services, caller, Kind.ENVIRONMENT, f"{model}/{name}")
     require_unchanged(request, row)
     return Told(because=services.deliveries.roll_back(caller, row.key, asked.reason, key))
+
+
+@ROUTES.post("/environments/{model}/{name}/freeze")
+def freeze(
+    model: Name, name: Name, asked: FreezeOrder, request: Request, services: ServicesOf, caller: CallerOf
+) -> Told:
+    """Lets nothing go forward in an environment; the way back stays open."""
+    row = load_row(services, caller, Kind.ENVIRONMENT, f"{model}/{name}")
+    require_unchanged(request, row)
+    return Told(because=services.deliveries.freeze(caller, row.key, asked.reason, asked.until))
+
+
+@ROUTES.post("/environments/{model}/{name}/unfreeze")
+def unfreeze(model: Name, name: Name, asked: Reason, request: Request, services: ServicesOf, caller: CallerOf) -> Told:
+    """Lets an environment go forward again."""
+    row = load_row(services, caller, Kind.ENVIRONMENT, f"{model}/{name}")
+    require_unchanged(request, row)
+    return Told(because=services.deliveries.unfreeze(caller, row.key, asked.reason))
 
 
 def _listed(

@@ -140,6 +140,12 @@ class Reason(Asked):
     reason: str = Field(min_length=1)
 
 
+class FreezeOrder(Reason):
+    """``until``: seconds since 1970; without it, until it is unfrozen."""
+
+    until: float | None = Field(default=None, gt=0, lt=1e11)
+
+
 class Approval(Asked):
     """The full id of the one commit that may run."""
 
