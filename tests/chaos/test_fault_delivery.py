@@ -38,6 +38,7 @@ from interlock.pipeline.plan import (
     PythonPlan,
     StepPlan,
     StrategyPlan,
+    WindowPlan,
 )
 from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Digest, Kind, Row, Verdict, Write
@@ -260,6 +261,30 @@ def test_a_version_that_is_not_fit_is_stopped_before_any_rollout(
     assert plant.phases(Kind.RELEASE) == ["stopped"]
     assert word in plant.last(Kind.RELEASE).state["because"]
     assert plant.store.rows(Kind.ROLLOUT) == []
+
+
+def test_outside_its_windows_an_environment_stands_still_and_still_goes_back(plant: Plant) -> None:
+    staging, production = DEPLOY
+    window = WindowPlan(opens="30 0 * * *", seconds=60.0)  # from 1800 s to 1860 s of the clock here
+    deploy = (staging, production.model_copy(update={"windows": (window,)}))
+    plant.register(1)
+    plant.deliver(1)
+    plant.register(2, deploy=deploy)
+    plant.release(2)
+    plant.turn(50)
+    assert plant.environment("staging").stable.version == 2
+    assert plant.phases(Kind.RELEASE)[-1] == "waiting"
+    assert "production is outside its windows until 1970-01-01 00:30 UTC" in plant.last(Kind.RELEASE).state["because"]
+    plant.now = 1850.0
+    plant.turn(9)
+    weights = plant.proxy.observe("small/production").weights
+    assert set(weights) == {"small.production.r1", "small.production.r2"}
+    plant.turn(600)  # far beyond the deadline
+    assert plant.proxy.observe("small/production").weights == weights
+    assert plant.phases(Kind.ROLLOUT)[-1] == "progressing"
+    plant.requests.roll_back(ADA, "small/production", "no")
+    plant.turn(5)
+    assert plant.proxy.observe("small/production").weights == {"small.production.r1": 100}
 
 
 # --- D3: rivals ---

@@ -12,7 +12,7 @@ from interlock.control.delivering.requests import Requests
 from interlock.control.people import local_caller
 from interlock.control.rows import load_state, write_environment, write_state
 from interlock.delivery.environment import Environment
-from interlock.delivery.freeze import Freeze
+from interlock.delivery.holding import Freeze
 from interlock.delivery.revision import Revision
 from interlock.edges.store import MemoryStore
 from interlock.errors import AlreadyExists, Conflict, Forbidden, NotFound, Refused, StaleWrite

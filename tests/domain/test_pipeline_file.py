@@ -77,6 +77,14 @@ def test_the_whole_file_of_the_design_is_read() -> None:
 
 # what is edited, what it becomes, where the problem stands (behind the mark), problem, remedy
 BROKEN = [
+    (
+        "    replicas: 3\n",
+        "    windows: [{opens: 0 8 * *, for: 8h}]\n",
+        "|0 8",
+        "a cron expression has 5 fields, and this has 4",
+        "write minute, hour, day",
+    ),
+    ("    replicas: 3\n", "    windows: []\n", "windows: |[]", "windows", ""),
     ("version: 1", "version: 1\nstage: {}", "\n|stage", "the key stage is unknown", "did you mean stages?"),
     ("timeout: 1h", "timeout-minutes: 60", "|timeout-", "the key timeout-minutes is unknown", "did you mean timeout?"),
     ("{set_weight: 5}", "{setWeight: 5}", "|setWeight", "the key setWeight is unknown", "did you mean set_weight?"),
@@ -161,7 +169,6 @@ def test_a_broken_file_is_answered_with_problem_place_and_remedy(
 # What this version does not act on, as it would be written, and the key that is named.
 NOT_YET = [
     ("approvals: 0", "approvals: 1", "approvals"),
-    ("replicas: 3", "windows: [weekdays]", "windows"),
     ("{set_weight: 5}", "{mirror: {percent: 100, for: 5m}}", "mirror"),
     ("deadline: 2h", "probation: 24h", "probation"),
     ("on_no_data: hold", "on_no_data: promote", "promote"),

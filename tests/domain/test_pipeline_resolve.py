@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from interlock.errors import SeveralRefused
 from interlock.pipeline.entries import entry_files, has_tests
-from interlock.pipeline.plan import ConcurrencyPlan, DataPlan, GatePlan, Plan, Resources, StagePlan, StepPlan
+from interlock.pipeline.plan import (
+    ConcurrencyPlan,
+    DataPlan,
+    GatePlan,
+    Plan,
+    Resources,
+    StagePlan,
+    StepPlan,
+    WindowPlan,
+)
 from interlock.pipeline.resolve import holdout_of, plan_digest, read_pipeline, resolve
 from interlock.pipeline.rules.graph import find_cycle, in_order, needs_of
 from interlock.pipeline.spec import FileSpec, StageSpec
@@ -468,3 +477,10 @@ def test_stages_without_deps_close_no_circle(made: dict[str, StageSpec]) -> None
 def test_a_file_without_stages_needs_nothing() -> None:
     assert needs_of(FileSpec(version=1).stages) == {}
     assert planned("version: 1\nchecks: []").stages == ()
+
+
+def test_windows_are_resolved_with_their_zone() -> None:
+    window = 'windows: [{opens: "0 8 * * 1-5", for: 8h, time_zone: Europe/Berlin}]'
+    made = "stages:\n  train: {cmd: 'true', outs: [model/]}\nmodel: model/"
+    (production,) = planned(f"version: 1\nchecks: []\n{made}\ndeploy:\n  production: {{{window}}}").deploy
+    assert production.windows == (WindowPlan(opens="0 8 * * 1-5", seconds=28800.0, time_zone="Europe/Berlin"),)

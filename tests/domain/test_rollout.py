@@ -1,10 +1,12 @@
 """A rollout's decisions: each row of its table, and what holds over any history."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock.delivery.freeze import Freeze, frozen_because
+from interlock.delivery.holding import Freeze, frozen_because, held_because
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, ReplicaSeen, Revision
 from interlock.delivery.rollout import (
     CRASHES,
@@ -24,6 +26,7 @@ from interlock.pipeline.plan import (
     EnvironmentPlan,
     StepPlan,
     StrategyPlan,
+    WindowPlan,
 )
 from interlock.vocabulary import Digest, Phase
 
@@ -220,12 +223,12 @@ def test_a_frozen_rollout_keeps_its_weight_and_its_clocks_stand_still() -> None:
     weight = rollout.weight
     assert 0 < weight < 100
     for frozen_at in (now + 1, now + 100_000):  # far beyond the deadline
-        rollout = advance(rollout, RolloutSeen(plane=world.seen(), frozen="frozen by ada"), float(frozen_at)).state
+        rollout = advance(rollout, RolloutSeen(plane=world.seen(), held="frozen by ada"), float(frozen_at)).state
         assert (rollout.weight, rollout.because) == (weight, "frozen by ada")
         assert not rollout.phase.is_final
     ended, _ = play(rollout, world, 2000, now + 100_001)
     assert ended.phase is RolloutPhase.PROMOTED
-    assert ended.frozen_since is None
+    assert ended.held_since is None
     assert ended.started == pytest.approx(100_000.0)
 
 
@@ -234,11 +237,11 @@ def test_a_frozen_rollout_is_rolled_back_for_harm_and_for_a_person() -> None:
     rollout, now = play(canary(), world, 3)
     while not rollout.phase.is_final:
         now += 1
-        rollout = advance(rollout, RolloutSeen(plane=world.seen(), frozen="frozen by ada"), float(now)).state
+        rollout = advance(rollout, RolloutSeen(plane=world.seen(), held="frozen by ada"), float(now)).state
         world.serve(1.0)
     assert rollout.phase is RolloutPhase.ROLLED_BACK
     wished = canary().model_copy(update={"wish": "no"})
-    seen = RolloutSeen(plane=World().seen(), frozen="frozen by ada")
+    seen = RolloutSeen(plane=World().seen(), held="frozen by ada")
     assert advance(wished, seen, 1.0).state.phase is RolloutPhase.ROLLED_BACK
 
 
@@ -253,6 +256,34 @@ def test_a_frozen_rollout_is_rolled_back_for_harm_and_for_a_person() -> None:
 def test_a_freeze_holds_until_its_moment(until: float | None, now: float, told: str | None) -> None:
     assert frozen_because(Freeze(by="ada", reason="holidays", until=until), now) == told
     assert frozen_because(None, now) is None
+
+
+OFFICE = WindowPlan(opens="0 8 * * 1-5", seconds=8 * 3600.0, time_zone="Europe/Berlin")
+NIGHT = WindowPlan(opens="0 22 * * *", seconds=4 * 3600.0)
+
+
+@pytest.mark.parametrize(
+    ("windows", "now", "told"),
+    [
+        ((), "2026-11-28T12:00", None),
+        ((OFFICE,), "2026-11-27T06:59", "outside its windows until 2026-11-27 07:00 UTC"),
+        ((OFFICE,), "2026-11-27T07:00", None),
+        ((OFFICE,), "2026-11-27T14:59", None),
+        ((OFFICE,), "2026-11-27T15:00", "outside its windows until 2026-11-30 07:00 UTC"),
+        ((OFFICE, NIGHT), "2026-11-27T15:00", "outside its windows until 2026-11-27 22:00 UTC"),
+        ((OFFICE, NIGHT), "2026-11-28T01:59", None),  # over midnight
+    ],
+)
+def test_windows_are_open_or_shut(windows: tuple[WindowPlan, ...], now: str, told: str | None) -> None:
+    moment = datetime.fromisoformat(now).replace(tzinfo=UTC).timestamp()
+    assert held_because(None, windows, moment) == told
+    frozen = Freeze(by="ada", reason="holidays")
+    assert held_because(frozen, windows, moment) == frozen_because(frozen, moment)
+
+
+def test_a_rollout_knows_the_windows_of_its_environment() -> None:
+    plan = CANARY.model_copy(update={"windows": (OFFICE,)})
+    assert begin(4, CANDIDATE, STABLE, plan, release=5, now=0.0).windows == (OFFICE,)
 
 
 def test_an_ended_rollout_stays_as_it_is() -> None:

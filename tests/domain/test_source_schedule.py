@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.errors import Refused
-from interlock.source.schedule import check_expression, find_time_zone, latest_slot
+from interlock.source.schedule import check_expression, find_time_zone, latest_slot, next_slot
 
 
 def at(text: str, zone: str = "UTC") -> float:
@@ -80,6 +80,19 @@ def test_a_day_that_never_was_is_made_up_for() -> None:
     found = latest_slot(["0 9 * * FRI"], "Pacific/Apia", at("2011-12-29 12:00"), at("2011-12-31 00:00"))
     assert found is not None
     assert datetime.fromtimestamp(found, ZoneInfo("Pacific/Apia")).isoformat() == "2011-12-31T00:00:00+14:00"
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "now", "expected"),
+    [
+        ("0 8 * * 1-5", "UTC", "2026-11-26 07:59:59", "2026-11-26 08:00"),
+        ("0 8 * * 1-5", "UTC", "2026-11-26 08:00", "2026-11-27 08:00"),
+        ("0 8 * * 1-5", "UTC", "2026-11-27 08:00", "2026-11-30 08:00"),
+        ("0 8 * * 1-5", "Asia/Tokyo", "2026-11-26 00:00", "2026-11-26 23:00"),
+    ],
+)
+def test_the_next_slot(expression: str, zone: str, now: str, expected: str) -> None:
+    assert next_slot(expression, zone, at(now)) == at(expected)
 
 
 def test_of_several_expressions_the_newest_counts() -> None:

@@ -13,7 +13,7 @@ from interlock.cli.output import ExitCode, Line, Style
 from interlock.control.reusing.production import Against
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment, desired, scaled
-from interlock.delivery.freeze import frozen_because
+from interlock.delivery.holding import frozen_because
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
 from interlock.gate.judgement import GateResult, Judgement

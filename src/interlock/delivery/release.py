@@ -8,7 +8,7 @@ its rollout here ended without promotion       stopped, with that rollout's reas
 its rollout here was promoted                  the next environment, or done
 the version is not admitted here               stopped, with the condition that does not hold
 the environment is busy with another rollout   waiting
-the environment is frozen                      waiting
+the environment is frozen, or its window shut  waiting
 otherwise                                      a rollout begins here
 =============================================  =====================================================
 """
@@ -73,7 +73,7 @@ class Release(Stored):
 
 class ReleaseSeen(Stored):
     """``rollout`` is how the rollout in the last environment entered stands; ``next_rollout`` the number a new one
-    gets; ``frozen`` is why the environment is.
+    gets; ``held`` is why nothing may go forward there.
     """
 
     newer: int | None = None
@@ -81,7 +81,7 @@ class ReleaseSeen(Stored):
     rollout_because: str = ""
     admission: Admission | None = None
     busy_with: int | None = None
-    frozen: str | None = None
+    held: str | None = None
     next_rollout: int | None = None
 
 
@@ -115,8 +115,8 @@ def advance(release: Release, seen: ReleaseSeen) -> Decision[Release]:
     if seen.busy_with is not None:
         because = f"{release.environment_key(here.name)} is busy with rollout {seen.busy_with}"
         return _to(release, ReleasePhase.WAITING, because)
-    if seen.frozen is not None:
-        return _to(release, ReleasePhase.WAITING, f"{release.environment_key(here.name)} is {seen.frozen}")
+    if seen.held is not None:
+        return _to(release, ReleasePhase.WAITING, f"{release.environment_key(here.name)} is {seen.held}")
     if seen.admission is None or seen.next_rollout is None:
         return Decision(state=release, because="not yet asked whether it is admitted")
     state = release.model_copy(

@@ -10,7 +10,7 @@ a person asked for the way back                     rolled back
 a newer release                                     superseded
 the candidate's replicas keep crashing              rolled back
 proven harm (sequential test)                       rolled back
-the environment is frozen                           wait; its clocks stand still
+the environment is frozen, or its windows are shut  wait; its clocks stand still
 the deadline passed                                 rolled back: undecided is not good enough
 the candidate is not healthy in the proxy's eyes    wait
 a step's weight is not yet in force                 wait
@@ -29,7 +29,7 @@ from enum import StrEnum
 
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, Revision
 from interlock.gate.sequential import CanaryTest, Tick, begin_test, conclude, observe_tick
-from interlock.pipeline.plan import CommandPlan, EnvironmentPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import CommandPlan, EnvironmentPlan, StepPlan, StrategyPlan, WindowPlan
 from interlock.vocabulary import Decision, Json, Phase, Stored, Verdict
 
 TICK_SECONDS = 1.0
@@ -67,7 +67,7 @@ class Rollout(Stored):
     ``weight`` is the candidate's share in percent; ``test`` the sequential test with all evidence so far; ``counted``
     the counters at the last look. ``wish`` is a person's request for the way back. ``replicas`` is how many of the
     candidate's have to be healthy before it gets traffic: as many as the load asks of the stable side; 0: its own.
-    ``frozen_since`` is when its environment was first seen frozen (wall seconds), while it is.
+    While it is held, ``held_since`` is since when (wall seconds). ``windows`` are those of its environment.
     """
 
     number: int
@@ -88,7 +88,8 @@ class Rollout(Stored):
     check_runs: dict[str, CheckRun] = {}
     wish: str | None = None
     replicas: int = 0
-    frozen_since: float | None = None
+    windows: tuple[WindowPlan, ...] = ()
+    held_since: float | None = None
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -119,14 +120,14 @@ class CheckOutcome(Stored):
 
 class RolloutSeen(Stored):
     """What the loop saw. ``lost`` names checks whose executor is gone; ``superseded_by`` is a newer release;
-    ``frozen`` is why its environment is.
+    ``held`` is why nothing may go forward.
     """
 
     plane: DataPlaneSeen
     checks: dict[str, CheckOutcome] = {}
     lost: tuple[str, ...] = ()
     superseded_by: int | None = None
-    frozen: str | None = None
+    held: str | None = None
 
 
 def steps_of(strategy: StrategyPlan, has_stable: bool) -> tuple[StepPlan, ...]:
@@ -166,6 +167,7 @@ def begin(
         test=begin_test(strategy.analysis, max(1, round(strategy.deadline / TICK_SECONDS))) if is_compared else None,
         check_runs={check.name: CheckRun() for check in plan.checks},
         replicas=replicas,
+        windows=plan.windows,
         because=f"{candidate.title} starts" + (f" beside {stable.title}" if stable else ": the first here"),
     )
 
@@ -182,11 +184,11 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     harm = _harm(rollout, seen.plane)
     if harm is not None:
         return _end(rollout, RolloutPhase.ROLLED_BACK, harm)
-    if seen.frozen is not None:
-        since = now if rollout.frozen_since is None else rollout.frozen_since
-        state = rollout.model_copy(update={"frozen_since": since, "because": seen.frozen})
-        return Decision(state=state, because=seen.frozen)
-    rollout = _thawed(rollout, now)
+    if seen.held is not None:
+        since = now if rollout.held_since is None else rollout.held_since
+        state = rollout.model_copy(update={"held_since": since, "because": seen.held})
+        return Decision(state=state, because=seen.held)
+    rollout = _going_on(rollout, now)
     if now - rollout.started > rollout.deadline:
         missing = _step_waits_for(rollout, seen.plane, now) or _checks_wait_for(rollout) or "the last step"
         return _end(
@@ -200,13 +202,13 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     return _check(rollout, seen)
 
 
-def _thawed(rollout: Rollout, now: float) -> Rollout:
-    """The rollout with its clocks moved on by the time that it was frozen."""
-    if rollout.frozen_since is None:
+def _going_on(rollout: Rollout, now: float) -> Rollout:
+    """The rollout with its clocks moved on by the time that it was held."""
+    if rollout.held_since is None:
         return rollout
-    stood = now - rollout.frozen_since
+    stood = now - rollout.held_since
     moved = {"started": rollout.started + stood, "since": rollout.since + stood}
-    return rollout.model_copy(update={**moved, "frozen_since": None})
+    return rollout.model_copy(update={**moved, "held_since": None})
 
 
 def _end(rollout: Rollout, phase: RolloutPhase, because: str) -> Decision[Rollout]:

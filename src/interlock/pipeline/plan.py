@@ -272,9 +272,17 @@ class ScalingPlan(Stored):
     latency_ms: float | None = None
 
 
+class WindowPlan(Stored):
+    """A time in which an environment moves forward: from each time of the cron expression ``opens`` for ``seconds``."""
+
+    opens: str
+    seconds: float
+    time_zone: str = "UTC"
+
+
 class EnvironmentPlan(Stored):
     """How the model is delivered to one environment. ``replicas`` are the fewest where there is ``scaling``;
-    ``memory`` is what one may use, in bytes.
+    ``memory`` is what one may use, in bytes. Without ``windows`` it may always move forward.
     """
 
     name: str
@@ -284,6 +292,7 @@ class EnvironmentPlan(Stored):
     replicas: int = 2
     scaling: ScalingPlan | None = None
     memory: int | None = None
+    windows: tuple[WindowPlan, ...] = ()
 
 
 class ConcurrencyPlan(Stored):

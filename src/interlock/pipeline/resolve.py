@@ -40,6 +40,7 @@ from interlock.pipeline.plan import (
     StagePlan,
     StepPlan,
     StrategyPlan,
+    WindowPlan,
 )
 from interlock.pipeline.replicas.spec import replicas_of, scaling_of
 from interlock.pipeline.rules.graph import Makers, folders_around, in_order, is_within, makers_of, needs_of, products_of
@@ -347,6 +348,10 @@ def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSp
         replicas=replicas.min,
         scaling=scaling_of(replicas, gates),
         memory=replicas.memory,
+        windows=tuple(
+            WindowPlan(opens=window.opens, seconds=window.duration, time_zone=window.time_zone)
+            for window in environment.windows or ()
+        ),
     )
 
 

@@ -327,6 +327,17 @@ Strategy: TypeAlias = Annotated[
 ]
 
 
+class WindowSpec(Section):
+    """A time in which an environment moves forward."""
+
+    opens: Cron
+    """When it opens: a cron expression of five fields, as `0 8 * * 1-5`."""
+    duration: Annotated[Duration, Field(alias="for")]
+    """How long it stays open: `8h`."""
+    time_zone: TimeZone = "UTC"
+    """The time zone of `opens`, as `Europe/Berlin`."""
+
+
 class EnvironmentSpec(Section):
     """One environment that the model is delivered to."""
 
@@ -340,8 +351,8 @@ class EnvironmentSpec(Section):
     """Commands run against the live endpoint; one that fails rolls back."""
     approvals: Annotated[int, NotYet("write 0, or remove it", harmless=(0,))] = 0
     """How many people must agree."""
-    windows: Annotated[None, NotYet("remove it: a model version is delivered once it passed")] = None
-    """Times in which it may move."""
+    windows: Annotated[list[WindowSpec], Field(min_length=1, max_length=MOST)] | None = None
+    """Times in which rollouts begin and gain weight; a rollback needs none. Without this key: always."""
 
 
 class FileSpec(Section):

@@ -1,4 +1,4 @@
-"""Times at which runs begin: cron expressions of five fields, read in a time zone.
+"""Times at which runs begin, and windows open: cron expressions of five fields, read in a time zone.
 
 As Debian's cron does it: an hour that the clocks leap over is made up for at once after the leap, and one that comes
 twice counts once; expressions whose minute or hour is ``*`` or ``*/n`` follow the time that really passes. Cron
@@ -60,6 +60,17 @@ def latest_slot(expressions: Sequence[str], time_zone: str, after: float, now: f
         slot = _latest(expression, zone, after, now)
         found += [slot] if slot is not None else []
     return max(found, default=None)
+
+
+def next_slot(expression: str, time_zone: str, now: float) -> float:
+    """The first time after ``now`` (seconds of the epoch) at which the expression comes true.
+
+    Refused as ``check_expression`` and ``find_time_zone`` do.
+    """
+    check_expression(expression)
+    slot = _next(expression, find_time_zone(time_zone), now)
+    assert slot is not None  # it has no year: what comes true once does so again
+    return slot
 
 
 def _latest(expression: str, zone: ZoneInfo, after: float, now: float) -> float | None:

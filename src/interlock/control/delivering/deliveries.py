@@ -13,7 +13,7 @@ from interlock.control.running.sealing import Sealing
 from interlock.delivery import release as releases
 from interlock.delivery import rollout as rollouts
 from interlock.delivery.environment import Environment, enter, follow, needs_previous, scaled
-from interlock.delivery.freeze import Freeze, frozen_because
+from interlock.delivery.holding import Freeze, held_because
 from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import CheckOutcome, Rollout, RolloutPhase, RolloutSeen
@@ -135,9 +135,9 @@ class Deliveries:
         busy_with = environment.rollout if environment else None
         if busy_with is not None:
             return ReleaseSeen(rollout=rollout.phase if rollout else None, busy_with=busy_with)
-        frozen = frozen_because(environment.freeze, self._now()) if environment else None
-        if frozen is not None:
-            return ReleaseSeen(rollout=rollout.phase if rollout else None, frozen=frozen)
+        held = held_because(environment.freeze if environment else None, release.here.windows, self._now())
+        if held is not None:
+            return ReleaseSeen(rollout=rollout.phase if rollout else None, held=held)
         return ReleaseSeen(
             rollout=rollout.phase if rollout else None,
             admission=self._admit(release),
@@ -216,7 +216,7 @@ class Deliveries:
             lost=tuple(name for name in running if self._attempts.is_lost(rollout.check_key(name))),
             superseded_by=self._newest_release(rollout.candidate.model) if is_superseded else None,
             # The way back, which no release brings, is never closed.
-            frozen=frozen_because(environment.freeze, self._now()) if rollout.release else None,
+            held=held_because(environment.freeze, rollout.windows, self._now()) if rollout.release else None,
         )
 
     def _newest_release(self, model: str) -> int | None:

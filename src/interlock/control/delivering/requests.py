@@ -13,7 +13,7 @@ from interlock.control.delivering.quarantine import lift
 from interlock.control.rows import load_state, read_state, write_environment, write_state
 from interlock.delivery import release as releases
 from interlock.delivery.environment import Environment
-from interlock.delivery.freeze import Freeze, frozen_because
+from interlock.delivery.holding import Freeze, frozen_because
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Rollout
 from interlock.errors import AlreadyExists, Conflict, NotFound, Refused, StaleWrite

@@ -1,0 +1,45 @@
+"""What keeps an environment from going forward: a person's freeze, and its windows. The way back is never closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from interlock.pipeline.plan import WindowPlan
+from interlock.source.schedule import latest_slot, next_slot
+from interlock.vocabulary import Stored
+
+
+class Freeze(Stored):
+    """Who froze it and why; ``until`` in wall seconds, None until somebody unfreezes it."""
+
+    by: str
+    reason: str
+    until: float | None = None
+
+
+def held_because(freeze: Freeze | None, windows: Sequence[WindowPlan], now: float) -> str | None:
+    """Why nothing may go forward now; None where it may. Without windows it always may."""
+    frozen = frozen_because(freeze, now)
+    if frozen is not None:
+        return frozen
+    if not windows or any(_is_open(window, now) for window in windows):
+        return None
+    opening = min(next_slot(window.opens, window.time_zone, now) for window in windows)
+    return f"outside its windows until {_told(opening)}"
+
+
+def frozen_because(freeze: Freeze | None, now: float) -> str | None:
+    """Who froze it until when, and why; None where nobody did, or it is over."""
+    if freeze is None or (freeze.until is not None and now >= freeze.until):
+        return None
+    until = "it is unfrozen" if freeze.until is None else _told(freeze.until)
+    return f"frozen by {freeze.by} until {until}: {freeze.reason}"
+
+
+def _is_open(window: WindowPlan, now: float) -> bool:
+    return latest_slot([window.opens], window.time_zone, now - window.seconds, now) is not None
+
+
+def _told(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
