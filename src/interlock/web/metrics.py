@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from interlock.app.services import Services
+from interlock.control.rows import read_state
+from interlock.delivery.environment import Environment
+from interlock.delivery.holding import frozen_because
+from interlock.delivery.rollout import RolloutPhase
+from interlock.ports import Store
 from interlock.vocabulary import Kind, Phase
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -24,9 +30,10 @@ class Metrics:
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._buckets: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BOUNDS) + 1))
         self._seconds: Counter[str] = Counter()
-        self._seen = services.store.last_event()
-        self._phases: dict[str, str] = {}
-        self._runs: Counter[str] = Counter({phase.value: 0 for phase in Phase})
+        self._runs = _Turns(services.store, Kind.RUN, lambda phase: Phase(phase).is_final and phase != Phase.HELD)
+        self._rollouts = _Turns(services.store, Kind.ROLLOUT, lambda phase: RolloutPhase(phase).is_final)
+        self._counted_runs: Counter[str] = Counter({phase.value: 0 for phase in Phase})
+        self._counted_rollouts: Counter[tuple[str, str]] = Counter()
 
     def record(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request was answered. ``route`` is its pattern, not its path, so that there are few of them."""
@@ -36,13 +43,13 @@ class Metrics:
 
     def text(self, followers: int) -> str:
         """All of them now."""
-        self._count_runs()
+        self._count()
         store = self._services.store
         waiting = store.rows(Kind.RUN, phases=(Phase.QUEUED,), newest=MOST_COUNTED)
         running = store.rows(Kind.RUN, phases=(Phase.RUNNING,), newest=MOST_COUNTED)
         pending = store.pending(MOST_COUNTED)
         lines: list[str] = []
-        _add(lines, "interlock_runs_total", "counter", "Runs that came into a phase.", _by("phase", self._runs))
+        _add(lines, "interlock_runs_total", "counter", "Runs that came into a phase.", _by("phase", self._counted_runs))
         _add(lines, "interlock_runs_queued", "gauge", "Runs that wait, at most 1000.", {"": len(waiting)})
         _add(lines, "interlock_runs_running", "gauge", "Runs under way, at most 1000.", {"": len(running)})
         _add(lines, "interlock_notices_pending", "gauge", "Hook calls not looked into.", {"": len(pending)})
@@ -51,6 +58,7 @@ class Metrics:
         rounds = {name: round(seconds, 3) for name, seconds in self._services.health().rounds.items()}
         told = "How long the round of work under way has taken; 0 between two."
         _add(lines, "interlock_round_seconds", "gauge", told, _by("round", rounds))
+        self._add_environments(lines)
         named = {
             f'{{method="{method}",route="{route}",status="{status}"}}': count
             for (method, route, status), count in sorted(self._requests.items())
@@ -59,16 +67,36 @@ class Metrics:
         _add(lines, "interlock_request_seconds", "histogram", "How long answers took.", dict(self._histogram()))
         return "\n".join(lines) + "\n"
 
-    def _count_runs(self) -> None:
-        """Follows the runs' events since the last time: a run counts once for each phase it comes into."""
-        while events := self._services.store.events(Kind.RUN, after=self._seen, most=PAGE):
-            for event in events:
-                self._seen = event.number
-                if self._phases.get(event.key) != event.phase:
-                    self._runs[event.phase] += 1
-                self._phases[event.key] = event.phase
-                if Phase(event.phase).is_final and event.phase != Phase.HELD:
-                    del self._phases[event.key]
+    def _count(self) -> None:
+        self._counted_runs.update(phase for _, phase in self._runs.follow())
+        for key, phase in self._rollouts.follow():
+            rollout = self._services.store.load(Kind.ROLLOUT, key)
+            if rollout is not None:
+                self._counted_rollouts[str(rollout.state["environment"]), phase] += 1
+
+    def _add_environments(self, lines: list[str]) -> None:
+        rows = self._services.store.rows(Kind.ENVIRONMENT, newest=MOST_COUNTED)
+        environments = [read_state(row, Environment) for row in rows]
+        # A counter that is there before it grows: the first rollback is a growth as well.
+        rollouts = {
+            f'{{environment="{environment.key}",phase="{phase}"}}': self._counted_rollouts[environment.key, phase]
+            for environment in environments
+            for phase in RolloutPhase
+        }
+        _add(lines, "interlock_rollouts_total", "counter", "Rollouts that came into a phase.", rollouts)
+        weights = {
+            f'{{environment="{environment.key}",revision="{key}"}}': weight
+            for environment in environments
+            for key, weight in environment.weights.items()
+        }
+        _add(lines, "interlock_weight_percent", "gauge", "A revision's share of the traffic.", weights)
+        troubled = {environment.key: int(bool(environment.trouble)) for environment in environments}
+        told = "1 while replicas of the stable revision cannot live."
+        _add(lines, "interlock_environment_troubled", "gauge", told, _by("environment", troubled))
+        now = time.time()
+        frozen = {one.key: int(frozen_because(one.freeze, now) is not None) for one in environments}
+        told = "1 while nothing goes forward there."
+        _add(lines, "interlock_environment_frozen", "gauge", told, _by("environment", frozen))
 
     def _histogram(self) -> Iterator[tuple[str, float]]:
         for route, counts in sorted(self._buckets.items()):
@@ -78,6 +106,29 @@ class Metrics:
                 yield f'_bucket{{route="{route}",le="{bound}"}}', total
             yield f'_sum{{route="{route}"}}', round(self._seconds[route], 6)
             yield f'_count{{route="{route}"}}', total
+
+
+class _Turns:
+    """Follows the events of a kind since the server began: one turn for each phase that a row comes into."""
+
+    def __init__(self, store: Store, kind: Kind, is_over: Callable[[str], bool]) -> None:
+        self._store = store
+        self._kind = kind
+        self._is_over = is_over
+        self._seen = store.last_event()
+        self._phases: dict[str, str] = {}
+
+    def follow(self) -> Iterator[tuple[str, str]]:
+        """Key and phase of each turn since the last time."""
+        while events := self._store.events(self._kind, after=self._seen, most=PAGE):
+            for event in events:
+                self._seen = event.number
+                is_turn = self._phases.get(event.key) != event.phase
+                self._phases[event.key] = event.phase
+                if self._is_over(event.phase):
+                    del self._phases[event.key]
+                if is_turn:
+                    yield event.key, event.phase
 
 
 def _by(label: str, counts: Mapping[str, float]) -> dict[str, float]:

@@ -64,6 +64,17 @@ def unit(session: Session) -> int:
 
 
 @server.command()
+@with_session
+def alerts(session: Session) -> int:
+    """Print alert rules for Prometheus, which reads them as a rule file."""
+    from interlock.app.operating.alerts import RULES
+
+    session.output.say(Line(RULES.rstrip()))
+    session.output.answer({"rules": RULES})
+    return ExitCode.SUCCESS
+
+
+@server.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @with_session
 def backup(session: Session, folder: Path) -> int:

@@ -1,0 +1,62 @@
+"""Rules by which Prometheus tells of what people should look at: ``interlock server alerts > interlock.rules.yml``.
+
+The metrics are those of ``/metrics`` (docs/api.md).
+"""
+
+RULES = """groups:
+- name: interlock
+  rules:
+  - alert: InterlockDown
+    expr: up{job="interlock"} == 0
+    for: 1m
+    labels: {severity: critical}
+    annotations:
+      summary: the control plane does not answer
+      description: Models serve on. Commits wait until it is back; a candidate loses its weight after five minutes.
+  - alert: InterlockStoreFaults
+    expr: increase(interlock_store_faults_total[5m]) > 0
+    labels: {severity: critical}
+    annotations:
+      summary: requests met a fault of the database
+      description: Webhooks are answered 503 and sent again by most forges. Look at the disk and the server's log.
+  - alert: InterlockCommitsWait
+    expr: interlock_notices_pending > 0
+    for: 10m
+    labels: {severity: warning}
+    annotations:
+      summary: hook calls have not been looked into for ten minutes
+      description: The repository cannot be asked. The server's log says why.
+  - alert: InterlockRoundHangs
+    expr: interlock_round_seconds > 600
+    labels: {severity: warning}
+    annotations:
+      summary: "the round {{ $labels.round }} has taken ten minutes"
+      description: A look at a repository that grows and grows is one whose git hangs.
+  - alert: InterlockQueueStands
+    expr: interlock_runs_queued > 0 and interlock_runs_running == 0
+    for: 10m
+    labels: {severity: warning}
+    annotations:
+      summary: runs wait, and none is under way
+      description: "interlock runs --phase queued tells what they wait for."
+  - alert: InterlockRolledBack
+    expr: increase(interlock_rollouts_total{phase="rolled_back"}[10m]) > 0
+    labels: {severity: warning}
+    annotations:
+      summary: "a rollout in {{ $labels.environment }} was rolled back"
+      description: "interlock explain {{ $labels.environment }} tells why. The model's digest is quarantined."
+  - alert: InterlockReplicasCannotLive
+    expr: interlock_environment_troubled == 1
+    for: 1m
+    labels: {severity: critical}
+    annotations:
+      summary: "replicas in {{ $labels.environment }} end again and again"
+      description: "interlock status tells their last words."
+  - alert: InterlockFrozen
+    expr: interlock_environment_frozen == 1
+    for: 1d
+    labels: {severity: info}
+    annotations:
+      summary: "{{ $labels.environment }} has been frozen for a day"
+      description: "Releases wait before it. interlock unfreeze ends that."
+"""
