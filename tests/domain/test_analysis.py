@@ -310,7 +310,7 @@ def test_blocks_of_one_replica_or_without_events_teach_nothing():
 
 
 def test_evidence_is_worth_less_where_replicas_differ_by_themselves():
-    noisy = Rule(metric="error_rate", spread=Spread(replicas=4, variances={60.0: 0.2}))
+    noisy = Rule(metric="error_rate", spreads={"error_rate": Spread(replicas=4, variances={60.0: 0.2})})
     harm = (6, 100, 20, 900)
     plain, _ = ticks_until(begin_analysis([ERRORS], 720), Verdict.FAIL, harm, seconds=10.0)
     tempered, _ = ticks_until(begin_analysis([noisy], 720), Verdict.FAIL, harm, seconds=10.0)

@@ -30,7 +30,8 @@ class Rule(Stored):
 
     ``rate``: the candidate's rate may be ``max_ratio`` times the stable one, and no more than ``max``. ``latency``: its
     answers may take ``max_ratio`` times as long. ``pairs``: it may be alone wrong as often as stable is alone wrong.
-    ``margin`` must be proven to promote: of a rate, of answers slower than stable's 90 %, of pairs.
+    ``margin`` must be proven to promote: of a rate, of answers slower than stable's 90 %, of pairs. ``spreads`` says by
+    channel how far replicas differ by themselves.
     """
 
     metric: str
@@ -39,7 +40,7 @@ class Rule(Stored):
     max_ratio: float = Field(default=1.0, ge=1.0)
     margin: float = Field(default=0.01, gt=0.0, lt=1.0)
     max: float | None = None
-    spread: Spread = Spread()
+    spreads: dict[str, Spread] = {}
 
 
 class Expected(Stored):
@@ -104,7 +105,7 @@ def grow(stream: Stream, rule: Rule, seen: Mapping[str, Seen], seconds: float) -
     sums: dict[str, tuple[float, ...]] = {}
     for channel, stratum, candidate, stable in _sides(stream, rule, seen):
         place = channel if stratum == WHOLE else f"{channel} in {stratum}"
-        divisor = _divisor(rule, expected.get(place), candidate, seconds)
+        divisor = _divisor(rule.spreads.get(channel), expected.get(place), candidate, seconds)
         expected[place] = expected.get(place, Expected()).after(stable, seconds)
         if divisor is None:
             continue
@@ -157,13 +158,13 @@ def _safety(rule: Rule, candidate: Side, stable: Side, seen: Seen | None) -> tup
     return safety_gains(candidate, stable, rule.margin)
 
 
-def _divisor(rule: Rule, expected: Expected | None, candidate: Side, seconds: float) -> float | None:
+def _divisor(spread: Spread | None, expected: Expected | None, candidate: Side, seconds: float) -> float | None:
     """What the tick's evidence is divided by; None where nothing is expected yet and replicas are known to differ."""
-    if not rule.spread.variances:
+    if spread is None:
         return 1.0
     if expected is None or expected.requests == 0.0:
         return None
-    return rule.spread.divisor(expected.events / expected.requests * candidate[1] / seconds)
+    return spread.divisor(expected.events / expected.requests * candidate[1] / seconds)
 
 
 def _learnt(stream: Stream, seen: Mapping[str, Seen], seconds: float) -> dict[str, Histogram]:
