@@ -21,6 +21,9 @@ from interlock.cli.show import (
     run_title,
     stage_line,
 )
+from interlock.control.rows import read_state
+from interlock.delivery.replaying import replay
+from interlock.delivery.rollout import Rollout
 from interlock.errors import NotFound, Refused
 from interlock.gate.judgement import Checked, GateResult, Judgement
 from interlock.run.run import Run
@@ -29,6 +32,8 @@ from interlock.vocabulary import Event, Json, Kind, Row
 
 SHOWN = 12
 """How many observations of one decision are printed; ``--json`` holds all."""
+LOOK = ("now", "seen")
+"""What is kept of a look to decide the same again: for `--json` and for deciding, not for reading."""
 FORMS = (
     "run/12, run/12/train, train (a stage of the newest run), gate run/12, rollout/3, release/2, "
     "version/flights/3 or flights/production"
@@ -84,6 +89,12 @@ def headline(row: Row) -> list[Line]:
         return [rollout_line(row)]
     overridden = overridden_lines(read_version(row)) if row.kind is Kind.VERSION else []
     return [Line(f"{row.kind} {row.key}  {row.phase}", "title"), *overridden]
+
+
+def replayed_lines(row: Row, events: Sequence[Event]) -> list[Line]:
+    """Whether the decisions of a rollout follow from what was stored of each look."""
+    again = replay(read_state(row, Rollout), events)
+    return [Line("decided again", "title"), Line(f"  {again}", "bad" if again.differences else "")]
 
 
 def run_story(run: Run, events: Sequence[Event]) -> list[Line]:
@@ -212,7 +223,7 @@ def event_lines(events: Sequence[Event]) -> list[Line]:
         lines.append(
             Line(f"  {format_time(event.at)}  {event.phase:<11}  {event.because}", PHASE_STYLES.get(event.phase, ""))
         )
-        observed = list(flatten(event.observed))
+        observed = list(flatten({name: what for name, what in event.observed.items() if name not in LOOK}))
         lines += [Line(f"      {name}: {format_value(value)}", "dim") for name, value in observed[:SHOWN]]
         if len(observed) > SHOWN:
             lines.append(Line(f"      and {len(observed) - SHOWN} more observations (--json shows all)", "dim"))

@@ -36,6 +36,8 @@ class Analysis(Stored):
     alpha: float = 0.01
     rules: tuple[Rule, ...]
     streams: tuple[Stream, ...]
+    strata: tuple[str, ...] = ()
+    horizon: int = 1
     warm_up: float = 0.0
     last: int = 0
     ticks: int = 0
@@ -63,7 +65,16 @@ def begin_analysis(
     """
     horizon = max(1, ticks)
     streams = tuple(begin_stream(rule, tuple(strata), horizon) for rule in rules)
-    return Analysis(alpha=alpha, rules=tuple(rules), streams=streams, warm_up=warm_up)
+    return Analysis(
+        alpha=alpha, rules=tuple(rules), streams=streams, strata=tuple(strata), horizon=horizon, warm_up=warm_up
+    )
+
+
+def begin_again(analysis: Analysis) -> Analysis:
+    """The analysis as it was begun, without evidence."""
+    return begin_analysis(
+        analysis.rules, analysis.horizon, alpha=analysis.alpha, warm_up=analysis.warm_up, strata=analysis.strata
+    )
 
 
 def observe(analysis: Analysis, tick: Tick) -> Analysis:

@@ -72,5 +72,5 @@ def exceeding(counts: Mapping[int, int], threshold: int) -> int:
 
 
 def tolerance_bins(ratio: float) -> int:
-    """By how many bins the candidate may be slower where ``ratio`` (>= 1) is tolerated; rounded up, in its favour."""
+    """By how many bins the candidate may be slower where ``ratio`` is tolerated; rounded up, in its favour."""
     return math.ceil(math.log(ratio) / _GROWTH - 1e-9)

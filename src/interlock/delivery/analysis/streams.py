@@ -37,8 +37,8 @@ class Rule(Stored):
     metric: str
     kind: Literal["rate", "latency", "pairs"] = "rate"
     share: float = Field(default=1.0, gt=0.0, le=1.0)
-    max_ratio: float = Field(default=1.0, ge=1.0)
-    margin: float = Field(default=0.01, gt=0.0, lt=1.0)
+    max_ratio: float = Field(default=1.0, gt=0.0)
+    margin: float = Field(default=0.01, ge=0.0, le=1.0)
     max: float | None = None
     spreads: dict[str, Spread] = {}
 

@@ -1,0 +1,72 @@
+"""A rollout decided again from what was seen: the stored observations have to lead to the same decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from interlock.delivery.analysis.engine import begin_again
+from interlock.delivery.rollout import CheckRun, Rollout, RolloutPhase, RolloutSeen, advance
+from interlock.vocabulary import Event, Json, Stored
+
+
+class Replay(Stored):
+    """How many decisions were made again, and of those that came out otherwise what was said then and what now.
+
+    ``unknown`` counts decisions of which no observation was kept: what follows them is not made again.
+    """
+
+    decisions: int = 0
+    unknown: int = 0
+    differences: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """For people."""
+        if self.differences:
+            return f"{len(self.differences)} of {self.decisions} decisions come out otherwise: {self.differences[0]}"
+        left = f"; {self.unknown} more have no stored observations" if self.unknown else ""
+        return f"{self.decisions} decisions follow from the stored observations{left}"
+
+
+def observation(seen: RolloutSeen, now: float) -> dict[str, Json]:
+    """What is stored of one look, beside the decision that followed from it."""
+    return {"now": now, "seen": seen.model_dump(mode="json", exclude_defaults=True)}
+
+
+def origin(rollout: Rollout) -> Rollout:
+    """The rollout as it began: everything that was frozen, and nothing of what came later."""
+    return Rollout(
+        number=rollout.number,
+        environment=rollout.environment,
+        release=rollout.release,
+        stable=rollout.stable,
+        candidate=rollout.candidate,
+        steps=rollout.steps,
+        deadline=rollout.deadline,
+        checks=rollout.checks,
+        started=rollout.started,
+        since=rollout.started,
+        analysis=begin_again(rollout.analysis) if rollout.analysis is not None else None,
+        check_runs={check.name: CheckRun() for check in rollout.checks},
+        replicas=rollout.replicas,
+        phase=RolloutPhase.PROGRESSING,
+    )
+
+
+def replay(rollout: Rollout, events: Sequence[Event]) -> Replay:
+    """Every decision of a rollout made again. ``events`` are all of its own, oldest first; the first began it."""
+    state, made = origin(rollout), 0
+    differences: list[str] = []
+    for index, event in enumerate(events[1:], start=1):
+        if "seen" not in event.observed and rollout.wish is not None and state.wish is None:
+            state = state.model_copy(update={"wish": rollout.wish})  # a person asked for the way back
+            continue
+        if "seen" not in event.observed:
+            return Replay(decisions=made, unknown=len(events) - index, differences=tuple(differences))
+        now = event.observed["now"]
+        assert isinstance(now, (int, float))
+        decision = advance(state, RolloutSeen.model_validate(event.observed["seen"]), now)
+        state, made = decision.state, made + 1
+        then = (event.because, event.phase, event.observed.get("weight"))
+        if (decision.because, state.phase, state.weight) != then:
+            differences.append(f"{event.because!r} ({event.phase}) then, {decision.because!r} ({state.phase}) now")
+    return Replay(decisions=made, differences=tuple(differences))
