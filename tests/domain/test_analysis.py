@@ -18,6 +18,7 @@ from interlock.delivery.analysis.bets import (
     safety_gains,
 )
 from interlock.delivery.analysis.engine import Analysis, begin_analysis, conclude, harm_of, minutes_needed, observe
+from interlock.delivery.analysis.forecast import smallest_ratio
 from interlock.delivery.analysis.gains import limit_gains, odds_gains, ratio_gains
 from interlock.delivery.analysis.latency import Histogram, bin_of, edge_of, exceeding, tolerance_bins
 from interlock.delivery.analysis.spread import Spread, learn
@@ -508,3 +509,35 @@ def test_few_requests_never_promote(ticks):
 
 def test_bets_are_an_average_over_stakes():
     assert log_wealth((0.0,) * len(STAKES)) == pytest.approx(0.0)
+
+
+# -- what traffic can show
+
+
+@pytest.mark.parametrize(
+    ("candidate", "stable", "tolerated"), [(60, 1140, 1.5), (2000, 2000, 1.0), (7500, 142500, 1.5)]
+)
+def test_the_smallest_visible_regression_is_found_in_about_every_second_rollout(candidate, stable, tolerated):
+    ratio = smallest_ratio(candidate, stable, 0.01, tolerated, 0.01)
+    rng = np.random.default_rng(9)
+
+    def found(times, runs=60, ticks=20):
+        alarms = 0
+        for _ in range(runs):
+            analysis = begin_analysis([Rule(metric="error_rate", max_ratio=tolerated)], 720)
+            for _ in range(ticks):
+                x1 = int(rng.binomial(candidate // ticks, min(1.0, 0.01 * times)))
+                x0 = int(rng.binomial(stable // ticks, 0.01))
+                analysis = feed(analysis, [(x1, candidate // ticks, x0, stable // ticks)])
+                if harm_of(analysis) >= 100.0:
+                    alarms += 1
+                    break
+        return alarms / runs
+
+    assert 0.3 <= found(ratio) <= 0.9
+    assert found(1 + (ratio - 1) * 0.4) < 0.3
+
+
+def test_too_little_traffic_shows_nothing():
+    assert smallest_ratio(0, 100, 0.01, 1.5, 0.01) is None
+    assert smallest_ratio(0.5, 9, 0.01, 1.5, 0.01) is None

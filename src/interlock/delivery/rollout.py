@@ -105,7 +105,7 @@ class Rollout(Stored):
         if value["test"] is None:
             return kept
         plan = AnalysisPlan.model_validate(value["test"]["analysis"])
-        return {**kept, "analysis": _begin_analysis(plan, value["test"]["horizon"] * TICK_SECONDS)}
+        return {**kept, "analysis": analysis_of(plan, value["test"]["horizon"] * TICK_SECONDS)}
 
     @property
     def key(self) -> str:
@@ -175,14 +175,15 @@ def begin(
         checks=plan.checks,
         started=now,
         since=now,
-        analysis=_begin_analysis(strategy.analysis, strategy.deadline) if is_compared else None,
+        analysis=analysis_of(strategy.analysis, strategy.deadline) if is_compared else None,
         check_runs={check.name: CheckRun() for check in plan.checks},
         replicas=replicas,
         because=f"{candidate.title} starts" + (f" beside {stable.title}" if stable else ": the first here"),
     )
 
 
-def _begin_analysis(plan: AnalysisPlan, seconds: float) -> Analysis:
+def analysis_of(plan: AnalysisPlan, seconds: float) -> Analysis:
+    """The analysis that a plan asks for, without evidence, of a rollout that may last so many seconds."""
     rules = [
         Rule(
             metric=metric.metric,
