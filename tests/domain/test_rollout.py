@@ -423,7 +423,7 @@ def test_a_rollout_of_an_earlier_release_is_judged_anew(was_judged: bool) -> Non
     assert read.analysis == (canary().analysis if was_judged else None)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.sampled_from(["stale", "gone", "epoch", "falls", "no traffic"]), min_size=1, max_size=60))
 def test_without_live_evidence_a_canary_is_held_and_then_rolled_back(history: list[str]) -> None:
     """A dead source, a proxy that cannot be read, counters that begin anew or fall, no traffic: never promoted."""

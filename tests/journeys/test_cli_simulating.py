@@ -7,7 +7,7 @@ import json
 import pytest
 
 from interlock.cli import main
-from interlock.cli.simulating import weights_over_time
+from interlock.cli.simulating.playing import weights_over_time
 from interlock.pipeline.plan import StepPlan, StrategyPlan
 
 FILE = """

@@ -22,7 +22,7 @@ from interlock.cli.show import (
     stage_line,
 )
 from interlock.control.rows import read_state
-from interlock.delivery.replaying import replay
+from interlock.delivery.replaying import LOOK, replay
 from interlock.delivery.rollout import Rollout
 from interlock.errors import NotFound, Refused
 from interlock.gate.judgement import Checked, GateResult, Judgement
@@ -32,8 +32,6 @@ from interlock.vocabulary import Event, Json, Kind, Row
 
 SHOWN = 12
 """How many observations of one decision are printed; ``--json`` holds all."""
-LOOK = ("now", "seen")
-"""What is kept of a look to decide the same again: for `--json` and for deciding, not for reading."""
 FORMS = (
     "run/12, run/12/train, train (a stage of the newest run), gate run/12, rollout/3, release/2, "
     "version/flights/3 or flights/production"
@@ -223,7 +221,7 @@ def event_lines(events: Sequence[Event]) -> list[Line]:
         lines.append(
             Line(f"  {format_time(event.at)}  {event.phase:<11}  {event.because}", PHASE_STYLES.get(event.phase, ""))
         )
-        observed = list(flatten({name: what for name, what in event.observed.items() if name not in LOOK}))
+        observed = list(flatten({name: what for name, what in event.observed.items() if name != LOOK}))
         lines += [Line(f"      {name}: {format_value(value)}", "dim") for name, value in observed[:SHOWN]]
         if len(observed) > SHOWN:
             lines.append(Line(f"      and {len(observed) - SHOWN} more observations (--json shows all)", "dim"))

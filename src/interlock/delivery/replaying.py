@@ -8,6 +8,16 @@ from interlock.delivery.analysis.engine import begin_again
 from interlock.delivery.rollout import CheckRun, Rollout, RolloutPhase, RolloutSeen, advance
 from interlock.vocabulary import Event, Json, Stored
 
+LOOK = "look"
+"""Where an event keeps what was seen, and when."""
+
+
+class Look(Stored):
+    """What was seen at ``now`` (wall seconds)."""
+
+    now: float
+    seen: RolloutSeen
+
 
 class Replay(Stored):
     """How many decisions were made again, and of those that came out otherwise what was said then and what now.
@@ -29,7 +39,7 @@ class Replay(Stored):
 
 def observation(seen: RolloutSeen, now: float) -> dict[str, Json]:
     """What is stored of one look, beside the decision that followed from it."""
-    return {"now": now, "seen": seen.model_dump(mode="json", exclude_defaults=True)}
+    return {LOOK: Look(now=now, seen=seen).model_dump(mode="json", exclude_defaults=True)}
 
 
 def origin(rollout: Rollout) -> Rollout:
@@ -57,14 +67,14 @@ def replay(rollout: Rollout, events: Sequence[Event]) -> Replay:
     state, made = origin(rollout), 0
     differences: list[str] = []
     for index, event in enumerate(events[1:], start=1):
-        if "seen" not in event.observed and rollout.wish is not None and state.wish is None:
+        look = event.observed.get(LOOK)
+        if look is None and rollout.wish is not None and state.wish is None:
             state = state.model_copy(update={"wish": rollout.wish})  # a person asked for the way back
             continue
-        if "seen" not in event.observed:
+        if look is None:
             return Replay(decisions=made, unknown=len(events) - index, differences=tuple(differences))
-        now = event.observed["now"]
-        assert isinstance(now, (int, float))
-        decision = advance(state, RolloutSeen.model_validate(event.observed["seen"]), now)
+        looked = Look.model_validate(look)
+        decision = advance(state, looked.seen, looked.now)
         state, made = decision.state, made + 1
         then = (event.because, event.phase, event.observed.get("weight"))
         if (decision.because, state.phase, state.weight) != then:
