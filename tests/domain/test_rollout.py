@@ -1,5 +1,6 @@
 """A rollout's decisions: each row of its table, and what holds over any history."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.delivery.holding import Freeze, frozen_because, held_because
+from interlock.delivery.replaying import observation, of_interest, origin, replay
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, ReplicaSeen, Revision
 from interlock.delivery.rollout import (
     CRASHES,
@@ -28,7 +30,7 @@ from interlock.pipeline.plan import (
     StrategyPlan,
     WindowPlan,
 )
-from interlock.vocabulary import Digest, Phase
+from interlock.vocabulary import Digest, Event, Json, Kind, Phase
 
 
 def revision(number: int) -> Revision:
@@ -106,6 +108,11 @@ def play(rollout: Rollout, world: World, seconds: int, start: int = 0) -> tuple[
     return rollout, now
 
 
+def judged(rollout: Rollout) -> list[int]:
+    """Errors and requests of the candidate."""
+    return summary(rollout)["metrics"]["error_rate"]["candidate"]
+
+
 def canary(stable: Revision | None = STABLE) -> Rollout:
     return begin(4, CANDIDATE, stable, CANARY, release=5, now=0.0)
 
@@ -130,7 +137,7 @@ def test_a_good_candidate_is_promoted_step_by_step() -> None:
     assert rollout.phase is RolloutPhase.PROMOTED
     assert 20 <= ended <= 60
     assert rollout.weights == {CANDIDATE.key: 100}
-    assert summary(rollout)["candidate_errors"] == 0
+    assert judged(rollout)[0] == 0
 
 
 def test_a_candidate_that_fails_one_request_in_seven_is_rolled_back_soon() -> None:
@@ -164,15 +171,15 @@ def test_too_little_evidence_holds_until_the_deadline() -> None:
 def test_counters_that_begin_anew_carry_no_evidence() -> None:
     world = World()
     rollout, _ = play(canary(), world, 12)
-    before = summary(rollout)["candidate_requests"]
+    before = judged(rollout)[1]
     world.epoch = "two"
     world.requests = dict.fromkeys(world.requests, 1000.0)
     world.errors = dict.fromkeys(world.errors, 900.0)
     rollout, _ = play(rollout, world, 1, start=12)
-    assert summary(rollout)["candidate_requests"] == before
+    assert judged(rollout)[1] == before
     world.requests[CANDIDATE.key] -= 500  # and a counter that falls carries none either
     rollout, _ = play(rollout, world, 1, start=13)
-    assert summary(rollout)["candidate_errors"] == 0
+    assert judged(rollout)[0] == 0
 
 
 def test_a_candidate_waits_until_the_proxy_finds_it_healthy() -> None:
@@ -229,7 +236,7 @@ def test_a_frozen_rollout_keeps_its_weight_and_its_clocks_stand_still() -> None:
     ended, _ = play(rollout, world, 2000, now + 100_001)
     assert ended.phase is RolloutPhase.PROMOTED
     assert ended.held_since is None
-    assert ended.started == pytest.approx(100_000.0)
+    assert ended.stood == pytest.approx(100_000.0)
 
 
 def test_a_frozen_rollout_is_rolled_back_for_harm_and_for_a_person() -> None:
@@ -303,7 +310,7 @@ def test_a_pause_is_waited_for() -> None:
 
 def rolling_with_all_traffic() -> tuple[Rollout, World]:
     rollout = begin(4, CANDIDATE, STABLE, ROLLING, release=5, now=0.0)
-    assert rollout.test is None
+    assert rollout.analysis is None
     assert summary(rollout) == {}
     world = World()
     rollout, _ = play(rollout, world, 2)
@@ -405,3 +412,114 @@ def test_counters_that_are_not_there_yet_carry_no_evidence() -> None:
     later = advance(rollout, RolloutSeen(plane=unseen), 9.0).state
     assert summary(later) == summary(rollout)
     assert rollout.key == "4"
+
+
+def told(
+    rollout: Rollout, world: World, seconds: int, wish_at: int | None = None, held: range = range(0)
+) -> tuple[Rollout, list[Event]]:
+    """As ``play``, with the events that the loop stores."""
+    events = [event(rollout, "begins", {})]
+    for now in range(seconds):
+        if now == wish_at:
+            rollout = rollout.model_copy(update={"wish": "rolled back by a person: odd numbers"})
+            events.append(event(rollout, "a person asked", {}))
+        seen = of_interest(rollout, RolloutSeen(plane=world.seen(), held="frozen by ada" if now in held else None))
+        decision = advance(rollout, seen, float(now))
+        if decision.state != rollout:
+            rollout = decision.state
+            looked = json.loads(json.dumps(observation(seen, float(now))))
+            events.append(event(rollout, decision.because, looked | {"weight": rollout.weight, **summary(rollout)}))
+        if rollout.phase.is_final:
+            break
+        world.weights = rollout.weights
+        world.serve(1.0)
+    return rollout, events
+
+
+def event(rollout: Rollout, because: str, observed: dict[str, Json]) -> Event:
+    return Event(
+        number=1, kind=Kind.ROLLOUT, key="4", version=1, phase=rollout.phase, at=0.0, because=because, observed=observed
+    )
+
+
+@pytest.mark.parametrize(
+    ("errors", "wish_at", "phase"),
+    [(0.0, None, RolloutPhase.PROMOTED), (0.145, None, RolloutPhase.ROLLED_BACK), (0.0, 8, RolloutPhase.ROLLED_BACK)],
+)
+def test_stored_observations_lead_to_the_same_decisions_again(
+    errors: float, wish_at: int | None, phase: RolloutPhase
+) -> None:
+    rollout, events = told(canary(), World(candidate_errors=errors), 120, wish_at)
+    assert rollout.phase is phase
+    again = replay(Rollout.model_validate_json(rollout.model_dump_json()), events)
+    assert (again.differences, again.unknown) == ((), 0)
+    assert again.decisions == len(events) - 1 - (wish_at is not None)
+    assert str(again) == f"{again.decisions} decisions follow from the stored observations"
+
+
+def test_a_rollout_that_was_held_is_decided_again_too() -> None:
+    rollout, events = told(canary(), World(), 700, held=range(5, 600))
+    assert (rollout.phase, rollout.stood) == (RolloutPhase.PROMOTED, 595.0)
+    assert replay(rollout, events).differences == ()
+
+
+def test_a_decision_that_does_not_follow_is_told() -> None:
+    rollout, events = told(canary(), World(candidate_errors=0.145), 120)
+    forged = events[-1].model_copy(update={"phase": "promoted", "because": "all is well"})
+    again = replay(rollout, [*events[:-1], forged])
+    assert len(again.differences) == 1
+    assert "'all is well' (promoted) then" in str(again)
+
+
+def test_decisions_without_observations_are_not_made_up() -> None:
+    rollout, events = told(canary(), World(), 120)
+    bare = [one.model_copy(update={"observed": {"weight": 0}}) for one in events]
+    again = replay(rollout, bare)
+    assert (again.decisions, again.unknown) == (0, len(events) - 1)
+    assert "more have no stored observations" in str(again)
+
+
+def test_a_rolling_update_is_decided_again_too() -> None:
+    rollout, _ = rolling_with_all_traffic()
+    assert origin(rollout).weight == 0
+    assert origin(rollout).analysis is None
+
+
+def test_only_what_a_decision_may_depend_on_is_kept_of_a_look() -> None:
+    plane = World().seen()
+    other = {**plane.replicas, "flights.staging.r1.0": ReplicaSeen(is_running=True, is_ready=True)}
+    kept = of_interest(canary(), RolloutSeen(plane=plane.model_copy(update={"replicas": other}))).plane
+    assert set(kept.replicas) == {CANDIDATE.replica(0), CANDIDATE.replica(1)}
+    assert set(kept.endpoints) == {CANDIDATE.key}
+    assert set(kept.counters) == {STABLE.key, CANDIDATE.key}
+
+
+@pytest.mark.parametrize("was_judged", [True, False])
+def test_a_rollout_of_an_earlier_release_is_judged_anew(was_judged: bool) -> None:
+    stored = canary().model_dump(mode="json", exclude={"analysis"})
+    stored["test"] = {"analysis": ANALYSIS.model_dump(mode="json"), "horizon": 300, "ticks": 7} if was_judged else None
+    read = Rollout.model_validate(stored)
+    assert read.analysis == (canary().analysis if was_judged else None)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.sampled_from(["stale", "gone", "epoch", "falls", "no traffic"]), min_size=1, max_size=60))
+def test_without_live_evidence_a_canary_is_held_and_then_rolled_back(history: list[str]) -> None:
+    """A dead source, a proxy that cannot be read, counters that begin anew or fall, no traffic: never promoted."""
+    world, rollout = World(rate=0.0), canary()
+    for now in range(299):
+        what = history[now % len(history)]
+        seen = world.seen()
+        if what == "gone":
+            seen = seen.model_copy(update={"counters": {}})
+        elif what == "epoch":
+            world.epoch += "x"
+        elif what == "falls":
+            world.requests[CANDIDATE.key] = max(0.0, world.requests[CANDIDATE.key] - 1)
+        rollout = advance(rollout, RolloutSeen(plane=seen), float(now)).state
+        assert rollout.phase is RolloutPhase.PROGRESSING
+        assert rollout.weight < 100
+        world.weights = rollout.weights
+    ended = advance(rollout, RolloutSeen(plane=world.seen()), 301.0)
+    assert ended.state.phase is RolloutPhase.ROLLED_BACK
+    assert "deadline" in ended.because

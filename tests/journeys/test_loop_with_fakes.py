@@ -19,6 +19,7 @@ from interlock.control.running.lookups import Lookups
 from interlock.control.running.runs import SERVER, Runs
 from interlock.control.running.sealing import Sealing
 from interlock.delivery.environment import Environment
+from interlock.delivery.replaying import replay
 from interlock.delivery.rollout import Rollout
 from interlock.edges.blobs import MemoryBlobs
 from interlock.edges.executor import FakeExecutor
@@ -291,6 +292,19 @@ def test_a_person_rolls_back_a_rollout_and_a_promoted_version(plant: Plant) -> N
     plant.requests.roll_back(ADA, where, "not this one")
     plant.turn(5)
     assert plant.phases(Kind.ROLLOUT)[-1] == "rolled_back"
+
+
+def test_every_rollout_is_decided_again_from_what_the_store_kept(plant: Plant) -> None:
+    delivered(plant)
+    plant.commit("one = 2")
+    plant.finish(b"two")
+    plant.turn(40, candidate_errors=0.2)
+    rows = plant.store.rows(Kind.ROLLOUT)
+    assert {row.phase for row in rows} == {"promoted", "rolled_back"}
+    for row in rows:
+        again = replay(Rollout.model_validate(row.state), plant.store.events(Kind.ROLLOUT, row.key))
+        assert (again.differences, again.unknown) == ((), 0)
+        assert again.decisions >= 2
 
 
 def test_a_version_whose_bytes_do_not_match_their_signature_is_not_admitted(plant: Plant) -> None:

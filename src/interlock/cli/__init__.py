@@ -24,6 +24,7 @@ COMMANDS = {
     "runs": CommandEntry("commands.looking", "List runs: of a repository, of a branch, in a phase."),
     "log": CommandEntry("commands.logs", "What the stages of a run printed."),
     "explain": CommandEntry("commands.looking", "Why: the story of a run, stage, gate or rollout."),
+    "simulate": CommandEntry("simulating", "The odds of a canary before anyone trusts it."),
     "gate": CommandEntry("commands.gating", "Judge predictions that are at hand, alone or against others."),
     "trigger": CommandEntry("commands.runs", "Begin a run of a branch or tag now."),
     "rerun": CommandEntry("commands.runs", "Run a run's commit again, whole or from a stage on."),
@@ -44,7 +45,7 @@ COMMANDS = {
 }
 
 SECTIONS = {
-    "Your working tree": ("init", "validate", "plan", "run", "gate"),
+    "Your working tree": ("init", "validate", "plan", "run", "gate", "simulate"),
     "Look": ("status", "runs", "log", "explain"),
     "Runs": ("trigger", "rerun", "cancel", "approve"),
     "Models": ("models", "reproduce", "release", "rollback", "freeze", "unfreeze"),

@@ -21,6 +21,9 @@ from interlock.cli.show import (
     run_title,
     stage_line,
 )
+from interlock.control.rows import read_state
+from interlock.delivery.replaying import LOOK, replay
+from interlock.delivery.rollout import Rollout
 from interlock.errors import NotFound, Refused
 from interlock.gate.judgement import Checked, GateResult, Judgement
 from interlock.run.run import Run
@@ -84,6 +87,12 @@ def headline(row: Row) -> list[Line]:
         return [rollout_line(row)]
     overridden = overridden_lines(read_version(row)) if row.kind is Kind.VERSION else []
     return [Line(f"{row.kind} {row.key}  {row.phase}", "title"), *overridden]
+
+
+def replayed_lines(row: Row, events: Sequence[Event]) -> list[Line]:
+    """Whether the decisions of a rollout follow from what was stored of each look."""
+    again = replay(read_state(row, Rollout), events)
+    return [Line("decided again", "title"), Line(f"  {again}", "bad" if again.differences else "")]
 
 
 def run_story(run: Run, events: Sequence[Event]) -> list[Line]:
@@ -212,7 +221,7 @@ def event_lines(events: Sequence[Event]) -> list[Line]:
         lines.append(
             Line(f"  {format_time(event.at)}  {event.phase:<11}  {event.because}", PHASE_STYLES.get(event.phase, ""))
         )
-        observed = list(flatten(event.observed))
+        observed = list(flatten({name: what for name, what in event.observed.items() if name != LOOK}))
         lines += [Line(f"      {name}: {format_value(value)}", "dim") for name, value in observed[:SHOWN]]
         if len(observed) > SHOWN:
             lines.append(Line(f"      and {len(observed) - SHOWN} more observations (--json shows all)", "dim"))

@@ -9,7 +9,7 @@ it ended                                            nothing
 a person asked for the way back                     rolled back
 a newer release                                     superseded
 the candidate's replicas keep crashing              rolled back
-proven harm (sequential test)                       rolled back
+proven harm (the analysis)                          rolled back
 the environment is frozen, or its windows are shut  wait; its clocks stand still
 the deadline passed                                 rolled back: undecided is not good enough
 the candidate is not healthy in the proxy's eyes    wait
@@ -26,14 +26,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
+from pydantic import model_validator
+
+from interlock.delivery.analysis.engine import Analysis, begin_analysis, conclude, observe
+from interlock.delivery.analysis.streams import Rule
+from interlock.delivery.analysis.ticks import Counts, Tick
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, Revision
-from interlock.gate.sequential import CanaryTest, Tick, begin_test, conclude, observe_tick
-from interlock.pipeline.plan import CommandPlan, EnvironmentPlan, StepPlan, StrategyPlan, WindowPlan
+from interlock.pipeline.plan import AnalysisPlan, CommandPlan, EnvironmentPlan, StepPlan, StrategyPlan, WindowPlan
 from interlock.vocabulary import Decision, Json, Phase, Stored, Verdict
 
 TICK_SECONDS = 1.0
-"""Least time between two looks at the counters that are fed to the test."""
+"""Least time between two looks at the counters that are fed to the analysis."""
 CRASHES = 3
 """Restarts of one candidate replica that count as a crash loop."""
 
@@ -64,10 +69,12 @@ class CheckRun(Stored):
 class Rollout(Stored):
     """``step`` indexes ``steps``; ``since`` is when it was entered, ``started`` when the rollout began (wall seconds).
 
-    ``weight`` is the candidate's share in percent; ``test`` the sequential test with all evidence so far; ``counted``
-    the counters at the last look. ``wish`` is a person's request for the way back. ``replicas`` is how many of the
-    candidate's have to be healthy before it gets traffic: as many as the load asks of the stable side; 0: its own.
-    While it is held, ``held_since`` is since when (wall seconds). ``windows`` are those of its environment.
+    ``weight`` is the candidate's share in percent; ``analysis`` all evidence so far, with the rules it is judged by;
+    ``counted`` the counters at the last look. ``wish`` is a person's request for the way back. ``replicas`` is how many
+    of the candidate's have to be healthy before it gets traffic: as many as the load asks of the stable side; 0: its
+    own.
+    While it is held, ``held_since`` is since when (wall seconds); ``stood`` is how long its clocks stood still before.
+    ``windows`` are those of its environment.
     """
 
     number: int
@@ -82,7 +89,7 @@ class Rollout(Stored):
     since: float
     step: int = 0
     weight: int = 0
-    test: CanaryTest | None = None
+    analysis: Analysis | None = None
     counted: dict[str, CounterSeen] = {}
     counted_at: float = 0.0
     check_runs: dict[str, CheckRun] = {}
@@ -90,8 +97,21 @@ class Rollout(Stored):
     replicas: int = 0
     windows: tuple[WindowPlan, ...] = ()
     held_since: float | None = None
+    stood: float = 0.0
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_releases(cls, value: Any) -> Any:
+        """A rollout that another test had judged is judged anew, without evidence: wealth is never carried over."""
+        if not isinstance(value, dict) or "test" not in value:
+            return value
+        kept = {name: what for name, what in value.items() if name != "test"}
+        if value["test"] is None:
+            return kept
+        plan = AnalysisPlan.model_validate(value["test"]["analysis"])
+        return {**kept, "analysis": analysis_of(plan, value["test"]["horizon"] * TICK_SECONDS)}
 
     @property
     def key(self) -> str:
@@ -164,12 +184,27 @@ def begin(
         checks=plan.checks,
         started=now,
         since=now,
-        test=begin_test(strategy.analysis, max(1, round(strategy.deadline / TICK_SECONDS))) if is_compared else None,
+        analysis=analysis_of(strategy.analysis, strategy.deadline) if is_compared else None,
         check_runs={check.name: CheckRun() for check in plan.checks},
         replicas=replicas,
         windows=plan.windows,
         because=f"{candidate.title} starts" + (f" beside {stable.title}" if stable else ": the first here"),
     )
+
+
+def analysis_of(plan: AnalysisPlan, seconds: float) -> Analysis:
+    """The analysis that a plan asks for, without evidence, of a rollout that may last so many seconds."""
+    rules = [
+        Rule(
+            metric=metric.metric,
+            share=1.0 / len(plan.metrics),
+            max_ratio=metric.max_ratio,
+            margin=metric.margin,
+            max=metric.max,
+        )
+        for metric in plan.metrics
+    ]
+    return begin_analysis(rules, round(seconds / TICK_SECONDS), alpha=plan.alpha)
 
 
 def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout]:
@@ -189,7 +224,7 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
         state = rollout.model_copy(update={"held_since": since, "because": seen.held})
         return Decision(state=state, because=seen.held)
     rollout = _going_on(rollout, now)
-    if now - rollout.started > rollout.deadline:
+    if now - rollout.started - rollout.stood > rollout.deadline:
         missing = _step_waits_for(rollout, seen.plane, now) or _checks_wait_for(rollout) or "the last step"
         return _end(
             rollout, RolloutPhase.ROLLED_BACK, f"deadline of {rollout.deadline:g} s passed, still waiting: {missing}"
@@ -203,12 +238,13 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
 
 
 def _going_on(rollout: Rollout, now: float) -> Rollout:
-    """The rollout with its clocks moved on by the time that it was held."""
+    """The rollout with its clocks set forward by the time that it was held."""
     if rollout.held_since is None:
         return rollout
     stood = now - rollout.held_since
-    moved = {"started": rollout.started + stood, "since": rollout.since + stood}
-    return rollout.model_copy(update={**moved, "held_since": None})
+    return rollout.model_copy(
+        update={"stood": rollout.stood + stood, "since": rollout.since + stood, "held_since": None}
+    )
 
 
 def _end(rollout: Rollout, phase: RolloutPhase, because: str) -> Decision[Rollout]:
@@ -225,37 +261,39 @@ def _harm(rollout: Rollout, plane: DataPlaneSeen) -> str | None:
             return (
                 f"{rollout.candidate.replica(index)} crashed {replica.restarts} times: {replica.problem or 'no word'}"
             )
-    if rollout.test is not None:
-        result = conclude(rollout.test)
+    if rollout.analysis is not None:
+        result = conclude(rollout.analysis)
         if result.verdict is Verdict.FAIL:
             return result.because
     return None
 
 
 def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
-    """Feeds the counters' growth since the last look to the test; a counter that began anew carries no evidence."""
-    if rollout.test is None or rollout.stable is None or now - rollout.counted_at < TICK_SECONDS:
+    """Feeds the counters' growth since the last look to the analysis; a counter that began anew is no evidence."""
+    if rollout.analysis is None or rollout.stable is None or now - rollout.counted_at < TICK_SECONDS:
         return rollout
     stable = plane.counters.get(rollout.stable.key)
     candidate = plane.counters.get(rollout.candidate.key)
     if stable is None or candidate is None:
         return rollout
     counted = {"stable": stable, "candidate": candidate}
-    tick = _growth(rollout.counted, counted)
-    test = rollout.test if tick is None else observe_tick(rollout.test, tick)
-    return rollout.model_copy(update={"test": test, "counted": counted, "counted_at": now})
+    growth, analysis = _growth(rollout.counted, counted), rollout.analysis
+    if growth is not None and any(growth.candidate + growth.stable):
+        seen = {rule.metric: {"": growth} for rule in analysis.rules}
+        analysis = observe(analysis, Tick(number=analysis.last + 1, seconds=now - rollout.counted_at, seen=seen))
+    return rollout.model_copy(update={"analysis": analysis, "counted": counted, "counted_at": now})
 
 
-def _growth(before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen]) -> Tick | None:
+def _growth(before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen]) -> Counts | None:
     if not before or any(before[side].epoch != after[side].epoch for side in after):
         return None
     growth: dict[str, int] = {}
     for side in after:
         growth[f"{side}_requests"] = after[side].requests - before[side].requests
-        growth[f"{side}_errors"] = after[side].errors - before[side].errors
-        if not 0 <= growth[f"{side}_errors"] <= growth[f"{side}_requests"]:
+        growth[f"{side}_events"] = after[side].errors - before[side].errors
+        if not 0 <= growth[f"{side}_events"] <= growth[f"{side}_requests"]:
             return None
-    return Tick(**growth)
+    return Counts(**growth)
 
 
 def _is_healthy(rollout: Rollout, plane: DataPlaneSeen) -> bool:
@@ -286,25 +324,24 @@ def _step_waits_for(rollout: Rollout, plane: DataPlaneSeen, now: float) -> str |
     told = _evidence(rollout)
     if left > 0:
         return f"{'analysis' if step.analysis is not None else 'pause'} at {rollout.weight} %, {left:.0f} s left{told}"
-    if step.analysis is not None and rollout.test is not None and not _was_exposed(rollout.test):
+    if step.analysis is not None and rollout.analysis is not None and not _was_exposed(rollout.analysis):
         return f"no request has reached {rollout.candidate.title} yet"
     return None
 
 
 def _weight_waits_for(rollout: Rollout, weight: int) -> str | None:
-    if weight < 100 or rollout.test is None:
+    if weight < 100 or rollout.analysis is None:
         return None
-    result = conclude(rollout.test)
+    result = conclude(rollout.analysis)
     return None if result.verdict is Verdict.PASS else f"not promoted without proof: {result.because}"
 
 
-def _was_exposed(test: CanaryTest) -> bool:
-    requests = conclude(test).evidence.get("candidate_requests", 0)
-    return isinstance(requests, int) and requests > 0
+def _was_exposed(analysis: Analysis) -> bool:
+    return any(stream.totals.candidate_requests for stream in analysis.streams)
 
 
 def _evidence(rollout: Rollout) -> str:
-    return f"; {conclude(rollout.test).because}" if rollout.test is not None else ""
+    return f"; {conclude(rollout.analysis).because}" if rollout.analysis is not None else ""
 
 
 def _next_step(rollout: Rollout, now: float) -> Decision[Rollout]:
@@ -343,7 +380,7 @@ def _check(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout]:
             return _set_check(rollout, check.name, done, f"passed: {outcome.because}")
         started = CheckRun(phase=Phase.RUNNING, attempt=run.attempt + 1)
         return _set_check(rollout, check.name, started, "starts against the live endpoint")
-    proven = "" if rollout.test is None else f": {conclude(rollout.test).because}"
+    proven = "" if rollout.analysis is None else f": {conclude(rollout.analysis).because}"
     passed = f", {len(rollout.checks)} checks passed" if rollout.checks else ""
     return _end(rollout, RolloutPhase.PROMOTED, f"{rollout.candidate.title} has all traffic{passed}{proven}")
 
@@ -356,4 +393,4 @@ def _set_check(rollout: Rollout, name: str, run: CheckRun, told: str) -> Decisio
 
 def summary(rollout: Rollout) -> dict[str, Json]:
     """The evidence so far, for people and events."""
-    return {} if rollout.test is None else conclude(rollout.test).evidence
+    return {} if rollout.analysis is None else conclude(rollout.analysis).evidence

@@ -1,1 +1,1 @@
-"""From measurements to verdicts: limits, paired tests, and the sequential canary test."""
+"""From measurements to verdicts: limits, paired tests, checks of data and of the served model."""

@@ -336,7 +336,7 @@ def _measures(spec: FileSpec, model: ModelPlan | None) -> Iterator[StagePlan]:
 
 def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSpec]) -> EnvironmentPlan:
     replicas = replicas_of(environment.replicas)
-    strategy = StrategyPlan() if isinstance(environment.strategy, str) else _canary(environment.strategy.canary)
+    strategy = strategy_of(environment)
     checks = tuple(
         CommandPlan(name=check.name, command=check.cmd, timeout=check.timeout) for check in environment.checks
     )
@@ -353,6 +353,11 @@ def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSp
             for window in environment.windows or ()
         ),
     )
+
+
+def strategy_of(environment: EnvironmentSpec) -> StrategyPlan:
+    """How the environment moves to a new revision."""
+    return StrategyPlan() if isinstance(environment.strategy, str) else _canary(environment.strategy.canary)
 
 
 def _canary(canary: CanarySpec) -> StrategyPlan:

@@ -141,6 +141,8 @@ def _tell(reading: Reading, wanted: Thing, row: Row) -> tuple[list[Line], dict[s
     answer: dict[str, Any] = {"row": show.row_json(row)}
     if wanted.kind is not Kind.RUN:
         lines = [*story.headline(row), Line("decisions", "title"), *story.event_lines(events)]
+        if wanted.kind is Kind.ROLLOUT:
+            lines += story.replayed_lines(row, events)
     elif wanted.is_gate:
         return story.gate_story(show.read_run(row)), {
             name: row.state.get(name) for name in ("judgement", "data", "served")

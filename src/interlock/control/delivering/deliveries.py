@@ -15,6 +15,7 @@ from interlock.delivery import rollout as rollouts
 from interlock.delivery.environment import Environment, enter, follow, needs_previous, scaled
 from interlock.delivery.holding import Freeze, held_because
 from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
+from interlock.delivery.replaying import observation, of_interest
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import CheckOutcome, Rollout, RolloutPhase, RolloutSeen
 from interlock.errors import NotFound, Refused
@@ -24,7 +25,7 @@ from interlock.registry.admission import Admission, Evidence, admit
 from interlock.registry.version import ModelVersion
 from interlock.run.run import Run
 from interlock.run.stage import StageRequest
-from interlock.vocabulary import Json, Kind, Phase, Write
+from interlock.vocabulary import Kind, Phase, Write
 
 SERVICE_TIMES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
 """The measurements that tell what a request takes of a replica, the best first."""
@@ -76,11 +77,12 @@ class Deliveries:
         environment, environment_expected = load_state(self._store, Kind.ENVIRONMENT, rollout.environment, Environment)
         if environment is None:
             raise NotFound(f"environment {rollout.environment} is gone", f"rollout {rollout.number}")
-        seen = self._observe_rollout(rollout, environment)
-        decision = rollouts.advance(rollout, seen, self._now())
+        seen = of_interest(rollout, self._observe_rollout(rollout, environment))
+        now = self._now()
+        decision = rollouts.advance(rollout, seen, now)
         after = decision.state
         if after != rollout:
-            observed: dict[str, Json] = {"weight": after.weight, **rollouts.summary(after)}
+            observed = observation(seen, now) | {"weight": after.weight, **rollouts.summary(after)}
             writes = [
                 write_state(
                     Kind.ROLLOUT,

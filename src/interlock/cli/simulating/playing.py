@@ -1,0 +1,152 @@
+"""A canary played over made traffic: analysis and steps are those of live ones, without replicas and waiting."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator
+from random import Random
+from typing import NamedTuple
+
+from interlock.cli.output import Line
+from interlock.delivery.analysis.engine import SAFETY_ALPHA, harm_of, observe
+from interlock.delivery.analysis.forecast import smallest_ratio
+from interlock.delivery.analysis.ticks import Counts, Tick
+from interlock.delivery.rollout import analysis_of
+from interlock.pipeline.plan import StrategyPlan
+
+TICK = 10.0
+"""Seconds between two looks. Live ones are closer, which changes little: each is judged within itself."""
+
+
+class Traffic(NamedTuple):
+    """Requests a minute to both sides together, and the share of stable's that fail."""
+
+    requests: float
+    rate: float
+
+
+class Odds(NamedTuple):
+    """Of ``runs`` rollouts: how many were rolled back for harm and promoted, and when (seconds, medians)."""
+
+    runs: int
+    rolled_back: int
+    promoted: int
+    until_rolled_back: float | None
+    until_promoted: float | None
+
+
+def weights_over_time(strategy: StrategyPlan) -> Iterator[tuple[float, bool]]:
+    """For each tick until the deadline the candidate's weight, and whether only proof is missing for the next one."""
+    left = strategy.deadline
+    weight = 0.0
+    for step in strategy.steps:
+        if step.set_weight == 100:
+            break
+        weight = weight if step.set_weight is None else step.set_weight / 100.0
+        for _ in range(math.ceil(((step.analysis or 0.0) + (step.pause or 0.0)) / TICK)):
+            if left <= 0.0:
+                return
+            yield weight, False
+            left -= TICK
+    while left > 0.0:
+        yield weight, True
+        left -= TICK
+
+
+def play(strategy: StrategyPlan, traffic: Traffic, worse: float, runs: int, seed: int) -> Odds:
+    """So many rollouts of a candidate whose error rate is ``worse`` times stable's."""
+    random = Random(seed)  # noqa: S311  # a simulation, repeatable by its seed
+    ends = [_play_once(strategy, traffic, min(1.0, traffic.rate * worse), random) for _ in range(runs)]
+    harmed = [seconds for seconds, is_harm in ends if is_harm]
+    proven = [seconds for seconds, is_harm in ends if is_harm is False]
+    return Odds(
+        runs,
+        len(harmed),
+        len(proven),
+        statistics.median(harmed) if harmed else None,
+        statistics.median(proven) if proven else None,
+    )
+
+
+def _play_once(strategy: StrategyPlan, traffic: Traffic, rate: float, random: Random) -> tuple[float, bool | None]:
+    """When it ended, and whether by harm; None where the deadline came."""
+    analysis = analysis_of(strategy.analysis, strategy.deadline)
+    needed, proof = 1.0 / strategy.analysis.alpha, -math.log(SAFETY_ALPHA)
+    owed = [0.0, 0.0]
+    seconds = 0.0
+    for weight, is_last in weights_over_time(strategy):
+        sides = []
+        for index, share in enumerate((weight, 1.0 - weight)):
+            owed[index] += traffic.requests / 60.0 * TICK * share
+            requests = int(owed[index])
+            owed[index] -= requests
+            sides.append((_failing(random, requests, traffic.rate if index else rate), requests))
+        counts = Counts(
+            candidate_events=sides[0][0],
+            candidate_requests=sides[0][1],
+            stable_events=sides[1][0],
+            stable_requests=sides[1][1],
+        )
+        seconds += TICK
+        seen = {rule.metric: {"": counts} for rule in analysis.rules}
+        analysis = observe(analysis, Tick(number=analysis.last + 1, seconds=TICK, seen=seen))
+        if harm_of(analysis) >= needed:
+            return seconds, True
+        if is_last and min(stream.log_safety for stream in analysis.streams) >= proof:
+            return seconds, False
+    return seconds, None
+
+
+def _failing(random: Random, requests: int, rate: float) -> int:
+    """How many of so many requests fail, each by itself: from one failure to the next."""
+    if rate <= 0.0 or rate >= 1.0:
+        return requests if rate >= 1.0 else 0
+    failed, at = 0, -1
+    while True:
+        at += 1 + int(math.log(1.0 - random.random()) / math.log(1.0 - rate))
+        if at >= requests:
+            return failed
+        failed += 1
+
+
+def visible_lines(strategy: StrategyPlan, traffic: Traffic) -> list[Line]:
+    """For each weight the smallest regression that this traffic shows while it lasts."""
+    ticks: dict[float, int] = {}
+    for weight, is_last in weights_over_time(strategy):
+        if weight > 0.0 and not is_last:
+            ticks[weight] = ticks.get(weight, 0) + 1
+    lines = []
+    for weight, count in ticks.items():
+        minutes = count * TICK / 60.0
+        requests = traffic.requests * minutes
+        found = [
+            smallest_ratio(
+                requests * weight,
+                requests * (1.0 - weight),
+                traffic.rate,
+                metric.max_ratio,
+                strategy.analysis.alpha / len(strategy.analysis.metrics) / (1 if metric.max is None else 2),
+            )
+            for metric in strategy.analysis.metrics
+        ]
+        least = min((ratio for ratio in found if ratio is not None), default=None)
+        told = f"at {traffic.requests:g} requests/min and {100.0 * weight:g} % you will see"
+        if least is None:
+            lines.append(Line(f"  {told} nothing in {minutes:g} min: raise the weight, or wait longer", "warn"))
+        else:
+            lines.append(Line(f"  {told} errors x{least:.2g} or more in {minutes:g} min"))
+    return lines
+
+
+def odds_line(what: str, odds: Odds) -> Line:
+    """What became of the rollouts, for people."""
+
+    def part(count: int, seconds: float | None) -> str:
+        return f"{100.0 * count / odds.runs:.3g} %" + ("" if seconds is None else f" (median {seconds / 60.0:.3g} min)")
+
+    held = odds.runs - odds.rolled_back - odds.promoted
+    return Line(
+        f"  {what}: rolled back for harm {part(odds.rolled_back, odds.until_rolled_back)}, "
+        f"promoted {part(odds.promoted, odds.until_promoted)}, undecided at the deadline {part(held, None)}"
+    )

@@ -1,0 +1,1 @@
+"""Live evidence -> Verdict: whether a candidate may go on, valid however often one looks."""

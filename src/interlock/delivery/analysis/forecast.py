@@ -1,0 +1,38 @@
+"""What an amount of traffic can show, before there is any."""
+
+from __future__ import annotations
+
+import math
+
+from interlock.delivery.analysis.wealth import RATIO_WEIGHTS, RATIOS
+
+
+def smallest_ratio(
+    candidate_requests: float, stable_requests: float, rate: float, tolerated: float, alpha: float
+) -> float | None:
+    """How many times stable's error ``rate`` the candidate's has to be, so that about every second one is found.
+
+    Found means that the evidence expected of so many requests reaches 1/alpha, bet on the first tick (half of the
+    wealth) and one alternative; ``tolerated`` as in ``ratio_gains``. None where not even a candidate that always
+    fails is found.
+    """
+    least, most = tolerated, 1.0 / rate
+    if candidate_requests <= 0.0 or not _is_found(candidate_requests, stable_requests, rate, most, tolerated, alpha):
+        return None
+    for _ in range(60):
+        middle = (least + most) / 2.0
+        if _is_found(candidate_requests, stable_requests, rate, middle, tolerated, alpha):
+            most = middle
+        else:
+            least = middle
+    return most
+
+
+def _is_found(n1: float, n0: float, rate: float, ratio: float, tolerated: float, alpha: float) -> bool:
+    x1, x0 = n1 * rate * ratio, n0 * rate
+    weighted = n1 * tolerated
+    best = -math.inf
+    for alternative, weight in zip(RATIOS, RATIO_WEIGHTS, strict=True):
+        shrunk = math.log((weighted + n0) / (weighted * alternative + n0))
+        best = max(best, math.log(0.5 * weight) + (x1 + x0) * shrunk + x1 * math.log(alternative))
+    return best >= -math.log(alpha)

@@ -1,0 +1,188 @@
+"""One metric of an analysis: its rule, and all evidence of it so far.
+
+Every *channel* compares events of both sides: errors, wrong labels, answers slower than one of stable's own quantiles,
+or the requests that only one side answered right. Strata are compared each within itself, and their evidence is added
+up; beside that, each stratum alone has a share of the wealth, so that harm to one of them is seen too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from interlock.delivery.analysis.bets import NO_BETS, log_wealth, paired_safety_gains, safety_gains
+from interlock.delivery.analysis.gains import Side, limit_gains, odds_gains, ratio_gains
+from interlock.delivery.analysis.latency import QUANTILES, Histogram, exceeding, tolerance_bins
+from interlock.delivery.analysis.spread import Spread
+from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Pairs, Seen
+from interlock.delivery.analysis.wealth import PAIR_RATIOS, EProcess, paired_process
+from interlock.vocabulary import Stored
+
+STRATA_SHARE = 0.2
+"""The share of a metric's wealth that bets on harm to one stratum alone, where there are strata."""
+_FORGETS = 180.0  # seconds after which what is expected of the next tick weighs half
+
+
+class Rule(Stored):
+    """How one metric is judged; ``share`` is its part of the wealth (the shares of all rules add up to 1).
+
+    ``rate``: the candidate's rate may be ``max_ratio`` times the stable one, and no more than ``max``. ``latency``: its
+    answers may take ``max_ratio`` times as long. ``pairs``: it may be alone wrong as often as stable is alone wrong.
+    ``margin`` must be proven to promote: of a rate, of answers slower than stable's 90 %, of pairs. ``spreads`` says by
+    channel how far replicas differ by themselves.
+    """
+
+    metric: str
+    kind: Literal["rate", "latency", "pairs"] = "rate"
+    share: float = Field(default=1.0, gt=0.0, le=1.0)
+    max_ratio: float = Field(default=1.0, gt=0.0)
+    margin: float = Field(default=0.01, ge=0.0, le=1.0)
+    max: float | None = None
+    spreads: dict[str, Spread] = {}
+
+
+class Expected(Stored):
+    """What the stable side did lately: events and requests, older ones weighing less."""
+
+    events: float = 0.0
+    requests: float = 0.0
+
+    def after(self, stable: Side, seconds: float) -> Expected:
+        """With one more tick."""
+        fade = 2.0 ** (-seconds / _FORGETS)
+        return Expected(events=self.events * fade + stable[0], requests=self.requests * fade + stable[1])
+
+
+class Stream(Stored):
+    """The evidence of one metric: harm by name of the question, bets on safety, and what thresholds are taken from.
+
+    ``totals`` are all events that were judged; of latencies those slower than stable's 90 %.
+    """
+
+    harm: dict[str, EProcess]
+    bets: tuple[float, ...] = NO_BETS
+    histograms: dict[str, Histogram] = {}
+    expected: dict[str, Expected] = {}
+    totals: Counts = Counts()
+
+    @property
+    def log_safety(self) -> float:
+        """The logarithm of the e-value for promotion."""
+        return log_wealth(self.bets)
+
+    @property
+    def harm_value(self) -> float:
+        """The e-value for harm: the mean over the questions, and that over single strata."""
+        whole = [process.value for name, process in self.harm.items() if " in " not in name]
+        parts = [process.value for name, process in self.harm.items() if " in " in name]
+        mean = sum(whole) / len(whole)
+        return mean if not parts else (1.0 - STRATA_SHARE) * mean + STRATA_SHARE * sum(parts) / len(parts)
+
+
+def channels_of(rule: Rule) -> tuple[str, ...]:
+    """What is counted of it."""
+    return tuple(f"p{100 * quantile:g}" for quantile in QUANTILES) if rule.kind == "latency" else (rule.metric,)
+
+
+def begin_stream(rule: Rule, strata: tuple[str, ...], horizon: int) -> Stream:
+    """A stream without evidence. ``strata`` are the named ones, beside all other requests."""
+    fresh = paired_process(horizon) if rule.kind == "pairs" else EProcess(horizon=horizon)
+    names = list(channels_of(rule))
+    names += [f"{channel} in {stratum}" for channel in channels_of(rule) for stratum in strata]
+    if rule.max is not None:
+        names.append("max")
+    return Stream(harm=dict.fromkeys(names, fresh))
+
+
+def grow(stream: Stream, rule: Rule, seen: Mapping[str, Seen], seconds: float) -> Stream:
+    """The stream with what one tick brings, by stratum; other kinds than the rule's say nothing."""
+    harm = dict(stream.harm)
+    bets = stream.bets
+    expected = dict(stream.expected)
+    totals = stream.totals
+    sums: dict[str, tuple[float, ...]] = {}
+    for channel, stratum, candidate, stable in _sides(stream, rule, seen):
+        place = channel if stratum == WHOLE else f"{channel} in {stratum}"
+        divisor = _divisor(rule.spreads.get(channel), expected.get(place), candidate, seconds)
+        expected[place] = expected.get(place, Expected()).after(stable, seconds)
+        if divisor is None:
+            continue
+        gains = tuple([gain / divisor for gain in _gains(rule, candidate, stable)])
+        sums[channel] = gains if channel not in sums else _added(sums[channel], gains)
+        if place in harm and stratum != WHOLE:
+            harm[place] = harm[place].grow(gains)
+        if channel in (rule.metric, "p90"):
+            safety = _safety(rule, candidate, stable, seen.get(stratum))
+            bets = _added(bets, tuple([gain / divisor for gain in safety]))
+            totals = _counted(totals, candidate, stable)
+            if rule.max is not None:
+                harm["max"] = harm["max"].grow([gain / divisor for gain in limit_gains(candidate, rule.max)])
+    for channel, gains in sums.items():
+        harm[channel] = harm[channel].grow(gains)
+    return Stream(harm=harm, bets=bets, histograms=_learnt(stream, seen, seconds), expected=expected, totals=totals)
+
+
+def learn_only(stream: Stream, seen: Mapping[str, Seen], seconds: float) -> Stream:
+    """The stream after a tick that is not judged: thresholds learn from the stable side all the same."""
+    return stream.model_copy(update={"histograms": _learnt(stream, seen, seconds)})
+
+
+def _sides(stream: Stream, rule: Rule, seen: Mapping[str, Seen]) -> Iterator[tuple[str, str, Side, Side]]:
+    for stratum, counts in seen.items():
+        if isinstance(counts, Counts) and rule.kind == "rate":
+            yield rule.metric, stratum, counts.candidate, counts.stable
+        elif isinstance(counts, Pairs) and rule.kind == "pairs" and counts.pairs:
+            yield rule.metric, stratum, (counts.worse, counts.pairs), (counts.better, counts.pairs)
+        elif isinstance(counts, Latencies) and rule.kind == "latency" and stratum in stream.histograms:
+            requests = sum(counts.candidate.values()), sum(counts.stable.values())
+            later = tolerance_bins(rule.max_ratio)
+            for channel, edge in zip(channels_of(rule), stream.histograms[stratum].thresholds, strict=True):
+                if edge is not None:
+                    slow = exceeding(counts.candidate, edge + later), exceeding(counts.stable, edge)
+                    yield channel, stratum, (slow[0], requests[0]), (slow[1], requests[1])
+
+
+def _gains(rule: Rule, candidate: Side, stable: Side) -> tuple[float, ...]:
+    if rule.kind == "rate":
+        return ratio_gains(candidate, stable, rule.max_ratio)
+    if rule.kind == "latency":
+        return odds_gains(candidate, stable)
+    return ratio_gains((candidate[0], 1), (stable[0], 1), rule.max_ratio, PAIR_RATIOS)
+
+
+def _safety(rule: Rule, candidate: Side, stable: Side, seen: Seen | None) -> tuple[float, ...]:
+    if isinstance(seen, Pairs):
+        return paired_safety_gains(seen.worse, seen.better, seen.pairs, rule.margin)
+    return safety_gains(candidate, stable, rule.margin)
+
+
+def _divisor(spread: Spread | None, expected: Expected | None, candidate: Side, seconds: float) -> float | None:
+    """What the tick's evidence is divided by; None where nothing is expected yet and replicas are known to differ."""
+    if spread is None:
+        return 1.0
+    if expected is None or expected.requests == 0.0:
+        return None
+    return spread.divisor(expected.events / expected.requests * candidate[1] / seconds)
+
+
+def _learnt(stream: Stream, seen: Mapping[str, Seen], seconds: float) -> dict[str, Histogram]:
+    histograms = dict(stream.histograms)
+    for stratum, counts in seen.items():
+        if isinstance(counts, Latencies):
+            histograms[stratum] = histograms.get(stratum, Histogram()).add(counts.stable, seconds)
+    return histograms
+
+
+def _counted(totals: Counts, candidate: Side, stable: Side) -> Counts:
+    return Counts(
+        candidate_requests=totals.candidate_requests + candidate[1],
+        candidate_events=totals.candidate_events + candidate[0],
+        stable_requests=totals.stable_requests + stable[1],
+        stable_events=totals.stable_events + stable[0],
+    )
+
+
+def _added(one: tuple[float, ...], other: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple([a + b for a, b in zip(one, other, strict=True)])
