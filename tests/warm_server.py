@@ -126,6 +126,8 @@ LOADED_LATER = (
     "interlock.web.serving",
     "interlock.gate.judge",
     "interlock.gate.data.judge",
+    "cryptography.exceptions",
+    "cryptography.hazmat.primitives.ciphers.aead",
     "httpx",
 )
 

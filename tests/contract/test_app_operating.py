@@ -17,7 +17,7 @@ from interlock.app.operating.lines import Lines
 from interlock.app.operating.rounds import Rounds
 from interlock.app.operating.unit import unit_text
 from interlock.app.settings import RepositorySettings, ServerSettings
-from interlock.control.loop import Bell
+from interlock.control.bell import Bell
 from interlock.edges.environments import UvEnvironments
 from interlock.edges.environments.uv import COMPLETE
 from interlock.errors import SeveralRefused, StoreFault

@@ -9,25 +9,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from interlock.access.dotenv import read_secrets
 from interlock.app.folder import StateFolder
 from interlock.app.parts import Parts, owner_of
-from interlock.app.reading import database_of
+from interlock.app.settings import database_of
 from interlock.app.standing.leaving import leave_note
-from interlock.control.loop import BUSY_SECONDS, Bell
-from interlock.control.reproducing import Reproducing
+from interlock.control.bell import BUSY_SECONDS, Bell
 from interlock.control.reusing.production import Against, compare_with_production
 from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.runs import SERVER
 from interlock.errors import InterlockError, Refused, SigningFault
+from interlock.later import Later
 from interlock.pipeline.outside.sources import named_as_data
 from interlock.pipeline.plan import Plan, PythonPlan, StagePlan
 from interlock.pipeline.resolve import parse_overrides, python_of, read_pipeline
 from interlock.pipeline.rules.reading import PipelineFile
 from interlock.pipeline.trace import Lookup, Trace
-from interlock.run.reproduction.comparison import Reproduction
 from interlock.run.run import Run, ready_stages
 from interlock.run.scheduling.estimate import Estimate
 from interlock.run.stage import StageRequest
@@ -35,6 +34,12 @@ from interlock.source.commit import Commit
 from interlock.system.processes import is_alive
 from interlock.system.signatures import Moment
 from interlock.vocabulary import Json, Kind, Phase
+
+if TYPE_CHECKING:
+    from interlock.control import reproducing
+    from interlock.run.reproduction.comparison import Reproduction
+else:
+    reproducing = Later("interlock.control.reproducing")
 
 LOCAL = "local:"
 
@@ -149,10 +154,10 @@ class Local:
         ``watch`` hears of the run that does it whenever it moved, ``say`` of what is done to find out a cause.
         """
         parts = self._parts
-        reproducing = Reproducing(parts.store, parts.blobs, parts.executor, parts.lookups, self._driver)
-        title, original = reproducing.find(name)
-        begun = reproducing.begin(title, original)
-        return reproducing.conclude(title, original, self._drive(begun, watch), say)
+        again = reproducing.Reproducing(parts.store, parts.blobs, parts.executor, parts.lookups, self._driver)
+        title, original = again.find(name)
+        begun = again.begin(title, original)
+        return again.conclude(title, original, self._drive(begun, watch), say)
 
     def _drive(self, begun: Run, watch: Callable[[Run], None]) -> Run:
         watch(begun)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from interlock.app.folder import StateFolder
-from interlock.app.settings import read_settings
+from interlock.app.settings import database_of
 from interlock.control.delivering.requests import Requests
 from interlock.control.people import People
 from interlock.control.secrets import Secrets
@@ -52,8 +51,3 @@ class Reading:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def database_of(folder: StateFolder) -> str:
-    """The URL of the state folder's database, as its ``server.yaml`` or the environment say."""
-    return read_settings(folder.settings, os.environ).database or folder.database

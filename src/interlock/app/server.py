@@ -20,13 +20,14 @@ from interlock.app.parts import PACKAGE, Parts, Remotes
 from interlock.app.services import Health, Services
 from interlock.app.settings import ServerSettings
 from interlock.client.install import install_hook
+from interlock.control.bell import Bell
 from interlock.control.collecting import Collecting, Retention
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.requests import Requests
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.inbox import Inbox
-from interlock.control.loop import Bell, Loop
+from interlock.control.loop import Loop
 from interlock.control.people import People
 from interlock.control.reporting import Reporting
 from interlock.control.running.requests import RunRequests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from interlock.app.folder import StateFolder
 from interlock.errors import Refused, SeveralRefused
 from interlock.pipeline.document import Document, plain, read_document, refuse_all
 from interlock.pipeline.rules.patterns import DataPlace
@@ -281,3 +283,8 @@ def _refusals(
             where = document.place(keys, at_key="[key]" in problem["loc"]) if document else str(path)
         refusals.append(Refused(told, where, "see docs/server.md"))
     return refusals
+
+
+def database_of(folder: StateFolder) -> str:
+    """The URL of the state folder's database, as its ``server.yaml`` or the environment say."""
+    return read_settings(folder.settings, os.environ).database or folder.database

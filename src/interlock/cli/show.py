@@ -7,26 +7,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from interlock.access.audit import AuditEntry
-from interlock.access.tokens import Token, why_invalid
 from interlock.cli.output import ExitCode, Line, Style
-from interlock.control.reusing.production import Against
 from interlock.control.rows import read_state
-from interlock.delivery.environment import Environment, desired, scaled
-from interlock.delivery.holding import frozen_because
-from interlock.delivery.release import Release
-from interlock.delivery.rollout import Rollout
 from interlock.gate.judgement import GateResult, Judgement
+from interlock.later import Later
 from interlock.pipeline.keys import in_short
 from interlock.pipeline.plan import GatePlan, Plan, StagePlan
 from interlock.pipeline.trace import Lookup
-from interlock.registry.version import ModelVersion
 from interlock.run.run import Run, StageRun
 from interlock.vocabulary import Phase, Row, Verdict
 
 if TYPE_CHECKING:
+    from interlock.access import tokens as access
+    from interlock.access.audit import AuditEntry
     from interlock.client.models import RunSummary
+    from interlock.control.reusing.production import Against
+    from interlock.delivery import environment as environments
+    from interlock.delivery import holding
+    from interlock.delivery import release as releases
+    from interlock.delivery import rollout as rollouts
     from interlock.inference.joined import Joined
+    from interlock.registry import version as versions
+else:  # what is delivered: a run and a plan of a working tree are told without
+    access = Later("interlock.access.tokens")
+    environments, releases = Later("interlock.delivery.environment"), Later("interlock.delivery.release")
+    holding = Later("interlock.delivery.holding")
+    rollouts, versions = Later("interlock.delivery.rollout"), Later("interlock.registry.version")
 
 PHASE_STYLES: dict[str, Style] = {
     "succeeded": "good",
@@ -57,9 +63,9 @@ def read_run(row: Row) -> Run:
     return read_state(row, Run)
 
 
-def read_version(row: Row) -> ModelVersion:
+def read_version(row: Row) -> versions.ModelVersion:
     """The model version a row holds."""
-    return read_state(row, ModelVersion)
+    return read_state(row, versions.ModelVersion)
 
 
 def exit_code_of(run: Run) -> ExitCode:
@@ -252,19 +258,19 @@ def logs_of(run: Run, stage: str | None, attempt: int | None) -> list[tuple[str,
 
 def environment_lines(row: Row, quality: Mapping[str, Joined] | None = None) -> list[Line]:
     """One environment: what is stable, what is on trial, with weights, replicas and live quality by revision key."""
-    environment = read_state(row, Environment)
+    environment = read_state(row, environments.Environment)
     lines = [Line(environment.key, "title")]
-    if not desired(environment).revisions:
+    if not environments.desired(environment).revisions:
         return [*lines, Line(f"  nothing serves: {environment.because}", "warn")]
     for role, revision in (("stable", environment.stable), ("candidate", environment.candidate)):
         if revision is not None:
             weight = environment.weights.get(revision.key, 0)
-            replicas = scaled(environment, revision).replicas
+            replicas = environments.scaled(environment, revision).replicas
             about = f"{revision.title} (r{revision.number}), weight {weight} %, {replicas} replicas"
             lines.append(Line(f"  {role:<10} {about}", "good" if role == "stable" else "warn"))
             if quality and revision.key in quality:
                 lines.append(quality_line(quality[revision.key]))
-    if environment.freeze and (told := frozen_because(environment.freeze, time.time())):
+    if environment.freeze and (told := holding.frozen_because(environment.freeze, time.time())):
         lines.append(Line(f"  {told}", "warn"))
     if environment.trouble:
         lines.append(Line(f"  trouble    {environment.trouble}", "bad"))
@@ -283,7 +289,7 @@ def quality_line(live: Joined) -> Line:
 
 def release_line(row: Row) -> Line:
     """One release: where it is, and why."""
-    release = read_state(row, Release)
+    release = read_state(row, releases.Release)
     here = release.here.name if release.phase.value in ("open", "waiting") and release.here else "-"
     return Line(
         f"  release {release.number}  {release.title}  {release.phase} (next: {here})  {release.because}",
@@ -293,7 +299,7 @@ def release_line(row: Row) -> Line:
 
 def rollout_line(row: Row) -> Line:
     """One rollout: how far it is, and why it does not move, or how it ended."""
-    rollout = read_state(row, Rollout)
+    rollout = read_state(row, rollouts.Rollout)
     step = f"step {min(rollout.step + 1, len(rollout.steps))} of {len(rollout.steps)}, weight {rollout.weight} %"
     return Line(
         f"  rollout {rollout.number}  {rollout.environment}  {rollout.candidate.title}  {rollout.phase}"
@@ -323,11 +329,11 @@ def run_table(runs: Sequence[RunSummary]) -> list[Line]:
     return table(listed)
 
 
-def version_lines(rows: Sequence[Row], environments: Sequence[Row]) -> list[Line]:
+def version_lines(rows: Sequence[Row], served: Sequence[Row]) -> list[Line]:
     """The registered model versions, newest last, and where each is stable."""
     where: dict[str, list[str]] = {}
-    for row in environments:
-        environment = read_state(row, Environment)
+    for row in served:
+        environment = read_state(row, environments.Environment)
         if environment.stable is not None:
             where.setdefault(f"{environment.model}/{environment.stable.version}", []).append(environment.name)
     if not rows:
@@ -343,7 +349,7 @@ def version_lines(rows: Sequence[Row], environments: Sequence[Row]) -> list[Line
     return [*table(listed), *(line for row in rows for line in overridden_lines(read_version(row)))]
 
 
-def overridden_lines(version: ModelVersion) -> list[Line]:
+def overridden_lines(version: versions.ModelVersion) -> list[Line]:
     """The gates that the version did not pass and by whose word it is registered all the same."""
     told = [(result, version.judgement.override_of(result)) for result in version.judgement.results]
     return [
@@ -353,14 +359,14 @@ def overridden_lines(version: ModelVersion) -> list[Line]:
     ]
 
 
-def token_lines(tokens: Sequence[Token], now: float) -> list[Line]:
+def token_lines(tokens: Sequence[access.Token], now: float) -> list[Line]:
     """All tokens: whose, what they may, where, until when, and when they were last used."""
     if not tokens:
         return [Line("no token was made yet", "dim")]
     head: tuple[Sequence[str], Style] = (("key", "name", "role", "only for", "expires", "last used"), "title")
     listed: list[tuple[Sequence[str], Style]] = [head]
     for token in tokens:
-        invalid = why_invalid(token, now)
+        invalid = access.why_invalid(token, now)
         scope = ", ".join((*token.repositories, *token.environments)) or "-"
         until = invalid or ("never" if token.expires is None else format_time(token.expires))
         used = "never" if token.last_used is None else format_time(token.last_used)
@@ -378,5 +384,5 @@ def audit_line(entry: AuditEntry) -> Line:
 
 def stable_version(row: Row) -> str | None:
     """The key of the model version that an environment serves; None while nothing does."""
-    environment = read_state(row, Environment)
+    environment = read_state(row, environments.Environment)
     return f"{environment.model}/{environment.stable.version}" if environment.stable else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
+from interlock.control.bell import BUSY_SECONDS, IDLE_SECONDS, Bell
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import ACTIVE_RELEASES, Deliveries
 from interlock.control.running.runs import Runs
@@ -14,25 +14,6 @@ from interlock.ports import Store
 from interlock.vocabulary import Kind, Phase
 
 ACTIVE_RUNS = (Phase.QUEUED, Phase.RUNNING)
-BUSY_SECONDS = 0.2
-"""Between passes while something moves or is being served in steps."""
-IDLE_SECONDS = 1.0
-
-
-class Bell:
-    """Wakes the loop. It carries nothing: what happened is read from the world."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def ring(self) -> None:
-        """Wakes the loop now, or keeps it from falling asleep once."""
-        self._event.set()
-
-    def wait(self, seconds: float) -> None:
-        """Until the bell rings, at most so long."""
-        self._event.wait(seconds)
-        self._event.clear()
 
 
 class Loop:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from interlock.delivery.environment import Environment
 from interlock.errors import StaleWrite
 from interlock.ports import Store
 from interlock.run.run import Run
 from interlock.vocabulary import Fact, Json, Kind, Row, Stored, Write
+
+if TYPE_CHECKING:
+    from interlock.delivery.environment import Environment
 
 StateT = TypeVar("StateT", bound=Stored)
 

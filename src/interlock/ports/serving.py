@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from interlock.delivery.revision import DataPlaneSeen, ReplicaSeen, Revision
+if TYPE_CHECKING:
+    from interlock.delivery.revision import DataPlaneSeen, ReplicaSeen, Revision
 
 
 class Replicas(Protocol):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from interlock.feedback.status import Comment, Status
 from interlock.pipeline.plan import PythonPlan
 from interlock.run.stage import StageOutcome, StageRequest
 from interlock.source.commit import Commit, Tree
 from interlock.source.repository import PullRequest
 from interlock.vocabulary import Json
+
+if TYPE_CHECKING:
+    from interlock.feedback.status import Comment, Status
 
 
 class Git(Protocol):

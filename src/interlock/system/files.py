@@ -91,3 +91,10 @@ def try_lock(path: Path) -> Lock | None:
         os.close(descriptor)
         raise
     return Lock(descriptor)
+
+
+def write_all(descriptor: int, piece: bytes | memoryview) -> None:
+    """Writes all of it, however little is taken at once."""
+    left = memoryview(piece)
+    while left:
+        left = left[os.write(descriptor, left) :]

@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,9 +73,9 @@ def shared_devices(devices: Path = DEVICES) -> tuple[str, ...]:
 
 def conditions_of(environment: str, threads: int) -> Conditions:
     """Those of a stage in the Python environment at ``environment`` that was told to use so many threads."""
-    processor = _processor()
+    processor = _processor(PROCESSOR)
     return Conditions(
-        system=" ".join(part for part in (platform.system(), platform.machine(), *platform.libc_ver()) if part),
+        system=_system(),
         processor=next((processor[name] for name in NAMES if name in processor), ""),
         flags=tuple(sorted(next((processor[name] for name in FLAGS if name in processor), "").split())),
         cores=len(os.sched_getaffinity(0)),
@@ -83,11 +85,17 @@ def conditions_of(environment: str, threads: int) -> Conditions:
     )
 
 
-def _processor() -> dict[str, str]:
+@lru_cache(maxsize=1)  # to know the C library's version the interpreter's own file is searched
+def _system() -> str:
+    return " ".join(part for part in (platform.system(), platform.machine(), *platform.libc_ver()) if part)
+
+
+@lru_cache(maxsize=1)  # it stays what it is, and is asked for at every end of a stage
+def _processor(told: Path) -> Mapping[str, str]:
     """What the kernel says of the first processor; nothing where it says nothing."""
     found: dict[str, str] = {}
     try:
-        with PROCESSOR.open(encoding="utf-8", errors="replace") as lines:
+        with told.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 name, colon, value = line.partition(":")
                 if not colon and found:

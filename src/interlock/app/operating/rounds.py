@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from interlock.control.loop import Bell
+from interlock.control.bell import Bell
 from interlock.errors import InterlockError
 
 

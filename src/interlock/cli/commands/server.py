@@ -81,7 +81,7 @@ def backup(session: Session, folder: Path) -> int:
     """Copy database, artifacts, keys and settings into FOLDER, not there yet; also while the server runs."""
     from interlock.app.backup import back_up
     from interlock.app.folder import StateFolder
-    from interlock.app.reading import database_of
+    from interlock.app.settings import database_of
 
     with session.output.progress("copying"):
         back_up(session.state, folder, database_of(StateFolder(session.state)))

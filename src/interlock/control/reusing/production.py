@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from interlock.control.rows import load_state
 from interlock.control.running.lookups import Lookups
 from interlock.control.running.seeing import PRODUCTION
-from interlock.delivery.environment import Environment
+from interlock.later import Later
 from interlock.ports import Store
-from interlock.registry.version import ModelVersion
 from interlock.run.run import Run
 from interlock.vocabulary import Kind
+
+if TYPE_CHECKING:
+    from interlock.delivery import environment as environments
+    from interlock.registry import version as versions
+else:  # needed where the plan has a model
+    environments, versions = Later("interlock.delivery.environment"), Later("interlock.registry.version")
 
 
 class Against(NamedTuple):
@@ -22,12 +27,13 @@ class Against(NamedTuple):
     differences: tuple[str, ...]
 
 
-def find_production(store: Store, model: str) -> tuple[ModelVersion, Run] | None:
+def find_production(store: Store, model: str) -> tuple[versions.ModelVersion, Run] | None:
     """The version of the model that production serves, and the run that made it; None where either is not known."""
-    environment, _ = load_state(store, Kind.ENVIRONMENT, f"{model}/{PRODUCTION}", Environment)
+    environment, _ = load_state(store, Kind.ENVIRONMENT, f"{model}/{PRODUCTION}", environments.Environment)
     if environment is None or environment.stable is None:
         return None
-    version, _ = load_state(store, Kind.VERSION, f"{model}/{environment.stable.version}", ModelVersion)
+    key = f"{model}/{environment.stable.version}"
+    version, _ = load_state(store, Kind.VERSION, key, versions.ModelVersion)
     made_by, _ = load_state(store, Kind.RUN, version.run if version else "", Run)
     return None if version is None or made_by is None else (version, made_by)
 

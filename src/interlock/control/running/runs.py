@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 from interlock.control.rows import read_state, save_or_lose, write_state
 from interlock.control.running.asking import facts_of_uses
@@ -13,17 +14,21 @@ from interlock.control.running.sealing import Sealing
 from interlock.control.running.seeing import SERVER, Seeing
 from interlock.control.scheduling.costs import Costs
 from interlock.control.scheduling.room import Room
-from interlock.delivery.release import Release
-from interlock.delivery.release import begin as begin_release
 from interlock.errors import Fault, NotFound, Refused, StoreFault
+from interlock.later import Later
 from interlock.pipeline.plan import StagePlan
 from interlock.ports import Blobs, Store
-from interlock.registry.version import ModelVersion
 from interlock.run.advance import advance, stop
 from interlock.run.run import Run, RunSeen, desired
 from interlock.run.scheduling.costs import Capacity
 from interlock.run.stage import StageOutcome, StageRequest
 from interlock.vocabulary import Decision, Fact, Json, Kind, Phase, Row, Stored, Write
+
+if TYPE_CHECKING:
+    from interlock.delivery import release as releases
+    from interlock.registry.version import ModelVersion
+else:  # a local run releases nothing
+    releases = Later("interlock.delivery.release")
 
 __all__ = ["FAULTS", "SERVER", "Runs"]
 
@@ -242,7 +247,7 @@ class Runs:
                 )
             )
         if version is not None and version.deploy and self._should_release(run, version):
-            release = begin_release(self._store.number(Kind.RELEASE), version, run.key)
+            release = releases.begin(self._store.number(Kind.RELEASE), version, run.key)
             writes.append(
                 write_state(
                     Kind.RELEASE,
@@ -266,7 +271,7 @@ class Runs:
         if run.overrides:
             return True
         for row in self._store.rows(Kind.RELEASE, newest=50):
-            release = read_state(row, Release)
+            release = read_state(row, releases.Release)
             if release.model == version.model:
                 begun_by = self._store.load(Kind.RUN, release.run)
                 age = read_state(begun_by, Run).age if begun_by else int(release.run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from blake3 import blake3
 
@@ -13,12 +13,17 @@ from interlock.control.rows import read_state
 from interlock.control.running.attempts import Attempt
 from interlock.control.running.lookups import Lookups
 from interlock.errors import ArtifactFault, SignatureInvalid
+from interlock.later import Later
 from interlock.pipeline.models.formats import SERVED_MODEL
 from interlock.pipeline.outside.refresh import OWN_FOLDER
 from interlock.ports import Blobs, Signing, Store
-from interlock.registry.version import ModelVersion
 from interlock.run.run import Run, Sealed, StageRun
 from interlock.vocabulary import Digest, Fact, Json, Kind, canonical
+
+if TYPE_CHECKING:
+    from interlock.registry import version as versions
+else:
+    versions = Later("interlock.registry.version")
 
 BUILD_TYPE = "https://interlock.dev/pipeline/v1"
 
@@ -81,7 +86,7 @@ class Sealing:
         sealed = Sealed(signature=signature, provenance=provenance)
         self._store.save(facts=[Fact("seal", run.key, sealed.model_dump(mode="json"))])
 
-    def problem_with(self, version: ModelVersion) -> str | None:
+    def problem_with(self, version: versions.ModelVersion) -> str | None:
         """Why the version's signature does not hold over the stored bytes; None where it does."""
         with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
             folder = Path(scratch) / "model"
@@ -92,14 +97,14 @@ class Sealing:
                 return str(problem)
         return None
 
-    def version(self, run: Run, sealed: Sealed, now: float) -> ModelVersion:
+    def version(self, run: Run, sealed: Sealed, now: float) -> versions.ModelVersion:
         """The model version that this run registers."""
         plan = run.plan
         model, serving, delivered = plan.model, self.serving(run), self._delivered(run)
         if model is None or delivered is None or serving is None or run.lock is None or run.judgement is None:
             raise ArtifactFault(f"run {run.key} has no model to register")
         predictions = next((stage.predictions for stage in plan.stages if stage.predictions), None)
-        return ModelVersion(
+        return versions.ModelVersion(
             model=model.name,
             number=1 + len(self._store.rows(Kind.VERSION, prefix=f"{model.name}/")),
             digest=delivered.digest,

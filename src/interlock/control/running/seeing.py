@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from interlock.control.rows import load_state, read_state
 from interlock.control.running.asking import see_asked
@@ -12,17 +13,22 @@ from interlock.control.running.attempts import Attempts
 from interlock.control.running.lookups import Lookups
 from interlock.control.running.sealing import Sealing
 from interlock.control.scheduling.room import Places, Room
-from interlock.delivery.environment import Environment
 from interlock.errors import InterlockError
 from interlock.gate.reuse.counting import Asked
+from interlock.later import Later
 from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.ports import Blobs, Store
-from interlock.registry.version import ModelVersion
 from interlock.run.advance import is_worth_judging_early
 from interlock.run.run import Run, RunSeen, desired, ready_stages
 from interlock.run.stage import Baseline, StageOutcome
 from interlock.vocabulary import Json, Kind, Phase, Verdict
+
+if TYPE_CHECKING:
+    from interlock.delivery import environment as environments
+    from interlock.registry import version as versions
+else:  # needed where the plan has a model
+    environments, versions = Later("interlock.delivery.environment"), Later("interlock.registry.version")
 
 SERVER = "server"
 """The driver of runs that a server moves; others name one local process."""
@@ -93,7 +99,7 @@ class Seeing:
         """Whether the attempt will never finish: one that did at this very moment has an outcome the next time."""
         return self._attempts.is_lost(attempt) and self._attempts.refuse_end(attempt)
 
-    def twin(self, run: Run) -> ModelVersion | None:
+    def twin(self, run: Run) -> versions.ModelVersion | None:
         """The registered version that this run's model would serve just like, once the model is made.
 
         None that gates were overridden for: the word was of that run, and another one is judged for itself.
@@ -104,7 +110,7 @@ class Seeing:
             return None
         serving = self._sealing.serving(run)
         for row in self._store.rows(Kind.VERSION, prefix=f"{run.plan.model.name if run.plan.model else ''}/"):
-            version = read_state(row, ModelVersion)
+            version = read_state(row, versions.ModelVersion)
             is_gated = version.judgement.verdict is Verdict.PASS
             if version.serving == serving and version.run != run.key and is_gated:
                 return version
@@ -159,11 +165,12 @@ class Seeing:
     def _production(self, run: Run) -> tuple[Baseline | None, str]:
         if run.driver != SERVER or run.plan.model is None:
             return None, "unknown"
-        environment, _ = load_state(self._store, Kind.ENVIRONMENT, f"{run.plan.model.name}/{PRODUCTION}", Environment)
+        name = f"{run.plan.model.name}/{PRODUCTION}"
+        environment, _ = load_state(self._store, Kind.ENVIRONMENT, name, environments.Environment)
         if environment is None or environment.stable is None:
             return None, "none"
         key = f"{run.plan.model.name}/{environment.stable.version}"
-        version, _ = load_state(self._store, Kind.VERSION, key, ModelVersion)
+        version, _ = load_state(self._store, Kind.VERSION, key, versions.ModelVersion)
         if version is None:
             return None, "unknown"
         baseline = Baseline(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from interlock.errors import ArtifactFault
-from interlock.system.files import sync_folder
+from interlock.system.files import sync_folder, write_all
 from interlock.system.hashing import hash_file
 from interlock.vocabulary import Digest
 
@@ -66,10 +66,3 @@ def _copy(digest: Digest, place: str, incoming: Path, *, is_alone: bool) -> Path
         Path(name).unlink(missing_ok=True)
         raise
     return Path(name)
-
-
-def write_all(descriptor: int, piece: bytes | memoryview) -> None:
-    """Writes all of it, however little is taken at once."""
-    left = memoryview(piece)
-    while left:
-        left = left[os.write(descriptor, left) :]

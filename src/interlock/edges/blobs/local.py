@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 from interlock.edges.blobs.addresses import (
     Entry,
@@ -21,11 +21,11 @@ from interlock.edges.blobs.addresses import (
     encode_manifest,
 )
 from interlock.edges.blobs.collection import Collection, storing
-from interlock.edges.blobs.known import copy_known, write_all
+from interlock.edges.blobs.known import copy_known
 from interlock.edges.blobs.scan import find_files
 from interlock.errors import ArtifactFault
 from interlock.ports import KnownFile
-from interlock.system.files import sync_folder
+from interlock.system.files import sync_folder, write_all
 from interlock.system.hashing import hash_file
 from interlock.vocabulary import Digest
 
@@ -216,36 +216,43 @@ class LocalBlobs:
 
     def _take(self, path: Path) -> Digest:
         """Stores a file's bytes. They are read before they are copied: most are there already."""
-        hasher = Hasher("files")
+        hasher, kept, size = Hasher("files"), list[bytes](), 0
         for piece in _pieces(path):
             hasher.update(piece)
-        if self._place("files", hasher.digest()).exists():
+            size += len(piece)
+            kept = [*kept, piece] if size <= PIECE else []
+        if self._is_stored(hasher.digest()):
             return hasher.digest()
-        return self._write("files", _pieces(path))
+        return self._write("files", kept if size <= PIECE else _pieces(path))
 
     def _write(self, sort: Sort, pieces: Iterable[bytes]) -> Digest:
         hasher = Hasher(sort)
-        descriptor, name = tempfile.mkstemp(dir=self._incoming)
-        incoming = Path(name)
+        incoming = f"{self._incoming}/{token_hex(8)}"
+        descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
-                for piece in pieces:
-                    hasher.update(piece)
-                    write_all(file.fileno(), piece)
-                os.fchmod(file.fileno(), 0o444)
-                place = self._place(sort, hasher.digest())
-                if not place.exists():
-                    if self._is_durable:
-                        os.fsync(file.fileno())
-                    self._publish(incoming, place)
+            for piece in pieces:
+                hasher.update(piece)
+                write_all(descriptor, piece)
+            place = self._place(sort, hasher.digest())
+            if not place.exists():
+                os.fchmod(descriptor, 0o444)
+                if self._is_durable:
+                    os.fsync(descriptor)
+                self._publish(incoming, place)
+                incoming = ""
         finally:
-            incoming.unlink(missing_ok=True)
+            os.close(descriptor)
+            if incoming:
+                Path(incoming).unlink(missing_ok=True)
         return hasher.digest()
 
-    def _publish(self, incoming: Path, place: Path) -> None:
+    def _publish(self, incoming: str, place: Path) -> None:
         """Gives content its name. Two that do so at once bring the same bytes: whoever comes second changes nothing."""
-        place.parent.mkdir(exist_ok=True)
-        incoming.replace(place)
+        try:
+            os.replace(incoming, place)  # noqa: PTH105 - most folders are there
+        except FileNotFoundError:
+            place.parent.mkdir(exist_ok=True)
+            os.replace(incoming, place)  # noqa: PTH105
         if self._is_durable:
             sync_folder(place.parent)
             sync_folder(place.parent.parent)  # always: another process may have made the folder just now

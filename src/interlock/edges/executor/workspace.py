@@ -163,13 +163,12 @@ class Workspace:
         return place
 
     def _reset_access_times(self) -> dict[str, _Placed]:
-        entries = list(walk(self.folder))
-        for path, entry in entries:
-            os.utime(self.folder / path, ns=(EPOCH, entry.st_mtime_ns), follow_symlinks=False)
-        placed = {}
-        for path, _ in entries:
-            entry = (self.folder / path).lstat()
-            placed[path] = _Placed(stat.S_ISDIR(entry.st_mode), entry.st_ino, entry.st_ctime_ns)
+        placed, folder = {}, str(self.folder)
+        for path, entry in list(walk(self.folder)):  # all of it first: who lists a folder reads it
+            place = f"{folder}/{path}"
+            os.utime(place, ns=(EPOCH, entry.st_mtime_ns), follow_symlinks=False)
+            changed = os.lstat(place).st_ctime_ns
+            placed[path] = _Placed(stat.S_ISDIR(entry.st_mode), entry.st_ino, changed)
         return placed
 
     def _was_touched(self, placed: _Placed, now: os.stat_result | None) -> bool:
@@ -222,13 +221,14 @@ def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     yield "", folder.lstat()
     while waiting:
         parent = waiting.pop()
+        place = f"{folder}/{parent}"
         try:
-            entries = list(os.scandir(folder / parent))
+            entries = list(os.scandir(place))
         except PermissionError:
-            (folder / parent).chmod(0o700)
-            entries = list(os.scandir(folder / parent))
+            os.chmod(place, 0o700)  # noqa: PTH101 - a text, as above
+            entries = list(os.scandir(place))
         for entry in entries:
-            path = f"{parent}/{entry.name}".lstrip("/")
+            path = f"{parent}/{entry.name}" if parent else entry.name
             yield path, entry.stat(follow_symlinks=False)
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(path)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import IO
 
 from interlock.edges.git.objects import SmallContents, open_contents, read_contents
 from interlock.errors import Refused
 from interlock.source.commit import FileEntry, Tree
+from interlock.system.files import write_all
 
 SYMLINK = "120000"
 EXECUTABLE = "100755"
@@ -33,7 +33,8 @@ def write_files(git_directory: str, tree: Tree, target: Path, small: SmallConten
         remedy = "keep large data outside of the repository"
         raise Refused(f"the commit's files are {size >> 30} GiB together; at most 64 are written", "", remedy)
     for folder in sorted({os.path.dirname(path) for path in tree}):  # noqa: PTH120  # git's paths are text
-        (target / folder).mkdir(parents=True, exist_ok=True)
+        if folder:
+            (target / folder).mkdir(parents=True, exist_ok=True)
     files = {path: entry for path, entry in tree.items() if entry.mode != SYMLINK}
     links = [path for path, entry in tree.items() if entry.mode == SYMLINK]
     _write_contents(git_directory, files, target, small)
@@ -50,13 +51,16 @@ def write_files(git_directory: str, tree: Tree, target: Path, small: SmallConten
 def _write_contents(git_directory: str, files: Tree, target: Path, small: SmallContents) -> None:
     read = read_contents(git_directory, _small_of(files, small), small)
     for path, content in read.items():
-        with _create(target / path, files[path]) as file:
-            file.write(content)
+        descriptor = _create(target, path, files[path])
+        try:
+            write_all(descriptor, content)
+        finally:
+            os.close(descriptor)
     streamed = {path: entry for path, entry in files.items() if path not in read}
     if streamed:
         with open_contents(git_directory, [entry.blob for entry in streamed.values()]) as contents:
             for path, entry in streamed.items():
-                with _create(target / path, entry) as file:
+                with os.fdopen(_create(target, path, entry), "wb") as file:
                     contents.copy(entry.blob, file)
 
 
@@ -71,9 +75,9 @@ def _small_of(files: Tree, small: SmallContents) -> dict[str, str]:
     return found
 
 
-def _create(place: Path, entry: FileEntry) -> IO[bytes]:
+def _create(target: Path, path: str, entry: FileEntry) -> int:
     mode = 0o755 if entry.mode == EXECUTABLE else 0o644
-    return os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
+    return os.open(f"{target}/{path}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
 
 def _refuse_odd_path(path: str) -> None:

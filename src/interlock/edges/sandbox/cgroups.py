@@ -64,23 +64,30 @@ class _Files:
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self._folders = dict(folders)
+        self._places = {controller: str(folder) for controller, folder in folders.items()}
         self._before = _Counts(0, 0)
         self._peak = 0
         for folder in set(folders.values()):
             folder.mkdir()
 
     def _read(self, controller: str, name: str) -> str:
-        return (self._folders[controller] / name).read_text()
+        return _content(f"{self._places[controller]}/{name}")
 
     def _write(self, controller: str, name: str, value: object) -> None:
-        (self._folders[controller] / name).write_text(str(value))
+        descriptor = os.open(
+            f"{self._places[controller]}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644
+        )
+        try:
+            os.write(descriptor, str(value).encode())
+        finally:
+            os.close(descriptor)
 
     def _table(self, controller: str, name: str) -> dict[str, int]:
-        pairs = (line.split() for line in self._read(controller, name).splitlines())
-        return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
+        words = self._read(controller, name).split()
+        return dict(zip(words[::2], map(int, words[1::2]), strict=True))
 
     def _others(self) -> set[int]:
-        texts = [(folder / "cgroup.procs").read_text() for folder in set(self._folders.values())]
+        texts = [_content(f"{place}/cgroup.procs") for place in set(self._places.values())]
         return {int(pid) for text in texts for pid in text.split()} - {os.getpid()}
 
     def _since(self, now: _Counts) -> _Counts:
@@ -113,6 +120,18 @@ class _Files:
                     time.sleep(pause)
                 else:
                     break
+
+
+def _content(place: str) -> str:
+    """The text of one of the kernel's own files: these are read at every look, so with few calls."""
+    descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = []
+        while piece := os.read(descriptor, 1 << 16):
+            pieces.append(piece)
+        return b"".join(pieces).decode()
+    finally:
+        os.close(descriptor)
 
 
 def _pauses() -> Iterator[float]:

@@ -22,20 +22,21 @@ def folders_of(interpreters: Sequence[str]) -> list[str]:
 
 def _folders_of(executable: Path) -> set[Path]:
     found = {executable.parent.parent}
-    found |= {link.parent.parent for link in _links_of(executable)}
+    found |= {Path(link).parent.parent for link in _links_of(str(executable))}
     home = _home_of(executable.parent.parent / "pyvenv.cfg")
     if home is not None:
-        found |= {home.parent, home.resolve().parent}
+        found |= {home.parent, Path(os.path.realpath(home)).parent}
     return found
 
 
-def _links_of(executable: Path) -> list[Path]:
+def _links_of(executable: str) -> list[str]:
     """Every path on the way from a link to the file it ends at."""
-    found: list[Path] = []
-    while executable.is_symlink() and executable not in found:
+    found: list[str] = []
+    while executable not in found and os.path.islink(executable):  # noqa: PTH114 - texts, at every start of a stage
         found.append(executable)
-        executable = Path(os.path.normpath(executable.parent / executable.readlink()))
-    return [*found, executable, executable.resolve()]
+        folder, aim = os.path.split(executable)[0], os.readlink(executable)  # noqa: PTH115
+        executable = os.path.normpath(os.path.join(folder, aim))  # noqa: PTH118
+    return [*found, executable, os.path.realpath(executable)]
 
 
 def _home_of(configuration: Path) -> Path | None:

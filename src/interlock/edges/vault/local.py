@@ -7,12 +7,18 @@ import os
 import stat
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING
 
 from interlock.errors import Refused, VaultFault
+from interlock.later import Later
 from interlock.system.files import locked, write_atomically
+
+if TYPE_CHECKING:
+    from cryptography import exceptions
+    from cryptography.hazmat.primitives.ciphers import aead
+else:  # most runs have no secret
+    exceptions = Later("cryptography.exceptions")
+    aead = Later("cryptography.hazmat.primitives.ciphers.aead")
 
 KEY_NAME = "vault-key"
 KEY_BYTES = 32
@@ -35,7 +41,7 @@ class LocalVault:
         """The encrypted text. Refused where others can read the key; VaultFault where there is no usable one."""
         key = self._key()
         nonce = os.urandom(NONCE_BYTES)
-        content = nonce + AESGCM(key).encrypt(nonce, value.encode(), bound_to.encode())
+        content = nonce + aead.AESGCM(key).encrypt(nonce, value.encode(), bound_to.encode())
         return f"{FORMAT}.{_fingerprint(key)}.{urlsafe_b64encode(content).decode()}"
 
     def open(self, sealed: str, bound_to: str) -> str:
@@ -55,8 +61,8 @@ class LocalVault:
             )
         try:
             nonce, ciphertext = sealed_bytes[:NONCE_BYTES], sealed_bytes[NONCE_BYTES:]
-            return AESGCM(key).decrypt(nonce, ciphertext, bound_to.encode()).decode()
-        except (InvalidTag, ValueError) as problem:
+            return aead.AESGCM(key).decrypt(nonce, ciphertext, bound_to.encode()).decode()
+        except (exceptions.InvalidTag, ValueError) as problem:
             raise VaultFault(
                 f"the secret {bound_to} was changed, or sealed for something else: restore it from a backup, "
                 "or set it again"
