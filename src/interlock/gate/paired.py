@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from interlock.gate.row_metrics import Array, RowMetric
+from interlock.gate.row_metrics import Array, RowMetric, contributions, pieces
 from interlock.vocabulary import Stored
 
 _BOUND_PRECISION = 1e-12
@@ -93,19 +95,18 @@ def _tango_lower(wrong: int, mended: int, rows: int, alpha: float) -> float:
 
 def mean_error(metric: RowMetric, labels: Array, values: Array) -> float:
     """The standard error of one metric of means (jackknife)."""
-    return float(np.linalg.norm(_pulls(metric.columns(labels, values), metric.combine)))
+    return math.sqrt(_pulls((contributions(metric, labels, values),), metric.combine).squares)
 
 
-def classes_difference(
-    metric: RowMetric, labels: Array, candidate: Array, production: Array, alpha: float
-) -> Difference:
+def classes_difference(metric: RowMetric, kinds: Array, alpha: float) -> Difference:
     """Candidate's F1 (or another metric of classes) less production's, by a score test on the eight kinds of rows.
+
+    ``kinds`` are their counts (``kinds_of``).
 
     As in Tango's test the variance is that under the hypothesis, so that it holds where few rows are discordant and the
     error of a bootstrap is too small. Hypotheses are reached by tilting the observed shares along the influence of the
     kinds (empirical likelihood, Owen 1990); the bound is the farthest that is not rejected.
     """
-    kinds = np.bincount(kinds_of(labels, candidate, production), minlength=8).astype(np.float64)
     swapped = _swapped(kinds)
     estimate = _classes_gap(metric, kinds)
     shares = _assumed(kinds)
@@ -113,7 +114,7 @@ def classes_difference(
         estimate=estimate,
         lower=_classes_lower(metric, kinds, estimate, alpha),
         upper=-_classes_lower(metric, swapped, -estimate, alpha),
-        standard_error=_classes_error(metric, shares, labels.size),
+        standard_error=_classes_error(metric, shares, float(kinds.sum())),
         method=f"paired score interval of {metric.name} (tilted shares of the kinds of rows)",
     )
 
@@ -134,13 +135,28 @@ def classes_harm(metric: RowMetric, counts: Array) -> float:
 
 def kinds_of(labels: Array, candidate: Array, production: Array) -> NDArray[np.int8]:
     """The kind of each row, 0 to 7: label, candidate's class and production's as the digits of a binary number."""
-    return 4 * labels.astype(np.int8) + 2 * candidate.astype(np.int8) + production.astype(np.int8)
+    kinds = np.empty(labels.size, dtype=np.int8)
+    for some in pieces(labels.size):
+        kinds[some] = 4.0 * labels[some] + 2.0 * candidate[some] + production[some]
+    return kinds
 
 
 def classes_values(metric: RowMetric, counts: Array) -> tuple[float, float]:
     """The candidate's metric and production's, from the counts of the kinds of rows."""
-    ours, theirs = (counts @ metric.columns(_KINDS[:, 0], _KINDS[:, side]) / counts.sum() for side in (1, 2))
-    return float(metric.combine(ours)), float(metric.combine(theirs))
+    ours, theirs = metric.combine(_means(metric, counts)).tolist()
+    return ours, theirs
+
+
+def _means(metric: RowMetric, shares: Array) -> Array:
+    """The means of both sides' columns, (2, k), where the kinds of rows have these shares (of any sum)."""
+    means: Array = shares @ _columns_of_kinds(metric) / shares.sum()
+    return means
+
+
+@cache
+def _columns_of_kinds(metric: RowMetric) -> Array:
+    """What a row of each kind adds to the metric of either side: (2, kinds, k)."""
+    return np.stack([metric.columns(_KINDS[:, 0], _KINDS[:, side]) for side in (1, 2)])
 
 
 def _swapped(kinds: Array) -> Array:
@@ -194,11 +210,9 @@ def _classes_gap(metric: RowMetric, shares: Array) -> float:
 
 def _influence(metric: RowMetric, shares: Array) -> Array:
     """What a little more of each kind does to the difference: a ratio's influence is (above - ratio * below) / mean."""
-    both = []
-    for side in (1, 2):
-        columns = metric.columns(_KINDS[:, 0], _KINDS[:, side])
-        means = shares @ columns
-        both.append((columns[:, 0] - metric.combine(means) * columns[:, 1]) / means[1])
+    means, columns = _means(metric, shares), _columns_of_kinds(metric)
+    ratios = metric.combine(means)[:, None]
+    both = (columns[:, :, 0] - ratios * columns[:, :, 1]) / means[:, 1:]
     influence: Array = both[0] - both[1]
     return influence
 
@@ -210,16 +224,9 @@ def means_difference(columns: tuple[Array, Array], combine: Callable[[Array], Ar
     paired bootstrap comes to with ever more resamples (Efron 1979), without their chance. Where errors have long tails,
     the row that would pull most is often not among those seen, so a quarter of the one that does is assumed besides.
     """
-    width = columns[0].shape[1]
-
-    def gap(means: Array) -> Array:
-        apart: Array = combine(means[..., :width]) - combine(means[..., width:])
-        return apart
-
-    joint = np.hstack(columns)
-    pulls = _pulls(joint, gap)
-    error = math.sqrt(float(pulls @ pulls) + _PRIOR * float(np.abs(pulls).max()) ** 2)
-    estimate, reach = float(gap(joint.mean(axis=0))), normal_quantile(1.0 - alpha) * error
+    pulls = _pulls(columns, combine)
+    error = math.sqrt(pulls.squares + _PRIOR * pulls.largest**2)
+    estimate, reach = pulls.whole, normal_quantile(1.0 - alpha) * error
     return Difference(
         estimate=estimate,
         lower=estimate - reach,
@@ -229,9 +236,31 @@ def means_difference(columns: tuple[Array, Array], combine: Callable[[Array], Ar
     )
 
 
-def _pulls(columns: Array, combine: Callable[[Array], Array]) -> Array:
-    """How far each row moves a metric of means; the squares add up to the jackknife's variance (Efron 1982)."""
-    rows = columns.shape[0]
-    without = combine((columns.sum(axis=0) - columns) / (rows - 1))
-    pulls: Array = (without.mean() - without) * math.sqrt((rows - 1) / rows)
-    return pulls
+class _Pulls(NamedTuple):
+    """A metric of means, or how far two are apart, and how far it moves when each row is left out: the sum of squares,
+    and the largest.
+    """
+
+    whole: float
+    squares: float
+    largest: float
+
+
+def _pulls(sides: Sequence[Array], combine: Callable[[Array], Array]) -> _Pulls:
+    """Of one side or of two. The squares add up to the jackknife's variance (Efron 1982)."""
+    rows, totals = sides[0].shape[0], [side.sum(axis=0) for side in sides]
+
+    def apart(means: Sequence[Array]) -> Array:
+        first, *second = map(combine, means)
+        return first - second[0] if second else first
+
+    whole = apart([total / rows for total in totals])
+    least = most = moved = squares = 0.0
+    for some in pieces(rows):
+        without = [(total - side[some]) / (rows - 1) for total, side in zip(totals, sides, strict=True)]
+        moves = apart(without) - whole
+        least, most = min(least, float(moves.min())), max(most, float(moves.max()))
+        moved, squares = moved + float(moves.sum()), squares + float(moves @ moves)
+    mean, shrink = moved / rows, (rows - 1) / rows
+    largest = math.sqrt(shrink) * max(most - mean, mean - least)
+    return _Pulls(float(whole), shrink * max(0.0, squares - rows * mean**2), largest)
