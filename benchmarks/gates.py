@@ -31,8 +31,6 @@ import pyarrow.parquet as pq
 
 from interlock.gate.paired import (
     accuracy_difference,
-    classes_difference,
-    kinds_of,
     means_difference,
     normal_quantile,
     normal_share,
@@ -40,9 +38,11 @@ from interlock.gate.paired import (
 from interlock.gate.ranking import auc_difference
 from interlock.gate.reuse.ledger import climb
 from interlock.gate.reuse.showing import ladder_step
-from interlock.gate.row_metrics import row_metric
+from interlock.gate.row_metrics import SMALLEST_CLASS, row_metric
 from interlock.gate.rows.alone import judge_predictions
+from interlock.gate.rows.classes import classes_difference, code_of_two, kinds_of_two
 from interlock.gate.rows.harm import mcnemar_mid_p
+from interlock.gate.rows.pairs import pair_of
 from interlock.gate.rows.ranks import Ranked
 from interlock.pipeline.plan import GatePlan, SlicePlan
 
@@ -124,10 +124,41 @@ def f1_errors(scale: float) -> Iterator[Figure]:
         shares, kinds = two_classifiers(positives, (0.65, 0.75), (0.1, 0.06), together=0.7)
         sides = [shares @ metric.columns(kinds[:, 0], kinds[:, side]) for side in (1, 2)]
         margin = float(metric.combine(sides[1]) - metric.combine(sides[0]))
-        order, passed = np.argsort(kinds_of(*kinds.T)), 0
+        order, passed = np.argsort(code_of_two(*kinds.T)), 0
         for counts in np.random.default_rng(rows).multinomial(rows, shares, runs):
-            passed += classes_difference(metric, counts[order].astype(np.float64), ALPHA).lower > -margin
+            passed += classes_difference(kinds_of_two(metric), counts[order].astype(np.float64), ALPHA).lower > -margin
         yield share_figure(f"F1, {rows} rows, {positives:.0%} positive", passed, runs, *ERRORS)
+
+
+def macro_errors(scale: float) -> Iterator[Figure]:
+    """Two classifiers of many classes, the wrong answers spread evenly; classes even, and each rarer than the last."""
+    metric, runs, right = row_metric("f1_macro"), int(2_000 * scale), (0.72, 0.8)
+    assert metric is not None
+    for rows, classes, rarer in ((300, 3, 1.0), (300, 3, 0.5), (300, 8, 1.0), (1000, 4, 0.5), (1000, 10, 1.0)):
+        shares = rarer ** np.arange(classes)
+        shares /= shares.sum()
+        truth = [macro_of(shares, share) for share in right]
+        generator, passed, judged = np.random.default_rng([rows, classes]), 0, 0
+        for _ in range(runs):
+            labels = generator.choice(classes, rows, p=shares).astype(np.float64)
+            if np.bincount(labels.astype(int), minlength=classes).min() < SMALLEST_CLASS:
+                continue  # undecided, whatever the models are
+            luck, is_shared = generator.random(rows), generator.random(rows) < 0.6
+            sides = []
+            for share in right:
+                drawn = np.where(is_shared, luck, generator.random(rows))
+                wrong = (labels + generator.integers(1, classes, rows)) % classes
+                sides.append(np.where(drawn < share, labels, wrong))
+            judged += 1
+            passed += pair_of(metric, labels, *sides).difference(ALPHA).lower > truth[0] - truth[1]
+        told = f"macro F1, {rows} rows, {classes} classes, {'even' if rarer == 1.0 else 'each rarer'}"
+        yield share_figure(told, passed, judged, *ERRORS)
+
+
+def macro_of(shares: np.ndarray, right: float) -> float:
+    """The macro F1 of a classifier that is right in this share, and errs evenly."""
+    chosen = shares * right + (1 - shares) * (1 - right) / (shares.size - 1)
+    return float((2 * shares * right / (shares + chosen)).mean())
 
 
 def two_classifiers(
@@ -405,6 +436,7 @@ SECTIONS: dict[str, Callable[[float], Iterator[Figure]]] = {
     "Type I error of the accuracy gate": accuracy_errors,
     "Type I error of the AUC gate": auc_errors,
     "Type I error of the F1 gate": f1_errors,
+    "Type I error of the macro F1 gate": macro_errors,
     "Type I error of the RMSE gate": rmse_errors,
     "Slices": slice_errors,
     "The Ladder after 1,000 commits": ladder,

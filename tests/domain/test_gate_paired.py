@@ -23,15 +23,12 @@ from sklearn.metrics import (
 
 from interlock.gate.paired import (
     accuracy_difference,
-    classes_difference,
-    classes_harm,
-    classes_values,
-    kinds_of,
     mean_error,
     means_difference,
     tango_score,
 )
 from interlock.gate.row_metrics import GROUP_METRICS, ROW_METRICS, compute, contributions, row_metric
+from interlock.gate.rows.classes import classes_difference, classes_harm, classes_values, code_of_two, kinds_of_two
 
 ALPHA = 0.05
 
@@ -81,7 +78,7 @@ def test_tango_misses_about_as_often_as_it_says():
 
 def counted(labels, ours, theirs):
     """How many rows there are of each kind."""
-    return np.bincount(kinds_of(labels, ours, theirs), minlength=8).astype(float)
+    return np.bincount(code_of_two(labels, ours, theirs), minlength=8).astype(float)
 
 
 def scored(generator, rows, strength, noise=1.0):
@@ -179,8 +176,9 @@ def test_row_metrics_are_those_everybody_knows():
         "log_loss": log_loss(labels, chances),
         "rmse": root_mean_squared_error(labels, chances),
         "mae": mean_absolute_error(labels, chances),
+        "f1_macro": f1_score(labels, classes, average="macro"),
     }
-    values = {"accuracy": classes, "f1": classes}
+    values = {"accuracy": classes, "f1": classes, "f1_macro": classes}
     assert {metric.name for metric in ROW_METRICS} == set(expected)
     for metric in ROW_METRICS:
         found = compute(metric, labels, values.get(metric.name, chances))
@@ -259,7 +257,7 @@ def test_f1_misses_no_more_often_than_it_says_where_a_bootstrap_does(world):
     metric, runs, missed = row_metric("f1"), 400, 0
     for counts in generator.multinomial(300, shares, runs):
         labels, ours, theirs = np.repeat(kinds, counts, axis=0).T
-        missed += classes_difference(metric, counted(labels, ours, theirs), ALPHA).lower > truth
+        missed += classes_difference(kinds_of_two(metric), counted(labels, ours, theirs), ALPHA).lower > truth
     assert binomtest(missed, runs, ALPHA, alternative="greater").pvalue > 0.001
 
 
@@ -272,12 +270,13 @@ def test_f1_bounds_surround_the_estimate_and_mirror_each_other(counts, alpha):
     labels, ours, theirs = np.repeat(kinds, counts, axis=0).T
     metric = row_metric("f1")
     found, mirrored = (
-        classes_difference(metric, counted(labels, *pair), alpha) for pair in ((ours, theirs), (theirs, ours))
+        classes_difference(kinds_of_two(metric), counted(labels, *pair), alpha)
+        for pair in ((ours, theirs), (theirs, ours))
     )
     assert found.estimate == pytest.approx(f1_score(labels, ours) - f1_score(labels, theirs), abs=1e-12)
     assert -1.0 <= found.lower <= found.estimate <= found.upper <= 1.0
     assert (found.lower, found.upper) == pytest.approx((-mirrored.upper, -mirrored.lower), abs=1e-9)
-    wider = classes_difference(metric, counted(labels, ours, theirs), alpha / 2)
+    wider = classes_difference(kinds_of_two(metric), counted(labels, ours, theirs), alpha / 2)
     assert wider.lower <= found.lower + 1e-9
 
 
@@ -285,7 +284,7 @@ def test_f1_of_many_rows_agrees_with_the_jackknife():
     shares, kinds = kinds_of_rows(0.3, 0.7, 0.75, 0.06, 0.05, 0.7)
     labels, ours, theirs = np.repeat(kinds, np.round(shares * 5000).astype(int), axis=0).T
     metric = row_metric("f1")
-    score = classes_difference(metric, counted(labels, ours, theirs), ALPHA)
+    score = classes_difference(kinds_of_two(metric), counted(labels, ours, theirs), ALPHA)
     pair = metric.columns(labels, ours), metric.columns(labels, theirs)
     plain = means_difference(pair, metric.combine, ALPHA)
     assert score.estimate == pytest.approx(plain.estimate, abs=1e-12)
@@ -298,14 +297,14 @@ def test_harm_of_f1_is_where_its_bound_is_zero():
     labels, ours, theirs = np.repeat(kinds, np.round(shares * 1000).astype(int), axis=0).T
     metric = row_metric("f1")
     counts = counted(labels, ours, theirs)
-    chance = classes_harm(metric, counts)
+    chance = classes_harm(kinds_of_two(metric), counts)
     assert 0.0 < chance < 0.05
-    assert classes_difference(metric, counts, chance).upper == pytest.approx(0.0, abs=1e-6)
+    assert classes_difference(kinds_of_two(metric), counts, chance).upper == pytest.approx(0.0, abs=1e-6)
     turned = counted(labels, theirs, ours)
-    assert classes_harm(metric, turned) == 1.0
+    assert classes_harm(kinds_of_two(metric), turned) == 1.0
     values = f1_score(labels, ours), f1_score(labels, theirs)
-    assert classes_values(metric, counts) == pytest.approx(values)
-    assert classes_values(metric, turned) == pytest.approx(values[::-1])
+    assert classes_values(kinds_of_two(metric), counts) == pytest.approx(values)
+    assert classes_values(kinds_of_two(metric), turned) == pytest.approx(values[::-1])
 
 
 def long_tailed(generator, own, rows=2000):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def _by_quantile(name: str, column: Array, parts: int) -> Parts:
     return Parts(codes, (*lowest, *between, *highest))
 
 
-def count_by(parts: Sequence[Parts], kinds: NDArray[np.int8], different: int) -> list[NDArray[np.intp]]:
+def count_by(parts: Sequence[Parts], kinds: NDArray[np.integer[Any]], different: int) -> list[NDArray[np.intp]]:
     """For each column, how many rows of each kind each of its slices has: (slices, different)."""
     tables: list[NDArray[np.intp]] = []
     for group in _groups(parts, different):

@@ -7,7 +7,7 @@ Is the candidate not worse than allowed on all rows (``difference``), and how do
 metric                 what is kept of a row                   what a slice needs
 =====================  ======================================  ==========================
 accuracy               which of the two have it right          counts
-f1                     label and both classes                  counts
+f1, f1_macro           label and both classes                  counts
 log_loss, rmse, mae    what it adds to each side's mean        sums
 auc                    label and place in both orders          its rows in these orders
 =====================  ======================================  ==========================
@@ -20,25 +20,24 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from interlock.gate.paired import (
-    Difference,
-    accuracy_difference,
+from interlock.gate.paired import Difference, accuracy_difference, means_difference
+from interlock.gate.ranking import auc_difference, auc_harm
+from interlock.gate.row_metrics import SMALLEST_CLASS, Array, RowMetric, contributions, pieces
+from interlock.gate.rows.classes import (
+    Kinds,
     classes_difference,
     classes_harm,
     classes_values,
-    kinds_of,
-    means_difference,
+    code_of_two,
+    kinds_of_many,
+    kinds_of_two,
 )
-from interlock.gate.ranking import auc_difference, auc_harm
-from interlock.gate.row_metrics import Array, RowMetric, contributions, pieces
 from interlock.gate.rows.cutting import Parts, count_by, sum_by
 from interlock.gate.rows.harm import mcnemar_mid_p, mean_harm
 from interlock.gate.rows.ranks import Ranked
 
 SMALLEST_SLICE = 50
 """Rows below which a slice is not judged."""
-SMALLEST_CLASS = 10
-"""Rows of either class below which a slice is not judged by a metric of two classes."""
 
 
 class SliceTest(NamedTuple):
@@ -83,6 +82,8 @@ def pair_of(metric: RowMetric, labels: Array, candidate: Array, production: Arra
         return _Answers(labels, candidate, production)
     if metric.name == "auc":
         return _Scores(metric, labels, candidate, production)
+    if metric.is_macro:
+        return _ManyClasses(metric, labels, candidate, production)
     if metric.is_of_classes:
         return _Classes(metric, labels, candidate, production)
     return _Losses(metric, labels, candidate, production)
@@ -122,25 +123,52 @@ class _Classes:
 
     def __init__(self, metric: RowMetric, labels: Array, candidate: Array, production: Array) -> None:
         self._metric = metric
-        self._kinds = kinds_of(labels, candidate, production)
-        counts = sum(np.bincount(self._kinds[some], minlength=8) for some in pieces(labels.size))
+        self._kinds = kinds_of_two(metric)
+        self._codes = code_of_two(labels, candidate, production)
+        counts = sum(np.bincount(self._codes[some], minlength=8) for some in pieces(labels.size))
         self._counts: Array = np.asarray(counts, dtype=np.float64)
-        self.values = classes_values(metric, self._counts)
+        self.values = classes_values(self._kinds, self._counts)
 
     def difference(self, alpha: float) -> Difference:
-        return classes_difference(self._metric, self._counts, alpha)
+        return classes_difference(self._kinds, self._counts, alpha)
 
     def compare(self, parts: Sequence[Parts]) -> Slices:
         tests, there = [], 0
-        for part, table in zip(parts, count_by(parts, self._kinds, 8), strict=True):
+        for part, table in zip(parts, count_by(parts, self._codes, 8), strict=True):
             for name, counts in zip(part.names, table.astype(np.float64), strict=True):
                 rows, positives = int(counts.sum()), int(counts[4:].sum())
                 there += rows > 0
                 if not is_too_small(self._metric, rows, positives):
-                    values = classes_values(self._metric, counts)
-                    gain = _gain(self._metric, values)
-                    tests.append(SliceTest(name, rows, *values, gain, classes_harm(self._metric, counts)))
+                    tests.append(_test_of_classes(name, self._kinds, counts))
         return Slices(tests, there)
+
+
+class _ManyClasses:
+    """The same with more than two classes, of which the mean is judged. In a slice those with enough rows count."""
+
+    def __init__(self, metric: RowMetric, labels: Array, candidate: Array, production: Array) -> None:
+        self._kinds, self._codes = kinds_of_many(metric.name, labels, candidate, production)
+        self._counts = np.bincount(self._codes, minlength=self._kinds.prior.size).astype(np.float64)
+        self.values = classes_values(self._kinds, self._counts)
+
+    def difference(self, alpha: float) -> Difference:
+        return classes_difference(self._kinds, self._counts, alpha)
+
+    def compare(self, parts: Sequence[Parts]) -> Slices:
+        tests, there = [], 0
+        for part, table in zip(parts, count_by(parts, self._codes, self._counts.size), strict=True):
+            for name, counts in zip(part.names, table.astype(np.float64), strict=True):
+                there += counts.any()
+                large = np.flatnonzero(self._kinds.labelled @ counts >= SMALLEST_CLASS)
+                if counts.sum() >= SMALLEST_SLICE and large.size >= 2:
+                    tests.append(_test_of_classes(name, self._kinds.of_classes(large), counts))
+        return Slices(tests, int(there))
+
+
+def _test_of_classes(name: str, kinds: Kinds, counts: Array) -> SliceTest:
+    ours, theirs = classes_values(kinds, counts)
+    gain = ours - theirs if kinds.is_higher_better else theirs - ours
+    return SliceTest(name, int(counts.sum()), ours, theirs, gain, classes_harm(kinds, counts))
 
 
 class _Losses:

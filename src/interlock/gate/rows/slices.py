@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from interlock.gate.judgement import GateResult
+from interlock.gate.row_metrics import SMALLEST_CLASS
 from interlock.gate.rows.arrays import Column
 from interlock.gate.rows.cutting import cut
 from interlock.gate.rows.harm import benjamini_hochberg, holm
-from interlock.gate.rows.pairs import SMALLEST_CLASS, SMALLEST_SLICE, Pair, SliceTest
+from interlock.gate.rows.pairs import SMALLEST_SLICE, Pair, SliceTest
 from interlock.pipeline.plan import GatePlan, SlicePlan
 from interlock.vocabulary import Json, Verdict
 
