@@ -166,17 +166,21 @@ def unsuitable(metric: RowMetric, labels: Array, values: Array | None) -> str:
     if metric.is_macro:
         return _unsuitable_for_classes(metric, labels)
     if metric.is_binary:
-        if not np.isin(labels, (0.0, 1.0)).all():
+        if not _are_of_two(labels):
             several = f"these have {np.unique(labels).size} values"
             instead = "f1_macro" if metric.name == "f1" else "accuracy, f1_macro, or by a loss of your own"
             return f"{metric.name} needs labels of two classes, and {several}; judge by {instead}"
         if labels.min() == labels.max():
             return "the holdout's labels are all of one class"
-        if not metric.is_of_probability and not np.isin(values, (0.0, 1.0)).all():
+        if not metric.is_of_probability and not _are_of_two(values):
             return f"{metric.name} needs predictions that are classes"
         if metric.is_of_probability and ((values < 0.0) | (values > 1.0)).any():
             return "a probability is outside 0 to 1"
     return ""
+
+
+def _are_of_two(values: Array) -> bool:
+    return bool(((values == 0.0) | (values == 1.0)).all())
 
 
 def _unsuitable_for_classes(metric: RowMetric, labels: Array) -> str:
