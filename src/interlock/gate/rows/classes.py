@@ -131,8 +131,14 @@ def _means(kinds: Kinds, shares: Array) -> Array:
 
 def _ratios(means: Array) -> Array:
     """Of both sides, (2, k)."""
-    above, below = np.split(means, 2, axis=-1)
+    above, below = _halves(means)
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0.0)
+
+
+def _halves(columns: Array) -> tuple[Array, Array]:
+    """Numerators and denominators."""
+    k = columns.shape[-1] // 2
+    return columns[..., :k], columns[..., k:]
 
 
 def _gap(kinds: Kinds, shares: Array) -> float:
@@ -144,8 +150,8 @@ def _gap(kinds: Kinds, shares: Array) -> float:
 def _influence(kinds: Kinds, shares: Array) -> Array:
     """What a little more of each kind does to the difference: a ratio's influence is (above - ratio * below) / mean."""
     means = _means(kinds, shares)
-    above, below = np.split(kinds.columns, 2, axis=-1)
-    both = ((above - _ratios(means)[:, None] * below) / np.split(means, 2, axis=-1)[1][:, None]).mean(axis=-1)
+    above, below = _halves(kinds.columns)
+    both = ((above - _ratios(means)[:, None] * below) / _halves(means)[1][:, None]).mean(axis=-1)
     influence: Array = both[0] - both[1]
     return influence
 
