@@ -23,15 +23,12 @@ from sklearn.metrics import (
 
 from interlock.gate.paired import (
     accuracy_difference,
-    classes_difference,
-    classes_harm,
-    classes_values,
-    kinds_of,
     mean_error,
     means_difference,
     tango_score,
 )
-from interlock.gate.row_metrics import GROUP_METRICS, ROW_METRICS, compute, row_metric
+from interlock.gate.row_metrics import GROUP_METRICS, ROW_METRICS, compute, contributions, row_metric
+from interlock.gate.rows.classes import classes_difference, classes_harm, classes_values, code_of_two, kinds_of_two
 
 ALPHA = 0.05
 
@@ -77,6 +74,11 @@ def test_tango_misses_about_as_often_as_it_says():
         wrong, mended, _ = generator.multinomial(500, [0.02, 0.01, 0.97])  # truly 1 point worse
         missed += accuracy_difference(int(wrong), int(mended), 500, ALPHA).lower > -0.01
     assert binomtest(missed, runs, ALPHA).pvalue > 0.001
+
+
+def counted(labels, ours, theirs):
+    """How many rows there are of each kind."""
+    return np.bincount(code_of_two(labels, ours, theirs), minlength=8).astype(float)
 
 
 def scored(generator, rows, strength, noise=1.0):
@@ -128,6 +130,18 @@ def test_error_of_a_mean_is_the_known_one_and_a_quarter_of_the_row_that_pulls_mo
     assert means_difference(pair, metric.combine, ALPHA).standard_error == pytest.approx(math.sqrt(known))
 
 
+def test_many_rows_are_worked_through_in_parts_with_one_result():
+    labels, ours, theirs = np.random.default_rng(8).normal(0, 1, (3, 20_000))
+    metric = row_metric("rmse")
+    pair = [contributions(metric, labels, side) for side in (ours, theirs)]
+    assert np.array_equal(pair[0], metric.columns(labels, ours))
+    without = [np.sqrt((side.sum() - side[:, 0]) / (labels.size - 1)) for side in pair]
+    left_out = without[0] - without[1]
+    pulls = (left_out - left_out.mean()) * math.sqrt((labels.size - 1) / labels.size)
+    known = np.square(pulls).sum() + 0.25 * np.square(pulls).max()
+    assert means_difference(tuple(pair), metric.combine, ALPHA).standard_error == pytest.approx(math.sqrt(known))
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_errors_follow_the_unit_of_the_labels(scale):
     labels, ours, theirs = np.random.default_rng(18).normal(0, scale, (3, 500))
@@ -162,8 +176,9 @@ def test_row_metrics_are_those_everybody_knows():
         "log_loss": log_loss(labels, chances),
         "rmse": root_mean_squared_error(labels, chances),
         "mae": mean_absolute_error(labels, chances),
+        "f1_macro": f1_score(labels, classes, average="macro"),
     }
-    values = {"accuracy": classes, "f1": classes}
+    values = {"accuracy": classes, "f1": classes, "f1_macro": classes}
     assert {metric.name for metric in ROW_METRICS} == set(expected)
     for metric in ROW_METRICS:
         found = compute(metric, labels, values.get(metric.name, chances))
@@ -242,7 +257,7 @@ def test_f1_misses_no_more_often_than_it_says_where_a_bootstrap_does(world):
     metric, runs, missed = row_metric("f1"), 400, 0
     for counts in generator.multinomial(300, shares, runs):
         labels, ours, theirs = np.repeat(kinds, counts, axis=0).T
-        missed += classes_difference(metric, labels, ours, theirs, ALPHA).lower > truth
+        missed += classes_difference(kinds_of_two(metric), counted(labels, ours, theirs), ALPHA).lower > truth
     assert binomtest(missed, runs, ALPHA, alternative="greater").pvalue > 0.001
 
 
@@ -254,11 +269,14 @@ def test_f1_bounds_surround_the_estimate_and_mirror_each_other(counts, alpha):
     counts[7] += 1
     labels, ours, theirs = np.repeat(kinds, counts, axis=0).T
     metric = row_metric("f1")
-    found, mirrored = (classes_difference(metric, labels, *pair, alpha) for pair in ((ours, theirs), (theirs, ours)))
+    found, mirrored = (
+        classes_difference(kinds_of_two(metric), counted(labels, *pair), alpha)
+        for pair in ((ours, theirs), (theirs, ours))
+    )
     assert found.estimate == pytest.approx(f1_score(labels, ours) - f1_score(labels, theirs), abs=1e-12)
     assert -1.0 <= found.lower <= found.estimate <= found.upper <= 1.0
     assert (found.lower, found.upper) == pytest.approx((-mirrored.upper, -mirrored.lower), abs=1e-9)
-    wider = classes_difference(metric, labels, ours, theirs, alpha / 2)
+    wider = classes_difference(kinds_of_two(metric), counted(labels, ours, theirs), alpha / 2)
     assert wider.lower <= found.lower + 1e-9
 
 
@@ -266,7 +284,7 @@ def test_f1_of_many_rows_agrees_with_the_jackknife():
     shares, kinds = kinds_of_rows(0.3, 0.7, 0.75, 0.06, 0.05, 0.7)
     labels, ours, theirs = np.repeat(kinds, np.round(shares * 5000).astype(int), axis=0).T
     metric = row_metric("f1")
-    score = classes_difference(metric, labels, ours, theirs, ALPHA)
+    score = classes_difference(kinds_of_two(metric), counted(labels, ours, theirs), ALPHA)
     pair = metric.columns(labels, ours), metric.columns(labels, theirs)
     plain = means_difference(pair, metric.combine, ALPHA)
     assert score.estimate == pytest.approx(plain.estimate, abs=1e-12)
@@ -278,15 +296,15 @@ def test_harm_of_f1_is_where_its_bound_is_zero():
     shares, kinds = kinds_of_rows(0.3, 0.68, 0.75, 0.06, 0.05, 0.8)
     labels, ours, theirs = np.repeat(kinds, np.round(shares * 1000).astype(int), axis=0).T
     metric = row_metric("f1")
-    counts = np.bincount(kinds_of(labels, ours, theirs), minlength=8).astype(float)
-    chance = classes_harm(metric, counts)
+    counts = counted(labels, ours, theirs)
+    chance = classes_harm(kinds_of_two(metric), counts)
     assert 0.0 < chance < 0.05
-    assert classes_difference(metric, labels, ours, theirs, chance).upper == pytest.approx(0.0, abs=1e-6)
-    turned = np.bincount(kinds_of(labels, theirs, ours), minlength=8).astype(float)
-    assert classes_harm(metric, turned) == 1.0
+    assert classes_difference(kinds_of_two(metric), counts, chance).upper == pytest.approx(0.0, abs=1e-6)
+    turned = counted(labels, theirs, ours)
+    assert classes_harm(kinds_of_two(metric), turned) == 1.0
     values = f1_score(labels, ours), f1_score(labels, theirs)
-    assert classes_values(metric, counts) == pytest.approx(values)
-    assert classes_values(metric, turned) == pytest.approx(values[::-1])
+    assert classes_values(kinds_of_two(metric), counts) == pytest.approx(values)
+    assert classes_values(kinds_of_two(metric), turned) == pytest.approx(values[::-1])
 
 
 def long_tailed(generator, own, rows=2000):

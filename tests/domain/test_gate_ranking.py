@@ -12,13 +12,27 @@ from scipy.stats import binom, binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from interlock.gate.comparison import compare_rows
-from interlock.gate.ranking import LEAST_MISPLACED, SMALLEST_CLASS, auc_difference, auc_harm
+from interlock.gate.ranking import LEAST_MISPLACED, SMALLEST_CLASS, auc_difference
 from interlock.gate.row_metrics import row_metric
 from interlock.gate.rows.arrays import Predictions, RowArrays
+from interlock.gate.rows.cutting import Parts
+from interlock.gate.rows.pairs import pair_of
+from interlock.gate.rows.ranks import Ranked
 from interlock.pipeline.plan import GatePlan
 from interlock.vocabulary import Verdict
 
 ALPHA = 0.05
+
+
+def difference_of(labels, ours, theirs, alpha):
+    return auc_difference(Ranked(labels, ours).placements(), Ranked(labels, theirs).placements(), alpha)
+
+
+def harm_of(labels, ours, theirs):
+    """The probability of harm, of all rows as one slice."""
+    whole = Parts(np.zeros(labels.size, dtype=np.intp), ("all",))
+    (found,) = pair_of(row_metric("auc"), labels, ours, theirs).compare([whole]).tests
+    return found.probability
 
 
 def scored(generator, rows, strength, noise=1.0):
@@ -31,7 +45,7 @@ def scored(generator, rows, strength, noise=1.0):
 def test_auc_difference_is_that_of_the_areas():
     labels, ours, theirs = scored(np.random.default_rng(2), 500, 1.0)
     ours, theirs = np.round(ours, 1), np.round(theirs, 2)  # ties
-    found = auc_difference(labels, ours, theirs, ALPHA)
+    found = difference_of(labels, ours, theirs, ALPHA)
     assert found.estimate == pytest.approx(roc_auc_score(labels, ours) - roc_auc_score(labels, theirs), abs=1e-12)
     assert found.lower < found.estimate < found.upper
 
@@ -46,7 +60,7 @@ def test_auc_standard_error_by_listing_every_pair():
 
     table = np.array([[wins(ours, i, j) - wins(theirs, i, j) for j in negatives] for i in positives])
     variance = table.mean(1).var(ddof=1) / len(positives) + table.mean(0).var(ddof=1) / len(negatives)
-    assert auc_difference(labels, ours, theirs, ALPHA).standard_error == pytest.approx(math.sqrt(variance), abs=1e-12)
+    assert difference_of(labels, ours, theirs, ALPHA).standard_error == pytest.approx(math.sqrt(variance), abs=1e-12)
 
 
 def test_auc_misses_about_as_often_as_it_says():
@@ -54,7 +68,7 @@ def test_auc_misses_about_as_often_as_it_says():
     runs, missed = 400, 0
     for _ in range(runs):
         labels, ours, theirs = scored(generator, 300, 1.0)
-        missed += auc_difference(labels, ours, theirs, ALPHA).lower > 0.0
+        missed += difference_of(labels, ours, theirs, ALPHA).lower > 0.0
     assert binomtest(missed, runs, ALPHA).pvalue > 0.001
 
 
@@ -72,7 +86,7 @@ def test_strong_models_with_few_positives_are_not_passed_too_often(rows, positiv
     margin = norm.cdf(shifts[1] / math.sqrt(2)) - norm.cdf(shifts[0] / math.sqrt(2))
     runs, missed, naive = 500, 0, 0
     for _ in range(runs):
-        found = auc_difference(*normal_scores(generator, rows, positives, shifts), ALPHA)
+        found = difference_of(*normal_scores(generator, rows, positives, shifts), ALPHA)
         missed += found.lower > -margin
         naive += found.estimate - norm.ppf(1 - ALPHA) * found.standard_error > -margin
     assert binomtest(missed, runs, ALPHA, alternative="greater").pvalue > 0.01
@@ -84,28 +98,28 @@ def test_strong_models_with_few_positives_are_not_passed_too_often(rows, positiv
 def test_bounds_lie_about_the_estimate_and_mirror_each_other(seed, positives, decimals):
     labels, ours, theirs = normal_scores(np.random.default_rng(seed), 160, positives, (1.5, 1.2), 0.5)
     ours, theirs = np.round(ours, decimals), np.round(theirs, decimals)
-    found, mirrored = auc_difference(labels, ours, theirs, ALPHA), auc_difference(labels, theirs, ours, ALPHA)
+    found, mirrored = difference_of(labels, ours, theirs, ALPHA), difference_of(labels, theirs, ours, ALPHA)
     assert -1.0 <= found.lower <= found.estimate <= found.upper <= 1.0
     assert (found.lower, found.upper) == pytest.approx((-mirrored.upper, -mirrored.lower), abs=1e-6)
-    assert auc_difference(labels, ours, theirs, 0.01).lower <= found.lower
+    assert difference_of(labels, ours, theirs, 0.01).lower <= found.lower
 
 
 def test_with_many_rows_the_bounds_are_delongs():
     labels, ours, theirs = normal_scores(np.random.default_rng(41), 40_000, 16_000, (1.4, 1.5))
-    found = auc_difference(labels, ours, theirs, ALPHA)
+    found = difference_of(labels, ours, theirs, ALPHA)
     assert found.lower == pytest.approx(found.estimate - norm.ppf(0.95) * found.standard_error, abs=2e-5)
 
 
 def test_models_that_order_all_rows_alike_do_not_differ():
     labels, ours, _ = normal_scores(np.random.default_rng(42), 400, 100, (1.2, 1.2))
-    found = auc_difference(labels, ours, np.exp(ours), ALPHA)
+    found = difference_of(labels, ours, np.exp(ours), ALPHA)
     assert (found.estimate, found.lower, found.upper) == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("positives", [1, 5, 40, 150])
 def test_two_models_without_a_fault_are_bounded_by_what_no_fault_in_so_many_rows_proves(positives):
     labels = (np.arange(300) < positives).astype(float)
-    found = auc_difference(labels, labels + np.linspace(0, 0.4, 300), labels, ALPHA)
+    found = difference_of(labels, labels + np.linspace(0, 0.4, 300), labels, ALPHA)
     # of a share of this size, none would be seen in as many draws in 5 % of cases
     assert binom.pmf(0, positives, -found.lower) == pytest.approx(ALPHA, rel=1e-5)
     assert found.upper == pytest.approx(-found.lower)
@@ -115,9 +129,9 @@ def test_two_models_without_a_fault_are_bounded_by_what_no_fault_in_so_many_rows
 @pytest.mark.parametrize(("positives", "is_coarse"), [(SMALLEST_CLASS - 1, True), (SMALLEST_CLASS, False)])
 def test_few_rows_of_a_class_say_little(positives, is_coarse):
     labels, ours, theirs = normal_scores(np.random.default_rng(43), 300, positives, (0.6, 0.7))
-    found = auc_difference(labels, ours, theirs, ALPHA)
+    found = difference_of(labels, ours, theirs, ALPHA)
     assert found.is_coarse is is_coarse
-    assert auc_difference(1 - labels, -ours, -theirs, ALPHA).is_coarse is is_coarse
+    assert difference_of(1 - labels, -ours, -theirs, ALPHA).is_coarse is is_coarse
 
 
 def test_rows_that_are_hardly_out_of_place_say_little():
@@ -126,15 +140,15 @@ def test_rows_that_are_hardly_out_of_place_say_little():
     scores[40 : 40 + round(260 * (LEAST_MISPLACED - 0.1))] = 2.0  # one row's worth of misplaced positives, for 40 rows
     worth = 40 * (1 - roc_auc_score(labels, scores))
     assert worth > LEAST_MISPLACED
-    assert not auc_difference(labels, scores, scores, ALPHA).is_coarse
-    perfect = auc_difference(labels, scores, labels, ALPHA)
+    assert not difference_of(labels, scores, scores, ALPHA).is_coarse
+    perfect = difference_of(labels, scores, labels, ALPHA)
     assert perfect.is_coarse
     assert "0 of 40 rows are out of place" in perfect.method
 
 
 def test_all_positives_below_all_negatives_bounds_nothing():
     labels = (np.arange(300) < 5).astype(float)
-    assert auc_difference(labels, -labels, -labels, ALPHA).lower == -1.0
+    assert difference_of(labels, -labels, -labels, ALPHA).lower == -1.0
 
 
 def test_a_gate_says_how_many_rows_two_strong_models_need():
@@ -146,7 +160,7 @@ def test_a_gate_says_how_many_rows_two_strong_models_need():
         side = Predictions(labels, chance)
         metric = row_metric("auc")
         assert metric is not None
-        result = compare_rows(gate, metric, RowArrays(labels, side, side, "v1", {}))
+        result = compare_rows(gate, metric, RowArrays(labels, side, side, "v1", {})).result
         verdicts[rows] = (result.verdict, result.evidence["more_rows_needed"])
     assert verdicts[6000] == (Verdict.PASS, 0)
     assert verdicts[300][0] is Verdict.UNDECIDED
@@ -156,8 +170,8 @@ def test_a_gate_says_how_many_rows_two_strong_models_need():
 def test_harm_is_seen_where_there_is_some():
     generator = np.random.default_rng(44)
     labels, ours, theirs = normal_scores(generator, 600, 200, (0.8, 1.6))
-    assert auc_harm(labels, ours, theirs) < 1e-3
-    assert auc_harm(labels, theirs, ours) == 1.0
+    assert harm_of(labels, ours, theirs) < 1e-3
+    assert harm_of(labels, theirs, ours) == 1.0
 
 
 def test_a_bound_far_out_is_found_where_few_rows_decide():
@@ -166,7 +180,7 @@ def test_a_bound_far_out_is_found_where_few_rows_decide():
     theirs = np.where(labels == 1.0, 0.6, np.where(np.arange(340) % 10 == 0, 0.7, 0.2))
     ours = theirs.copy()
     ours[0] = 0.1
-    found = auc_difference(labels, ours, theirs, ALPHA)
+    found = difference_of(labels, ours, theirs, ALPHA)
     assert not found.is_coarse
     naive = norm.ppf(0.95) * found.standard_error
     assert found.estimate - found.lower > 2.0 * naive

@@ -384,7 +384,7 @@ def test_labels_of_more_than_two_classes_are_told():
     raw = report(900, 0.8)
     raw["measurements"]["rows"]["labels"] = [float(row % 3) for row in range(900)]
     (result,) = judge([GatePlan(metric="f1", min=0.7)], raw, NO_PRODUCTION).results
-    told = "f1 needs labels of two classes, and these have 3 values; judge by accuracy, or by a loss of your own"
+    told = "f1 needs labels of two classes, and these have 3 values; judge by f1_macro"
     assert (result.verdict, result.because) == (UNDECIDED, told)
 
 

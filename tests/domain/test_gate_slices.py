@@ -12,9 +12,10 @@ from statsmodels.stats.multitest import multipletests
 from tests.measured import report_of
 
 from interlock.gate.judge import NO_PRODUCTION, UNKNOWN_PRODUCTION, judge
-from interlock.gate.row_metrics import GROUP_METRICS, row_metric
-from interlock.gate.rows.harm import benjamini_hochberg, harm_probability, holm, mcnemar_mid_p
-from interlock.gate.rows.slices import cut
+from interlock.gate.row_metrics import GROUP_METRICS, evaluate, row_metric
+from interlock.gate.rows.cutting import Parts, cut
+from interlock.gate.rows.harm import benjamini_hochberg, holm, mcnemar_mid_p
+from interlock.gate.rows.pairs import pair_of
 from interlock.pipeline.plan import GatePlan, SlicePlan
 from interlock.vocabulary import Verdict
 
@@ -227,6 +228,14 @@ def test_corrections_are_those_of_statsmodels():
     assert holm([]) == benjamini_hochberg([]) == []
 
 
+def harm_of(metric, labels, ours, theirs):
+    """The probability of harm, of all rows as one slice."""
+    (found,) = (
+        pair_of(metric, labels, ours, theirs).compare([Parts(np.zeros(labels.size, dtype=np.intp), ("all",))]).tests
+    )
+    return found.probability
+
+
 def two_even_models(generator, metric, rows=250):
     labels = (generator.random(rows) < 0.4).astype(float)
     hidden = generator.normal(0, 1, rows) + 1.5 * labels
@@ -239,17 +248,44 @@ def two_even_models(generator, metric, rows=250):
 @pytest.mark.parametrize("metric", [*GROUP_METRICS, row_metric("row_loss")], ids=lambda metric: metric.name)
 def test_an_even_model_looks_harmful_no_more_often_than_the_probability_says(metric):
     generator = np.random.default_rng(4)
-    chances = [harm_probability(metric, *two_even_models(generator, metric)) for _ in range(300)]
+    chances = [harm_of(metric, *two_even_models(generator, metric)) for _ in range(300)]
     assert binomtest(sum(chance <= 0.05 for chance in chances), 300, 0.05, alternative="greater").pvalue > 0.001
     assert sum(chance <= 0.0005 for chance in chances) <= 3
 
 
 def test_a_loss_that_is_worse_in_every_row_by_the_same_is_certain():
     zeros = np.zeros(100)
-    assert harm_probability(row_metric("row_loss"), zeros, zeros + 1, zeros) < 1e-20
-    assert harm_probability(row_metric("row_loss"), zeros, zeros, zeros) == 1.0
+    assert harm_of(row_metric("row_loss"), zeros, zeros + 1, zeros) < 1e-20
+    assert harm_of(row_metric("row_loss"), zeros, zeros, zeros) == 1.0
     labels = np.array([0.0, 1.0] * 50)
-    assert harm_probability(row_metric("auc"), labels, 1 - labels, labels) < 1e-6
+    assert harm_of(row_metric("auc"), labels, 1 - labels, labels) < 1e-6
+
+
+@pytest.mark.parametrize("metric", [*GROUP_METRICS, row_metric("row_loss")], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("sizes", [(3,), (2, 5, 3), (20, 20, 20, 20)], ids=str)
+def test_slices_of_many_columns_are_what_each_is_alone(metric, sizes):
+    generator, rows = np.random.default_rng(9), 20_000
+    sign = 1 if metric.is_higher_better else -1
+    labels, ours, theirs = two_even_models(generator, metric, rows)
+    if metric.is_of_probability:
+        ours = np.round(ours, 2)  # ties
+    parts = [
+        Parts(generator.integers(0, size, rows), tuple(f"{place}={one}" for one in range(size)))
+        for place, size in enumerate(sizes)
+    ]
+    found = pair_of(metric, labels, ours, theirs).compare(parts)
+    assert found.there == sum(sizes)
+    assert [test.name for test in found.tests] == [name for part in parts for name in part.names]
+    tests = iter(found.tests)
+    for part in parts:
+        for code in range(len(part.names)):
+            test, is_in = next(tests), part.codes == code
+            alone = labels[is_in], ours[is_in], theirs[is_in]
+            values = [evaluate(metric, alone[0], side) for side in alone[1:]]
+            assert test.rows == np.count_nonzero(is_in)
+            assert (test.candidate, test.production) == pytest.approx(tuple(values), abs=1e-9)
+            assert test.gain == pytest.approx(sign * (values[0] - values[1]), abs=1e-9)
+            assert test.probability == pytest.approx(harm_of(metric, *alone), abs=1e-9)
 
 
 def test_holm_blocks_an_even_model_in_no_more_than_alpha_of_judgements():

@@ -12,21 +12,17 @@ else (too few rows to tell)       undecided
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from interlock.gate.judgement import GateResult
 from interlock.gate.measurements import Measurements, Rows
-from interlock.gate.paired import (
-    Difference,
-    accuracy_difference,
-    classes_difference,
-    means_difference,
-    normal_quantile,
-)
-from interlock.gate.ranking import auc_difference
-from interlock.gate.row_metrics import Array, RowMetric, evaluate, unsuitable
+from interlock.gate.paired import Difference, normal_quantile
+from interlock.gate.row_metrics import Array, RowMetric, unsuitable
 from interlock.gate.rows.arrays import RowArrays, arrays_of
+from interlock.gate.rows.pairs import Pair, pair_of
+from interlock.gate.rows.slices import Tested, examine_slices
 from interlock.pipeline.plan import GatePlan
 from interlock.vocabulary import Json, Verdict
 
@@ -80,16 +76,24 @@ def comparable_rows(gate: GatePlan, measurements: Measurements, production: str)
     return arrays_of(rows, baseline)
 
 
-def compare_rows(gate: GatePlan, metric: RowMetric, rows: RowArrays) -> GateResult:
-    """The verdict of a gate on a row metric: see the first table of this module."""
+class Compared(NamedTuple):
+    """What a gate against production says, and its slices where it has some and the rows could be compared."""
+
+    result: GateResult
+    slices: Tested | None = None
+
+
+def compare_rows(gate: GatePlan, metric: RowMetric, rows: RowArrays) -> Compared:
+    """The verdict of a gate on a row metric: see the first table of this module; and what its slices show."""
     count = int(rows.labels.size)
     missing = count_missing(rows.candidate.values(metric))
     if missing:
-        return answer(gate, Verdict.FAIL, f"the predictions miss {missing} of {count} rows", {"rows": count})
-    pair = paired_values(metric, rows)
+        return Compared(answer(gate, Verdict.FAIL, f"the predictions miss {missing} of {count} rows", {"rows": count}))
+    pair = _paired(metric, rows)
     if isinstance(pair, str):
-        return answer(gate, Verdict.UNDECIDED, pair, {"rows": count})
-    return _judge_rows(gate, metric, rows.labels, *pair, rows.name)
+        return Compared(answer(gate, Verdict.UNDECIDED, pair, {"rows": count}))
+    slices = examine_slices(gate, pair, rows.columns) if gate.slices else None
+    return Compared(_judge_rows(gate, metric, pair, count, rows.name), slices)
 
 
 def count_missing(values: Array | None) -> int:
@@ -97,8 +101,8 @@ def count_missing(values: Array | None) -> int:
     return 0 if values is None else values.size - int(np.count_nonzero(np.isfinite(values)))
 
 
-def paired_values(metric: RowMetric, rows: RowArrays) -> tuple[Array, Array] | str:
-    """What the metric is made of, the candidate's and production's; or why the two cannot be compared."""
+def _paired(metric: RowMetric, rows: RowArrays) -> Pair | str:
+    """The two models side by side, or why they cannot be compared."""
     count, theirs = int(rows.labels.size), rows.production.values(metric)
     missing = count if theirs is None else count_missing(theirs)
     if missing:
@@ -108,21 +112,19 @@ def paired_values(metric: RowMetric, rows: RowArrays) -> tuple[Array, Array] | s
         return f"{count} common rows are too few for a verdict: needs {more} more rows ({SMALLEST_SAMPLE} at least)"
     ours = rows.candidate.values(metric)
     problem = unsuitable(metric, rows.labels, ours) or unsuitable(metric, rows.labels, theirs)
-    return problem if problem or ours is None or theirs is None else (ours, theirs)
+    return problem if problem or ours is None or theirs is None else pair_of(metric, rows.labels, ours, theirs)
 
 
-def _judge_rows(
-    gate: GatePlan, metric: RowMetric, labels: Array, candidate: Array, production: Array, name: str
-) -> GateResult:
-    difference = _difference(metric, labels, candidate, production, gate.alpha)
+def _judge_rows(gate: GatePlan, metric: RowMetric, pair: Pair, rows: int, name: str) -> GateResult:
+    difference = pair.difference(gate.alpha)
     sign = 1.0 if metric.is_higher_better else -1.0
     gain = sign * difference.estimate
     lowest = difference.lower if metric.is_higher_better else -difference.upper
     highest = difference.upper if metric.is_higher_better else -difference.lower
     smallest = _smallest_detectable(difference, gate.alpha)
     is_proven = lowest > -gate.margin
-    more = 0 if is_proven else _rows_needed(difference, labels.size, gain + gate.margin, gate.alpha)
-    ours, theirs = evaluate(metric, labels, candidate), evaluate(metric, labels, production)
+    more = 0 if is_proven else _rows_needed(difference, rows, gain + gate.margin, gate.alpha)
+    ours, theirs = pair.values
     evidence: dict[str, Json] = {
         "method": difference.method,
         "candidate": ours,
@@ -130,14 +132,14 @@ def _judge_rows(
         "production_name": name,
         "estimate": difference.estimate,
         "interval": [difference.lower, difference.upper],
-        "rows": int(labels.size),
+        "rows": rows,
         "margin": gate.margin,
         "alpha": gate.alpha,
         "smallest_detectable_difference": smallest,
         "more_rows_needed": more,
     }
     direction = "better" if gain >= 0 else "worse"
-    said = f"{ours:.4f} against {theirs:.4f} on {labels.size} rows, {direction} by {abs(gain):.4f}"
+    said = f"{ours:.4f} against {theirs:.4f} on {rows} rows, {direction} by {abs(gain):.4f}"
     if is_proven:
         return answer(gate, Verdict.PASS, f"{said}, at least {lowest:+.4f} > {0.0 - gate.margin:+g}", evidence)
     if gain < -gate.margin:
@@ -147,19 +149,6 @@ def _judge_rows(
     need = f"needs about {more} more rows" if more else "only a difference or a margin above 0 can prove it"
     because = f"{said}, at least {lowest:+.4f}, not above {0.0 - gate.margin:+g}; {need}"
     return answer(gate, Verdict.UNDECIDED, because, evidence)
-
-
-def _difference(metric: RowMetric, labels: Array, candidate: Array, production: Array, alpha: float) -> Difference:
-    if metric.name == "accuracy":
-        ours, theirs = candidate == labels, production == labels
-        wrong, mended = int(np.count_nonzero(theirs > ours)), int(np.count_nonzero(ours > theirs))
-        return accuracy_difference(wrong, mended, labels.size, alpha)
-    if metric.name == "auc":
-        return auc_difference(labels, candidate, production, alpha)
-    if metric.is_of_classes:
-        return classes_difference(metric, labels, candidate, production, alpha)
-    columns = metric.columns(labels, candidate), metric.columns(labels, production)
-    return means_difference(columns, metric.combine, alpha)
 
 
 def _smallest_detectable(difference: Difference, alpha: float) -> float:

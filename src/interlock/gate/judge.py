@@ -15,10 +15,10 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from interlock.gate.comparison import (
+    Compared,
     answer,
     comparable_rows,
     compare_rows,
-    paired_values,
     reliable_rows,
     unreliable_rows,
 )
@@ -28,9 +28,9 @@ from interlock.gate.paired import mean_error
 from interlock.gate.ranking import auc_error
 from interlock.gate.reuse.conditional import judge_condition
 from interlock.gate.row_metrics import ROW_METRICS, RowMetric, compute, row_metric, unsuitable
-from interlock.gate.rows.arrays import RowArrays, candidate_of, columns_of
+from interlock.gate.rows.arrays import candidate_of, columns_of
 from interlock.gate.rows.gaps import judge_gap
-from interlock.gate.rows.slices import Tested, examine_slices, with_slices
+from interlock.gate.rows.slices import with_slices
 from interlock.gate.serving.comparison import compare_served
 from interlock.pipeline.gates.served import SERVED_METRICS
 from interlock.pipeline.plan import GatePlan
@@ -59,8 +59,9 @@ class Finding(Stored):
 def judge(gates: Sequence[GatePlan], reports: Mapping[str, Json], production: ProductionKnowledge) -> Judgement:
     """The verdict of every gate. ``reports`` are those of the probes, by ``measurements`` and ``served``."""
     measurements = read_measurements(reports)
-    results = [_with_error(gate, _judge_one(gate, measurements, production), measurements) for gate in gates]
-    return Judgement(results=with_slices(gates, results, _slices(gates, measurements, production)))
+    compared = [_judge_one(gate, measurements, production) for gate in gates]
+    results = [_with_error(gate, one.result, measurements) for gate, one in zip(gates, compared, strict=True)]
+    return Judgement(results=with_slices(gates, results, [one.slices for one in compared]))
 
 
 def judge_limits(gates: Sequence[GatePlan], report: Json) -> Judgement:
@@ -76,28 +77,35 @@ def is_limit_on_metric(gate: GatePlan) -> bool:
     return gate.against is None and gate.condition is None and gate.metric not in SERVED_METRICS
 
 
-def _judge_one(gate: GatePlan, measurements: Measurements, production: ProductionKnowledge) -> GateResult:
-    if gate.against is None:
-        return _judge_limit(gate, measurements)
-    comparable = (*(metric.name for metric in ROW_METRICS), *SERVED_METRICS)
+def _judge_one(gate: GatePlan, measurements: Measurements, production: ProductionKnowledge) -> Compared:
     metric = row_metric(gate.metric)
+    if gate.against is None:
+        return Compared(_judge_limit(gate, measurements))
+    unasked = _unasked(gate, metric, production)
+    if unasked is not None:
+        return Compared(unasked)
+    if metric is None:
+        return Compared(compare_served(gate, measurements, production))
+    rows = comparable_rows(gate, measurements, production)
+    if isinstance(rows, GateResult):
+        return Compared(rows)
+    if gate.condition is not None:
+        pair = rows.candidate.prediction, rows.production.prediction
+        return Compared(judge_condition(gate, gate.condition, rows.labels, *pair))
+    return compare_rows(gate, metric, rows)
+
+
+def _unasked(gate: GatePlan, metric: RowMetric | None, production: ProductionKnowledge) -> GateResult | None:
+    """What a gate against production says where there is nothing to compare."""
     if gate.metric not in SERVED_METRICS and metric is None:
+        comparable = (*(one.name for one in ROW_METRICS), *SERVED_METRICS)
         hint = _did_you_mean(gate.metric, comparable) or f"; comparable are {', '.join(comparable)}"
-        because = f"{gate.metric} cannot be compared with production{hint}"
-        return answer(gate, Verdict.UNDECIDED, because)
+        return answer(gate, Verdict.UNDECIDED, f"{gate.metric} cannot be compared with production{hint}")
     if production == UNKNOWN_PRODUCTION:
         return answer(gate, Verdict.UNDECIDED, "it is not known what is in production: no server was asked")
     if production == NO_PRODUCTION:
         return answer(gate, Verdict.PASS, "no production model yet: only absolute gates apply")
-    if metric is None:
-        return compare_served(gate, measurements, production)
-    rows = comparable_rows(gate, measurements, production)
-    if isinstance(rows, GateResult):
-        return rows
-    if gate.condition is not None:
-        pair = rows.candidate.prediction, rows.production.prediction
-        return judge_condition(gate, gate.condition, rows.labels, *pair)
-    return compare_rows(gate, metric, rows)
+    return None
 
 
 def _with_error(gate: GatePlan, result: GateResult, measurements: Measurements) -> GateResult:
@@ -112,29 +120,6 @@ def _with_error(gate: GatePlan, result: GateResult, measurements: Measurements) 
     if metric.is_higher_better:  # a share of 1: a model that has all rows right has an error all the same
         error = max(error, 1.0 / labels.size)
     return result.model_copy(update={"evidence": {**result.evidence, "standard_error": error}})
-
-
-def _slices(
-    gates: Sequence[GatePlan], measurements: Measurements, production: ProductionKnowledge
-) -> dict[int, Tested]:
-    """The slices of the gates that have some and could be compared, by the place of the gate."""
-    found: dict[int, Tested] = {}
-    if production in (NO_PRODUCTION, UNKNOWN_PRODUCTION):
-        return found
-    for place, gate in enumerate(gates):
-        rows = comparable_rows(gate, measurements, production) if gate.slices else None
-        if isinstance(rows, RowArrays):
-            found |= sliced(place, gate, rows)
-    return found
-
-
-def sliced(place: int, gate: GatePlan, rows: RowArrays) -> dict[int, Tested]:
-    """The slices of one gate under its place, if it has some and its rows can be compared."""
-    metric = row_metric(gate.metric)
-    pair = paired_values(metric, rows) if metric is not None and gate.slices else ""
-    if metric is None or isinstance(pair, str):
-        return {}
-    return {place: examine_slices(gate, metric, rows.labels, pair, rows.columns)}
 
 
 def _judge_limit(gate: GatePlan, measurements: Measurements) -> GateResult:

@@ -16,12 +16,13 @@ passes models at the margin in 11 % of runs instead of 5 %. So
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from interlock.gate.paired import Difference, normal_quantile, normal_share
-from interlock.gate.row_metrics import Array, ends_of_ties
+from interlock.gate.row_metrics import Array, pieces
+from interlock.gate.rows.ranks import Placements, Ranked
 
 LEAST_MISPLACED = 0.5
 """Rows of the rarer class that must be out of place in all, each by the share of the other class on its wrong side."""
@@ -33,13 +34,11 @@ _TILT_PRECISION = 1e-6
 _CHERNOFF_PRECISION = 1e-9
 
 
-def auc_difference(labels: Array, candidate: Array, production: Array, alpha: float) -> Difference:
-    """Candidate's AUC less production's, by mid-ranks, in O(n log n). Both classes must be among the labels (1 and 0).
+def auc_difference(ours: Placements, theirs: Placements, alpha: float) -> Difference:
+    """Candidate's AUC less production's, of both sides' placements. Both classes must be among the labels.
 
     ``standard_error`` is DeLong's, or where rows are too few for it, what the bound comes to.
     """
-    positive = labels == 1.0
-    ours, theirs = _placements(candidate, positive), _placements(production, positive)
     estimate = float(ours[0].mean() - theirs[0].mean())
     rarer = min(part.size for part in ours)
     missed = [max(0.0, 1.0 - float(side[0].mean())) for side in (ours, theirs)]
@@ -63,42 +62,22 @@ def auc_difference(labels: Array, candidate: Array, production: Array, alpha: fl
     )
 
 
-def auc_harm(labels: Array, candidate: Array, production: Array) -> float:
+def auc_harm(excess: float, variances: tuple[float, float], sizes: tuple[int, int]) -> float:
     """The probability that a candidate as good as production looks as bad as this one; 1 if it does not look worse.
 
-    The variance is that about no difference: with 30 rows of one class DeLong's own would be too sure.
+    ``excess`` is how much less its AUC is, ``variances`` those of what the placements of the positive and of the
+    negative rows differ by, ``sizes`` how many rows there are of either. The variance of the difference is that about
+    none at all: with 30 rows of one class DeLong's own would be too sure.
     """
-    positive = labels == 1.0
-    ours, theirs = _placements(candidate, positive), _placements(production, positive)
-    excess = float(theirs[0].mean() - ours[0].mean())
     if excess <= 0.0:
         return 1.0
-    few = sum(1.0 / part.size for part in ours)
-    error = math.hypot(_delong((ours[0] - theirs[0], ours[1] - theirs[1])), excess * math.sqrt(few))
+    error = math.sqrt(sum((spread + excess**2) / size for spread, size in zip(variances, sizes, strict=True)))
     return 1.0 - normal_share(excess / error)
 
 
 def auc_error(labels: Array, scores: Array) -> float:
     """The standard error of one AUC (DeLong et al. 1988)."""
-    return _delong(_placements(scores, labels == 1.0))
-
-
-def _placements(scores: Array, positive: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """For each positive the share of negatives below it, for each negative the share of positives above it.
-
-    Of equal scores half counts as below. One sorting is all that it takes.
-    """
-    order = np.argsort(scores)
-    ends = ends_of_ties(scores[order])
-    begins = np.concatenate(([0], ends[:-1]))
-    positives = np.concatenate(([0], np.cumsum(positive[order])))
-    middle = (positives[begins] + positives[ends]) / 2.0  # positives below each group of equal scores
-    count, rest = int(positives[-1]), int(positive.size - positives[-1])
-    below = np.empty(scores.size)
-    below[order] = np.repeat(middle, ends - begins)
-    ranks = np.empty(scores.size)
-    ranks[order] = np.repeat((begins + ends) / 2.0, ends - begins)
-    return (ranks - below)[positive] / rest, 1.0 - below[~positive] / count
+    return _delong(Ranked(labels, scores).placements())
 
 
 def _delong(parts: tuple[Array, Array]) -> float:
@@ -117,22 +96,52 @@ def _reach(apart: tuple[Array, Array], alpha: float) -> float:
         """How far below the estimate it is, and the standard error there."""
         moved = variance = 0.0
         for (weights, distances), part in zip(assumed, apart, strict=True):
-            shares = weights / (1.0 + (tilt / part.size) * distances)
-            shares /= shares.sum()
-            mean = float(shares @ distances)
+            mean, squares = _moments(weights, distances, tilt / part.size)
             moved -= mean
-            variance += (float(shares @ np.square(distances)) - mean**2) / (part.size - 1)
+            variance += (squares - mean**2) / (part.size - 1)
         return moved, math.sqrt(max(0.0, variance))
 
-    low, most = 0.0, -1.0 / lowest  # there the row that pulls down most would have the whole weight
     # to either side a row is as far out as the farthest, so that no weight is less than halved, and what is moved is at
-    # least half of what a straight line would move
-    high = min(most, 3.0 * critical / tilted(0.0)[1])
-    while high - low > _TILT_PRECISION * high:
-        middle = (low + high) / 2.0
-        moved, error = tilted(middle)
-        low, high = (middle, high) if moved <= critical * error else (low, middle)
-    return tilted(low)[0]
+    # least half of what a straight line would move; at -1 / lowest the row that pulls down most has the whole weight
+    most = min((1.0 - _TILT_PRECISION) * -1.0 / lowest, 3.0 * critical / tilted(0.0)[1])
+    return tilted(_last_consistent(tilted, critical, most))[0]
+
+
+def _last_consistent(tilted: Callable[[float], tuple[float, float]], critical: float, most: float) -> float:
+    """The largest tilt up to ``most`` that moves no farther than ``critical`` standard errors: by false position,
+    halving the weight of an end that stays (the Illinois rule).
+    """
+
+    def excess(tilt: float) -> float:
+        moved, error = tilted(tilt)
+        return moved - critical * error
+
+    low, high = 0.0, most
+    under, over = excess(low), excess(high)
+    if over <= 0.0:
+        return high
+    tilt, before = low, high
+    while abs(tilt - before) > _TILT_PRECISION * high:
+        before, tilt = tilt, (low * over - high * under) / (over - under)
+        found = excess(tilt)
+        if found <= 0.0:
+            over = over / 2.0 if low == before else over
+            low, under = tilt, found
+        else:
+            under = under / 2.0 if high == before else under
+            high, over = tilt, found
+    return tilt
+
+
+def _moments(weights: Array, distances: Array, tilt: float) -> tuple[float, float]:
+    """The mean of the distances and of their squares, the weights tilted."""
+    whole = mean = squares = 0.0
+    for some in pieces(distances.size):
+        far = distances[some]
+        shares = weights[some] / (1.0 + tilt * far)
+        pulled = shares * far
+        whole, mean, squares = whole + float(shares.sum()), mean + float(pulled.sum()), squares + float(pulled @ far)
+    return mean / whole, squares / whole
 
 
 def _assumed(part: Array) -> tuple[Array, Array]:

@@ -7,8 +7,8 @@ judged by its mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,15 @@ from interlock.gate.measurements import Reading
 from interlock.pipeline.plan import is_row_loss
 
 Array: TypeAlias = NDArray[np.float64]
+
+_Number = TypeVar("_Number", np.intp, np.float64)
+
+MOST_CLASSES = 50
+"""More values of labels are not classes."""
+SMALLEST_CLASS = 10
+"""Rows of a class below which nothing is said of it."""
+ROWS_AT_ONCE = 8192
+"""Rows that are worked through together. From 10,000 on a product of two vectors would begin threads besides."""
 
 
 class RowMetric(NamedTuple):
@@ -31,6 +40,11 @@ class RowMetric(NamedTuple):
     is_binary: bool
     columns: Callable[[Array, Array], Array]
     combine: Callable[[Array], Array]
+
+    @property
+    def is_macro(self) -> bool:
+        """Whether it is the mean of one number for each class that the labels have."""
+        return self.name == "f1_macro"
 
     @property
     def is_of_classes(self) -> bool:
@@ -65,8 +79,11 @@ def _distances(labels: Array, values: Array) -> Array:
 
 def _surprises(labels: Array, values: Array) -> Array:
     smallest = np.finfo(np.float64).eps
-    kept = np.clip(values, smallest, 1.0 - smallest)
-    return -np.log(np.where(labels == 1.0, kept, 1.0 - kept))[:, None]
+    likely = np.abs(values - (1.0 - labels))  # what was given to the class that it is
+    np.clip(likely, smallest, 1.0 - smallest, out=likely)
+    np.log(likely, out=likely)
+    surprises: Array = np.negative(likely, out=likely)[:, None]
+    return surprises
 
 
 def _chosen(_labels: Array, values: Array) -> Array:
@@ -95,17 +112,34 @@ def _ratio(means: Array) -> Array:
     return np.divide(means[..., 0], means[..., 1], out=np.zeros(means.shape[:-1]), where=means[..., 1] > 0.0)
 
 
+def macro_columns(labels: NDArray[_Number], values: NDArray[_Number], classes: NDArray[_Number]) -> Array:
+    """What each row adds to the F1 of each class: (rows, 2k), first the numerators, then the denominators."""
+    is_label, is_value = (side[:, None] == classes for side in (labels, values))
+    return np.hstack([2.0 * (is_label & is_value), is_label.astype(np.float64) + is_value])
+
+
+def _overlaps(labels: Array, values: Array) -> Array:
+    return macro_columns(labels, values, np.unique(labels))
+
+
+def _mean_ratio(means: Array) -> Array:
+    above, below = np.split(means, 2, axis=-1)
+    mean: Array = (above / below).mean(axis=-1)  # no class is without a label
+    return mean
+
+
 ROW_METRICS: tuple[RowMetric, ...] = (
     RowMetric("accuracy", True, False, False, _hits, _mean),
     RowMetric("auc", True, True, True, _hits, _mean),  # ranks, not means: see area_under_curve
     RowMetric("f1", True, False, True, _overlap, _ratio),
+    RowMetric("f1_macro", True, False, False, _overlaps, _mean_ratio),
     RowMetric("log_loss", False, True, True, _surprises, _mean),
     RowMetric("rmse", False, False, False, _squares, _root),
     RowMetric("mae", False, False, False, _distances, _mean),
 )
 
 GROUP_METRICS: tuple[RowMetric, ...] = (
-    *ROW_METRICS,
+    *(metric for metric in ROW_METRICS if not metric.is_macro),
     RowMetric("precision", True, False, True, _right, _ratio),
     RowMetric("recall", True, False, True, _found, _ratio),
     RowMetric("positive_rate", True, False, True, _chosen, _ratio),
@@ -129,18 +163,35 @@ def unsuitable(metric: RowMetric, labels: Array, values: Array | None) -> str:
         return f"{metric.name} needs a {column} column in the predictions"
     if labels.size == 0:
         return "no row has both a label and a prediction"
+    if metric.is_macro:
+        return _unsuitable_for_classes(metric, labels)
     if metric.is_binary:
-        if not np.isin(labels, (0.0, 1.0)).all():
+        if not _are_of_two(labels):
             several = f"these have {np.unique(labels).size} values"
-            return (
-                f"{metric.name} needs labels of two classes, and {several}; judge by accuracy, or by a loss of your own"
-            )
-        if np.unique(labels).size < 2:
+            instead = "f1_macro" if metric.name == "f1" else "accuracy, f1_macro, or by a loss of your own"
+            return f"{metric.name} needs labels of two classes, and {several}; judge by {instead}"
+        if labels.min() == labels.max():
             return "the holdout's labels are all of one class"
-        if not metric.is_of_probability and not np.isin(values, (0.0, 1.0)).all():
+        if not metric.is_of_probability and not _are_of_two(values):
             return f"{metric.name} needs predictions that are classes"
         if metric.is_of_probability and ((values < 0.0) | (values > 1.0)).any():
             return "a probability is outside 0 to 1"
+    return ""
+
+
+def _are_of_two(values: Array) -> bool:
+    return bool(((values == 0.0) | (values == 1.0)).all())
+
+
+def _unsuitable_for_classes(metric: RowMetric, labels: Array) -> str:
+    classes, counts = np.unique(labels, return_counts=True)
+    if classes.size < 2:
+        return "the holdout's labels are all of one class"
+    if classes.size > MOST_CLASSES:
+        return f"{metric.name} needs labels of at most {MOST_CLASSES} classes, and these have {classes.size} values"
+    if counts.min() < SMALLEST_CLASS:
+        few = f"of one class there are {counts.min()}"
+        return f"{metric.name} needs {SMALLEST_CLASS} rows of each class, and {few}"
     return ""
 
 
@@ -156,7 +207,23 @@ def evaluate(metric: RowMetric, labels: Array, values: Array) -> float:
         return area_under_curve(labels, values)
     if metric.name == "accuracy":
         return np.count_nonzero(labels == values) / labels.size
-    return float(metric.combine(metric.columns(labels, values).mean(axis=0)))
+    return float(metric.combine(contributions(metric, labels, values).mean(axis=0)))
+
+
+def contributions(metric: RowMetric, labels: Array, values: Array) -> Array:
+    """What each row adds to a metric of means: (rows, k)."""
+    if metric.is_macro:  # which classes there are, all rows say together
+        return metric.columns(labels, values)
+    first = metric.columns(labels[:1], values[:1])
+    found = np.empty((labels.size, first.shape[1]))
+    for some in pieces(labels.size):
+        found[some] = metric.columns(labels[some], values[some])
+    return found
+
+
+def pieces(rows: int) -> Iterator[slice]:
+    """The rows in parts, so small that results in between stay in the processor's cache."""
+    return (slice(start, start + ROWS_AT_ONCE) for start in range(0, rows, ROWS_AT_ONCE))
 
 
 def area_under_curve(labels: Array, scores: Array) -> float:

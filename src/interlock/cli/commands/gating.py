@@ -34,7 +34,10 @@ class _Rows(NamedTuple):
 @click.option("--id", "key", default="id", show_default=True, help="The holdout's column that names a row.")
 @click.option("--label", default="label", show_default=True, help="The column with the truth.")
 @click.option(
-    "--metric", "metrics", multiple=True, help="accuracy, auc, f1, log_loss, rmse, mae, row_loss...; repeatable."
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="accuracy, auc, f1, f1_macro, log_loss, rmse, mae, row_loss...; repeatable.",
 )
 @click.option("--margin", type=click.FloatRange(0), default=0.0, help="How much worse it may be. 0: proven better.")
 @click.option("--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=0.05, show_default=True)

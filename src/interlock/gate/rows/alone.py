@@ -19,14 +19,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from interlock.gate.comparison import answer, compare_rows, count_missing
-from interlock.gate.judge import Finding, judge_number, sliced
+from interlock.gate.comparison import Compared, answer, compare_rows, count_missing
+from interlock.gate.judge import Finding, judge_number
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.gate.reuse.conditional import judge_condition
 from interlock.gate.row_metrics import ROW_METRICS, Array, compute, row_metric
 from interlock.gate.rows.arrays import Column, Predictions, RowArrays
 from interlock.gate.rows.gaps import judge_gap
-from interlock.gate.rows.slices import Tested, with_slices
+from interlock.gate.rows.slices import with_slices
 from interlock.pipeline.plan import GatePlan, is_row_loss
 from interlock.vocabulary import Verdict
 
@@ -53,32 +53,31 @@ def judge_predictions(
         known = {name: _column(name, cells, truth) for name, cells in (columns or {}).items()}
     except _Unusable as problem:
         return Judgement(results=tuple(answer(gate, Verdict.UNDECIDED, str(problem)) for gate in gates))
-    tested: dict[int, Tested] = {}
-    results: list[GateResult] = []
-    for place, gate in enumerate(gates):
+    compared: list[Compared] = []
+    for gate in gates:
         if not (math.isfinite(gate.margin) and gate.margin >= 0.0 and 0.0 < gate.alpha <= 0.5):
             because = (
                 f"margin {gate.margin:g} or alpha {gate.alpha:g} makes no sense: at least 0, and above 0 up to 0.5"
             )
-            results.append(answer(gate, Verdict.UNDECIDED, because))
+            compared.append(Compared(answer(gate, Verdict.UNDECIDED, because)))
         elif gate.against is not None and theirs is not None:
-            rows = RowArrays(truth, ours, theirs, "baseline", known)
-            results.append(_compared(gate, rows))
-            tested |= sliced(place, gate, rows)
+            compared.append(_compared(gate, RowArrays(truth, ours, theirs, "baseline", known)))
         else:
-            results.append(_limited(gate, truth, ours, known))
-    return Judgement(results=with_slices(gates, results, tested))
+            compared.append(Compared(_limited(gate, truth, ours, known)))
+    results = [one.result for one in compared]
+    return Judgement(results=with_slices(gates, results, [one.slices for one in compared]))
 
 
-def _compared(gate: GatePlan, rows: RowArrays) -> GateResult:
+def _compared(gate: GatePlan, rows: RowArrays) -> Compared:
     metric = row_metric(gate.metric)
     if metric is None:
-        return answer(gate, Verdict.UNDECIDED, _unknown(gate))
+        return Compared(answer(gate, Verdict.UNDECIDED, _unknown(gate)))
     if gate.ratios:
-        return answer(gate, Verdict.UNDECIDED, f"{metric.name} is compared by margin, not by {', '.join(gate.ratios)}")
+        because = f"{metric.name} is compared by margin, not by {', '.join(gate.ratios)}"
+        return Compared(answer(gate, Verdict.UNDECIDED, because))
     if gate.condition is not None:
         pair = rows.candidate.prediction, rows.production.prediction
-        return judge_condition(gate, gate.condition, rows.labels, *pair)
+        return Compared(judge_condition(gate, gate.condition, rows.labels, *pair))
     return compare_rows(gate, metric, rows)
 
 

@@ -18,13 +18,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from interlock.gate.judgement import GateResult
 from interlock.gate.paired import mean_error, normal_quantile, normal_share
 from interlock.gate.ranking import auc_error
 from interlock.gate.row_metrics import GROUP_METRICS, Array, RowMetric, evaluate, unsuitable
 from interlock.gate.rows.arrays import Column, Predictions
+from interlock.gate.rows.cutting import cut
 from interlock.gate.rows.harm import holm
-from interlock.gate.rows.slices import cut, is_too_small
+from interlock.gate.rows.pairs import is_too_small
 from interlock.pipeline.plan import GatePlan
 from interlock.vocabulary import Json, Verdict
 
@@ -69,7 +72,7 @@ def _groups(
     for place, title in enumerate(parts.names):
         is_in = parts.codes == place
         truth, predicted = labels[is_in], values[is_in]
-        if is_too_small(metric, truth):
+        if is_too_small(metric, truth.size, int(np.count_nonzero(truth == 1.0))):
             too_small.append(f"{title} ({truth.size} rows)")
             continue
         error = auc_error(truth, predicted) if metric.name == "auc" else mean_error(metric, truth, predicted)

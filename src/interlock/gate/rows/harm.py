@@ -10,27 +10,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from interlock.gate.paired import classes_harm, kinds_of, normal_share
-from interlock.gate.ranking import auc_harm
-from interlock.gate.row_metrics import Array, RowMetric
+from interlock.gate.paired import normal_share
 
 _MANY_DISCORDANT = 5000  # beyond, the normal limit of the binomial is exact to four digits
 
 
-def harm_probability(metric: RowMetric, labels: Array, candidate: Array, production: Array) -> float:
-    """The one-sided probability of what was seen, or worse, if the candidate is as good as production; 1 if it is."""
-    if metric.name == "accuracy":
-        wrong = int(((candidate != labels) & (production == labels)).sum())
-        return mcnemar_mid_p(wrong, int(((candidate == labels) & (production != labels)).sum()))
-    if metric.name == "auc":
-        return auc_harm(labels, candidate, production)
-    if metric.is_of_classes:
-        kinds = np.bincount(kinds_of(labels, candidate, production), minlength=8)
-        return classes_harm(metric, kinds.astype(np.float64))
-    excess = (metric.columns(labels, candidate) - metric.columns(labels, production))[:, 0]
+def mean_harm(excess: float, squares: float) -> float:
+    """The probability of so much more loss, or more, if the candidate is as good as production; 1 if it has no more.
+
+    ``excess`` is the sum of what the candidate's rows lose more than production's, ``squares`` that of their squares.
+    """
+    if excess <= 0.0:
+        return 1.0
     # the spread about zero, not about the mean: with few rows and long tails this score does not overstate
-    mean, error = float(excess.mean()), math.sqrt(float(np.square(excess).mean()) / excess.size)
-    return 1.0 if mean <= 0.0 else 1.0 - normal_share(mean / error)
+    return 1.0 - normal_share(excess / math.sqrt(squares))
 
 
 def mcnemar_mid_p(wrong: int, mended: int) -> float:

@@ -75,8 +75,8 @@ class GateSpec(Section):
 
     metric: Text = ""
     """The measurement; needed unless there is a condition. A name in a metrics file, a row metric (`accuracy`, `auc`,
-    `f1`, `log_loss`, `rmse`, `mae`), or one of the model as served. Against production also a loss of your own: a
-    column `row_loss` or `row_loss_NAME` of the predictions."""
+    `f1`, `f1_macro`, `log_loss`, `rmse`, `mae`), or one of the model as served. Against production also a loss of your
+    own: a column `row_loss` or `row_loss_NAME` of the predictions."""
     min: float | None = None
     """The least that passes."""
     max: float | None = None

@@ -13,9 +13,20 @@ from interlock.pipeline.plan import FOUND, GatePlan, ReusePlan, SlicePlan, is_ro
 from interlock.pipeline.rules.graph import Makers, find_cycle, is_within, makers_of, needs_of, products_of
 from interlock.pipeline.spec import BUILTIN_STAGES, TABLES, CheckSpec, DataSpec, FileSpec, ModelSpec
 
-ROW_METRICS = ("accuracy", "auc", "f1", "log_loss", "rmse", "mae")
+ROW_METRICS = ("accuracy", "auc", "f1", "f1_macro", "log_loss", "rmse", "mae")
 """Measurements that can be compared with production, row by row."""
-GROUP_METRICS = (*ROW_METRICS, "precision", "recall", "positive_rate", "false_positive_rate")
+GROUP_METRICS = (
+    "accuracy",
+    "auc",
+    "f1",
+    "log_loss",
+    "rmse",
+    "mae",
+    "precision",
+    "recall",
+    "positive_rate",
+    "false_positive_rate",
+)
 """Measurements that may differ between groups of rows."""
 
 UNIT_CHECK = CheckSpec(name="unit", cmd="pytest -q tests")
