@@ -134,7 +134,7 @@ def test_no_path_leads_round_the_routes(front: Front, path: str, status: int) ->
 
 @pytest.mark.parametrize("dots", ["..", "..;", "..;x=y", "%2e%2e"])
 def test_dots_are_resolved_before_the_route_is_chosen(front: Front, dots: str) -> None:
-    """What the front took for one model's own reaches that model: the other, which the path names first, sees nothing."""
+    """What the front took for one model's own reaches that model; the other, named first, sees nothing."""
     answer = front.send(post(f"/v2/models/delays/{dots}/flights/infer", BODY))
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["outputs"][0]["data"] == [2.0]
 

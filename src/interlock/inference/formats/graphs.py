@@ -84,10 +84,13 @@ class Graph:
     @property
     def signature(self) -> Signature:
         """As the file says; unknown where a length beside the number of rows is."""
-        tails = {name: tuple(wanted.shape[1:]) for name, wanted in self._inputs.items()}
-        if not all(type(size) is int and size > 0 for tail in tails.values() for size in tail):
-            return Signature()
-        return Signature(Column(name, wanted.datatype, tails[name]) for name, wanted in self._inputs.items())
+        columns = []
+        for name, wanted in self._inputs.items():
+            tail = tuple(size for size in wanted.shape[1:] if type(size) is int and size > 0)
+            if len(tail) != len(wanted.shape) - 1:
+                return Signature()
+            columns.append(Column(name, wanted.datatype, tail))
+        return Signature(columns)
 
     def answer(self, batch: Batch) -> dict[str, Array]:
         """The wanted outputs by name, one entry for every row."""
