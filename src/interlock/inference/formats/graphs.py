@@ -55,7 +55,7 @@ class Wanted:
         self.shape = list(shape)
         has_fixed_rows = bool(shape) and type(shape[0]) is int
         self.tail = None if has_fixed_rows else tuple(shape[1:])
-        self.dtype = TYPES.get(datatype)
+        self.dtype: Any = TYPES.get(datatype)
 
 
 class Graph:
@@ -115,7 +115,8 @@ def _require_within(name: str, array: Array, limit: Mapping[str, Any]) -> None:
 
 def _fitted(array: Array, wanted: Wanted) -> Array:
     """The array in the type and rank of the graph's input."""
-    if array.dtype == wanted.dtype and array.shape[1:] == wanted.tail:
+    # numpy takes None for the type of fractions.
+    if wanted.dtype is not None and array.dtype == wanted.dtype and array.shape[1:] == wanted.tail:
         return array
     if array.ndim == 1 and len(wanted.shape) == 2:
         array = array.reshape(-1, 1)
