@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -134,13 +135,32 @@ def test_a_file_that_is_no_socket_stays(serve: Serve, doubled: Path, tmp_path: P
 def test_a_killed_replica_is_told(serve: Serve, doubled: Path, tmp_path: Path) -> None:
     process = serve(str(doubled), "--python", sys.executable, "--socket", str(tmp_path / "s"))
     lines_of(process, "Ctrl-C")
-    (replica,) = [
-        int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and is_replica(entry, str(doubled))
-    ]
+    (replica,) = replicas_of(doubled)
     os.kill(replica, signal.SIGKILL)
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 4
     assert "the model server ended with exit code" in said
+
+
+def test_the_replica_does_not_outlive_a_killed_command(doubled: Path, tmp_path: Path) -> None:
+    env = {**os.environ, "INTERLOCK_STATE": str(tmp_path / "state"), "TMPDIR": str(tmp_path)}
+    command = [str(Path(sys.executable).parent / "interlock"), "models", "serve", str(doubled)]
+    command += ["--python", sys.executable, "--socket", str(tmp_path / "s")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, text=True) as process:
+        lines_of(process, "Ctrl-C")
+        assert len(replicas_of(doubled)) == 1
+        process.kill()
+        process.wait()
+        until = time.monotonic() + 10
+        while replicas_of(doubled):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+def replicas_of(model: Path) -> list[int]:
+    return [
+        int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and is_replica(entry, str(model))
+    ]
 
 
 def is_replica(entry: Path, model: str) -> bool:

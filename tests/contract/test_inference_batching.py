@@ -45,6 +45,16 @@ class TestCurve:
         assert curve.seconds(1) == pytest.approx(0.01)
         assert not helps(curve)
 
+    @given(fixed=st.floats(0, 0.1), each=st.floats(1e-6, 0.1), seconds=st.floats(1e-4, 0.1))
+    def test_fewer_rows_than_those_within_a_time_take_less_than_it(
+        self, fixed: float, each: float, seconds: float
+    ) -> None:
+        curve = curve_of(fixed, each)
+        rows = curve.rows_within(seconds)
+        assert curve.seconds(math.ceil(rows) + 1) >= seconds
+        assert rows <= 1 or curve.seconds(math.ceil(rows) - 1) < seconds
+        assert ServiceCurve().rows_within(seconds) == 0
+
     def test_a_machine_that_becomes_slower_is_followed_and_a_hiccup_is_not(self) -> None:
         curve = curve_of(0.01, 0.001)
         curve.observe(1, 60.0)
@@ -121,7 +131,7 @@ def asking(model: Callable[[Batch], dict[str, Array]], fixed: float, *, may_merg
 
 
 async def ask_all(to: Asking, *values: float, deadline: float = math.inf) -> list[object]:
-    asked = [to.ask(batch_of(value), deadline, is_alone=False) for value in values]
+    asked = [to.ask(batch_of(value), deadline) for value in values]
     found = await asyncio.gather(*asked, return_exceptions=True)
     return [each if isinstance(each, BaseException) else each["y"].tolist() for each in found]
 
@@ -139,6 +149,23 @@ class TestAsking:
         asyncio.run(ask_all(asking(model, 0.001, may_merge=False), 1, 2, 3))
         assert model.calls == [1, 1, 1]
 
+    def test_a_quick_call_is_made_at_once_unless_others_might_join_it_or_were_before(self) -> None:
+        to = asking(Model(0.001), 0.001)
+        found = to.ask_at_once(batch_of(4.0), is_alone=True)
+        assert found is not None
+        assert found["y"].tolist() == [8.0]
+        assert to.ask_at_once(batch_of(4.0), is_alone=False) is None
+        assert asking(Model(0.02), 0.02).ask_at_once(batch_of(4.0), is_alone=True) is None
+
+        async def behind_another() -> object:
+            first = asyncio.ensure_future(to.ask(batch_of(1.0), math.inf))
+            await asyncio.sleep(0)
+            found = to.ask_at_once(batch_of(4.0), is_alone=True)
+            await first
+            return found
+
+        assert asyncio.run(behind_another()) is None
+
     def test_one_that_fails_fails_alone(self) -> None:
         first, second, third = asyncio.run(ask_all(asking(Model(0.001), 0.001), 1, -1, 3))
         assert (first, third) == ([2.0], [6.0])
@@ -150,9 +177,7 @@ class TestAsking:
 
         async def both() -> None:
             texts = Batch(1, {"x": np.array([1], np.int64)}, None)
-            await asyncio.gather(
-                to.ask(batch_of(1.0), math.inf, is_alone=False), to.ask(texts, math.inf, is_alone=False)
-            )
+            await asyncio.gather(to.ask(batch_of(1.0), math.inf), to.ask(texts, math.inf))
 
         asyncio.run(both())
         assert model.calls == [1, 1]

@@ -156,6 +156,34 @@ class TestSignature:
             read(*{**right, name: entry}.values(), signature=self.SIGNATURE)
         assert repr(name) in str(refused.value)
 
+    NUMBERS = Signature([Column("a", "FP32", (2,)), Column("b", "INT8")])
+
+    @given(
+        wide=st.lists(st.sampled_from([0, 1.5, -1e30, 3e38, 1e39, -1e39, None]), min_size=3, max_size=5),
+        narrow=st.lists(st.sampled_from([0, -128, 127, 128, 1.0, "1"]), min_size=1, max_size=3),
+        is_binary=st.booleans(),
+        change=st.sampled_from([{}, {"shape": [2, 1]}, {"name": "c"}, {"datatype": "INT16"}, {"parameters": {}}]),
+        tail=st.sampled_from([b"", b"x"]),
+    )
+    def test_the_quick_way_of_most_requests_finds_what_the_careful_one_does(
+        self, wide: list[Any], narrow: list[Any], is_binary: bool, change: dict[str, Any], tail: bytes
+    ) -> None:
+        entries = [tensor("a", "FP32", wide, [len(wide) // 2, 2]), {**tensor("b", "INT8", narrow), **change}]
+        if is_binary:
+            del entries[0]["data"]
+            tail = np.array([value or 0 for value in wide[:4]], np.float64).clip(-1, 1).astype("<f4").tobytes() + tail
+            entries[0]["parameters"] = {"binary_data_size": len(tail)}
+
+        def found(*, may_hold_booleans: bool) -> object:
+            content = {"inputs": entries}
+            try:
+                read = self.NUMBERS.read(content, memoryview(tail), may_hold_booleans=may_hold_booleans)
+            except InvalidRequest:
+                return "refused"
+            return [(name, array.dtype, array.shape, repr(array.tolist())) for name, array in read.arrays.items()]
+
+        assert found(may_hold_booleans=False) == found(may_hold_booleans=True)
+
     def test_golden_requests_share_the_wider_number(self) -> None:
         requests = [{"inputs": [tensor("a", kind, [1])]} for kind in ("INT64", "INT32", "FP64")]
         assert Signature.from_golden(requests[:2]).columns["a"].datatype == "INT64"

@@ -82,8 +82,8 @@ class Signature:
         ``binary`` is what follows the JSON, the binary tensors in the order of their inputs. ``may_hold_booleans`` is
         explained at ``tensors.from_values``.
         """
-        if not may_hold_booleans and (arrays := self._read_plainly(content)) is not None:
-            return Batch(len(next(iter(arrays.values()))), arrays, _read_wanted(content))
+        if not may_hold_booleans and (batch := self._read_plainly(content, binary)) is not None:
+            return batch
         given: dict[str, tuple[Any, memoryview | None]] = {}
         place = 0
         for entry in _entries(content):
@@ -111,35 +111,36 @@ class Signature:
             raise InvalidRequest(f"the inputs have different numbers of rows: {sorted(rows)}")
         return Batch(rows.pop(), arrays, _read_wanted(content))
 
-    def _read_plainly(self, content: Any) -> dict[str, Array] | None:
-        """The arrays of a request of numbers that is just as the signature says; None for every other one.
+    def _read_plainly(self, content: Any, binary: memoryview) -> Batch | None:
+        """A request of numbers that is just as the signature says; None for every other one.
 
         Most requests are such, and to look at all that could be wrong takes several times as long.
         """
         arrays: dict[str, Array] = {}
+        place = 0
         try:
             entries = content["inputs"]
-            if len(entries) != len(self._plain) or len(self._plain) != len(self.columns):
+            if not entries or len(entries) != len(self._plain) or len(self._plain) != len(self.columns):
                 return None
             rows = entries[0]["shape"][0]
             if type(rows) is not int or rows <= 0:
                 return None
             for entry, (name, datatype, width, tail, shape) in zip(entries, self._plain, strict=True):
-                size, *others = entry["shape"]
-                data = entry["data"]
-                if (
-                    entry["name"] != name
-                    or entry["datatype"] != datatype
-                    or size != rows
-                    or others != tail
-                    or len(data) != rows * width
-                    or "parameters" in entry
-                ):
+                if entry["name"] != name or entry["datatype"] != datatype or entry["shape"] != [rows, *tail]:
                     return None
-                arrays[name] = from_numbers(data, datatype).reshape(shape)
+                if "parameters" in entry:
+                    size = entry["parameters"]["binary_data_size"]
+                    if type(size) is not int or size <= 0 or len(entry["parameters"]) > 1 or "data" in entry:
+                        return None
+                    arrays[name] = from_bytes(binary[place : place + size], datatype, rows * width).reshape(shape)
+                    place += size
+                elif len(entry["data"]) == rows * width:
+                    arrays[name] = from_numbers(entry["data"], datatype).reshape(shape)
+                else:
+                    return None
+            return Batch(rows, arrays, _read_wanted(content)) if place == len(binary) else None
         except (LookupError, TypeError, ValueError, OverflowError):
             return None
-        return arrays or None
 
     def metadata(self) -> list[dict[str, object]]:
         """The inputs as the protocol's model metadata shows them; -1 is any number of rows."""

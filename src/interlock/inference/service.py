@@ -92,7 +92,7 @@ class ModelService:
         self._began = time.monotonic()
         self._requests = self._errors = self._under_way = 0
         self._learnt = learnt
-        self._asking = Asking(model.answer, learnt.curve, may_merge=learnt.may_merge, limit=latency_limit)
+        self._asking = Asking(self._ask_model, learnt.curve, may_merge=learnt.may_merge, limit=latency_limit)
         self.headers: tuple[tuple[str, str], ...] = (("x-interlock-revision", served.revision),)
         self._parameters = {"revision": served.revision, "digest": served.digest}
         self._head = {"model_name": served.name, "model_version": served.version}
@@ -231,7 +231,8 @@ class ModelService:
             if batch.wanted and (unknown := batch.wanted - self._model.outputs):
                 raise InvalidRequest(f"the model has no output {min(unknown)!r}")
             form = read_form(content)
-            outputs = await self._ask(batch, wishes.deadline)
+            found = self._asking.ask_at_once(batch, is_alone=self._under_way == 1)
+            outputs = await self._asking.ask(batch, wishes.deadline) if found is None else found
             answer = respond({**self._head, "id": identity, "parameters": self._parameters}, outputs, form)
             if wishes.accepted and len(answer.body) >= SMALLEST_PACKED:
                 answer = await _packed(answer, wishes.accepted)
@@ -245,9 +246,10 @@ class ModelService:
             self._note(self._log, identity, rows, outputs, answer.status)
         return answer
 
-    async def _ask(self, batch: Batch, deadline: float) -> dict[str, Array]:
+    def _ask_model(self, batch: Batch) -> dict[str, Array]:
+        """What the model answers. InvalidRequest where it refuses values that many a model refuses."""
         try:
-            return await self._asking.ask(batch, deadline, is_alone=self._under_way == 1)
+            return self._model.answer(batch)
         except (ValueError, TypeError) as fault:
             if not isinstance(fault, InvalidRequest) and any(map(is_extreme, batch.arrays.values())):
                 raise InvalidRequest(f"the model does not take missing or extreme values: {fault}") from fault

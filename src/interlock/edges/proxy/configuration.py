@@ -25,6 +25,11 @@ ACCESS_LOG = "logs/access.log"
 SAMPLED_PERCENT = 1
 """How many of the requests that went well are in the access log; all that did not are."""
 
+MOST_BODY_BYTES = 8 * 1024 * 1024
+"""The longest request that is passed on; the model server takes no longer one either."""
+MOST_HEAP_BYTES = 1 << 30
+"""Memory at which new requests are refused: requests are held until they are whole."""
+
 _TYPE = "type.googleapis.com/envoy."
 _TIMEOUT = "15s"
 _HEDGE: Document = {"hedge_on_per_try_timeout": True}
@@ -67,7 +72,9 @@ def _from_file(name: str) -> Document:
 
 def bootstrap() -> Document:
     """What Envoy is started with; everything that changes is in files that it watches."""
-    monitor = f"{_TYPE}extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+    monitors = f"{_TYPE}extensions.resource_monitors"
+    connections = f"{monitors}.downstream_connections.v3.DownstreamConnectionsConfig"
+    heap = f"{monitors}.fixed_heap.v3.FixedHeapConfig"
     return {
         "node": {"id": "interlock", "cluster": "interlock"},
         "admin": {"address": {"pipe": {"path": f"{FOLDER}/{ADMIN}", "mode": 0o600}}},
@@ -77,9 +84,19 @@ def bootstrap() -> Document:
             "resource_monitors": [
                 {
                     "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {"@type": monitor, "max_active_downstream_connections": 10000},
+                    "typed_config": {"@type": connections, "max_active_downstream_connections": 10000},
+                },
+                {
+                    "name": "envoy.resource_monitors.fixed_heap",
+                    "typed_config": {"@type": heap, "max_heap_size_bytes": MOST_HEAP_BYTES},
+                },
+            ],
+            "actions": [
+                {
+                    "name": "envoy.overload_actions.stop_accepting_requests",
+                    "triggers": [{"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": 0.95}}],
                 }
-            ]
+            ],
         },
     }
 
@@ -94,6 +111,7 @@ def listener(environment_name: str, host: str, port: int) -> Document:
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "request_headers_timeout": "10s",
+        "request_timeout": "60s",  # to the last byte of its body: who sends a byte now and then holds nothing for ever
         "stream_idle_timeout": "60s",
         "drain_timeout": "2s",
         "common_http_protocol_options": {"idle_timeout": "300s", "headers_with_underscores_action": "REJECT_REQUEST"},
@@ -107,9 +125,17 @@ def listener(environment_name: str, host: str, port: int) -> Document:
         "rds": {"route_config_name": environment_name, "config_source": _from_file(routes_file(environment_name))},
         "http_filters": [
             {
+                # A request goes on when it is whole: a slow client keeps no replica busy, a long one can be retried.
+                "name": "envoy.filters.http.buffer",
+                "typed_config": {
+                    "@type": f"{_TYPE}extensions.filters.http.buffer.v3.Buffer",
+                    "max_request_bytes": MOST_BODY_BYTES,
+                },
+            },
+            {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": f"{_TYPE}extensions.filters.http.router.v3.Router"},
-            }
+            },
         ],
     }
     return {

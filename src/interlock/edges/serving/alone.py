@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import json
 import signal
@@ -28,6 +29,7 @@ LOOK_SECONDS = 0.02
 STOP_SECONDS = 20.0
 CONNECT_SECONDS = 5.0
 CHUNK = 1 << 16
+PR_SET_PDEATHSIG = 1  # prctl(2)
 ENDED = {
     3: "its bytes changed while it was being started",
     4: "a golden request was not answered as it should be",
@@ -86,7 +88,15 @@ def serve_alone(
         isolation = isolation.model_copy(update={"env": {**isolation.env, "PYTHONPATH": str(package.parent)}})
     program = {"argv": sandbox.command(isolation), "env": {}, "folder": str(folder)}
     parent = [sys.executable, "-I", "-S", str(package / "supervise" / "stub.py")]
-    with subprocess.Popen(parent, stdin=subprocess.PIPE, start_new_session=True) as process:
+    libc = ctypes.CDLL(None)
+    with subprocess.Popen(
+        parent,
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        # This program's own end, also by KILL, is that of the replica. Before its parent has read what to run, it ends
+        # by itself.
+        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM),  # noqa: PLW1509 - there is one thread
+    ) as process:
         assert process.stdin is not None
         process.stdin.write(json.dumps(program).encode())
         process.stdin.close()

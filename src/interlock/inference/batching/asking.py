@@ -70,20 +70,31 @@ class Asking:
         self._is_asking = False
         self._came = 0.0
         self._gap = 1.0
+        self._quick_rows = 0.0
         self.calls = self.merged = 0
         self.most_rows = 1
         """How many rows it asks at once at most, as far as it may bring requests together."""
         self._learn_size()
 
-    async def ask(self, batch: Batch, deadline: float, *, is_alone: bool) -> Outputs:
-        """The model's outputs. ``deadline`` is on ``time.monotonic``; ``is_alone``: no other request is under way.
+    def ask_at_once(self, batch: Batch, *, is_alone: bool) -> Outputs | None:
+        """The model's outputs where it answers quickly and nobody is before; None where ``ask`` must find a turn.
+
+        ``is_alone``: no other request is under way. Raises whatever the model raises.
+        """
+        if (
+            batch.rows < self._quick_rows
+            and (is_alone or self.most_rows == 1)
+            and not self._waiting
+            and not self._is_asking
+        ):
+            return self._ask_timed(batch)
+        return None
+
+    async def ask(self, batch: Batch, deadline: float) -> Outputs:
+        """The model's outputs, when its turn has come. ``deadline`` is on ``time.monotonic``.
 
         Overloaded, TooLate, or whatever the model raises.
         """
-        curve = self.curve
-        is_quick = curve.is_known and curve.seconds(batch.rows) < QUICK_SECONDS
-        if is_quick and not self._waiting and not self._is_asking and (is_alone or self.most_rows == 1):
-            return self._ask_timed(batch)
         self._admit(batch, deadline)
         answered: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(batch, kind_of(batch), deadline, answered))
@@ -123,7 +134,7 @@ class Asking:
         together = self._take()
         if not together:
             return
-        if self.curve.is_known and self.curve.seconds(sum(each.batch.rows for each in together)) < QUICK_SECONDS:
+        if sum(each.batch.rows for each in together) < self._quick_rows:
             self._finish(together, self._ask_together([each.batch for each in together]))
             self._schedule()
             return
@@ -191,6 +202,7 @@ class Asking:
                 self._learn_size()
 
     def _learn_size(self) -> None:
+        self._quick_rows = self.curve.rows_within(QUICK_SECONDS)
         self.most_rows = most_rows(self.curve, self._limit) if self._may_merge else 1
 
 

@@ -7,6 +7,8 @@ never larger than what half of the latency limit allows: a request may have to w
 
 from __future__ import annotations
 
+import math
+
 FORGETTING = 0.98
 """Weight of an observation against the next one: the last fifty or so count."""
 SURE_AFTER = 20
@@ -50,6 +52,13 @@ class ServiceCurve:
     def seconds(self, rows: int) -> float:
         """What a call of so many rows is expected to take; 0 where nothing is known."""
         return self.fixed + self.each * rows
+
+    def rows_within(self, seconds: float) -> float:
+        """How many rows a call may have that is expected to take less than that; 0 where nothing is known."""
+        if not self.is_known:
+            return 0.0
+        room = seconds - self.fixed
+        return room / self.each if self.each > 0 else math.copysign(math.inf, room)
 
     def _fit(self) -> None:
         mean_rows, mean_seconds = self._rows / self._weight, self._seconds / self._weight

@@ -12,6 +12,10 @@ import numpy as np
 
 from ..inputs import Array, Batch, InvalidRequest
 
+NUMBERS = "?bBhHiIlLqQfd"
+"""The characters of numpy's types of numbers that the protocol can say, and of the one that must be widened."""
+HALF = "e"
+
 Frame = Callable[[Mapping[str, Array]], Any]
 
 
@@ -22,7 +26,7 @@ def arrange(batch: Batch, names: Sequence[str], width: int | None, frame: Frame 
     the columns that the model remembers, ``width`` how many. InvalidRequest where the request does not fit them.
     """
     arrays = batch.arrays
-    if len(arrays) == 1 and list(names) != list(arrays):
+    if len(arrays) == 1 and (len(names) != 1 or names[0] not in arrays):
         (array,) = arrays.values()
         if array.ndim == 1 and array.dtype != object:
             array = array.reshape(-1, 1)
@@ -61,19 +65,22 @@ def is_wanted(name: str, batch: Batch) -> bool:
     return batch.wanted is None or name in batch.wanted
 
 
-def checked(answers: Mapping[str, Array], rows: int) -> dict[str, Array]:
+def checked(answers: dict[str, Array], rows: int) -> dict[str, Array]:
     """The answers; ValueError where one does not have an entry for every row."""
     for name, array in answers.items():
         if array.ndim == 0 or len(array) != rows:
             raise ValueError(f"the model answered a {name} of shape {array.shape} for {rows} rows")
-    return dict(answers)
+    return answers
 
 
 def plain(answer: Any) -> Array:
     """An array of a kind that the protocol can say: texts and mixed things become texts."""
     array = np.ascontiguousarray(answer)
-    if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
-        return array.astype(np.float32) if array.dtype == np.float16 else array
+    kind = array.dtype.char
+    if kind in NUMBERS:
+        return array
+    if kind == HALF:
+        return array.astype(np.float32)
     return np.array([str(value) for value in array.ravel()], dtype=object).reshape(array.shape)
 
 

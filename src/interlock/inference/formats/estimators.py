@@ -51,7 +51,10 @@ class Estimator:
         argument = arrange(batch, self._names, self._width, self._frame)
         for transformer in self._transformers:
             argument = transformer.transform(argument)
-        answers = {name: output(argument) for name, output in self._outputs.items() if is_wanted(name, batch)}
+        answers = {}
+        for name, output in self._outputs.items():
+            if is_wanted(name, batch):
+                answers[name] = output(argument)
         return checked(answers, batch.rows)
 
     def _predict(self, argument: Any) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from ..inputs import Array, Batch, Column, InvalidRequest, Signature
 from ..model import Model, Unloadable
 from ..protocol.tensors import FLOATS, INTEGERS
-from .arranging import checked, count_threads, is_wanted, plain
+from .arranging import checked, count_threads, plain
 
 NUMBERS = {
     "float": "FP32",
@@ -44,6 +44,20 @@ def load_onnx(file: Path) -> Model:
     return Graph(runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"]))
 
 
+class Wanted:
+    """One input of a graph; in ``shape`` a length that may vary is a name. An array of ``dtype`` whose rows have the
+    shape ``tail`` is just what it takes.
+    """
+
+    def __init__(self, name: str, datatype: str, shape: Sequence[int | str | None]) -> None:
+        self.name = name
+        self.datatype = datatype
+        self.shape = list(shape)
+        has_fixed_rows = bool(shape) and type(shape[0]) is int
+        self.tail = None if has_fixed_rows else tuple(shape[1:])
+        self.dtype: Any = TYPES.get(datatype)
+
+
 class Graph:
     """One onnxruntime session. A missing text is the empty text; other missing values only numbers with fractions have.
 
@@ -52,14 +66,14 @@ class Graph:
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self._inputs = {node.name: node for node in session.get_inputs()}
         self._names = [node.name for node in session.get_outputs()]
-        for node in (*self._inputs.values(), *session.get_outputs()):
+        for node in (*session.get_inputs(), *session.get_outputs()):
             if node.type not in DATATYPES:
                 hint = ": convert it with zipmap=False" if node.type.startswith("seq(map(") else ""
                 raise Unloadable(f"{node.name} is a {node.type}, which the protocol cannot say{hint}")
         self._limits = json.loads(session.get_modelmeta().custom_metadata_map.get(LIMITS, "{}"))
-        if scalars := [node.name for node in self._inputs.values() if not node.shape]:
+        self._inputs = {node.name: Wanted(node.name, DATATYPES[node.type], node.shape) for node in session.get_inputs()}
+        if scalars := [name for name, wanted in self._inputs.items() if not wanted.shape]:
             raise Unloadable(f"the input {scalars[0]} has no dimension of rows")
 
     @property
@@ -70,19 +84,23 @@ class Graph:
     @property
     def signature(self) -> Signature:
         """As the file says; unknown where a length beside the number of rows is."""
-        tails = {name: tuple(node.shape[1:]) for name, node in self._inputs.items()}
-        if not all(type(size) is int and size > 0 for tail in tails.values() for size in tail):
-            return Signature()
-        return Signature(Column(name, DATATYPES[node.type], tails[name]) for name, node in self._inputs.items())
+        columns = []
+        for name, wanted in self._inputs.items():
+            tail = tuple(size for size in wanted.shape[1:] if type(size) is int and size > 0)
+            if len(tail) != len(wanted.shape) - 1:
+                return Signature()
+            columns.append(Column(name, wanted.datatype, tail))
+        return Signature(columns)
 
     def answer(self, batch: Batch) -> dict[str, Array]:
         """The wanted outputs by name, one entry for every row."""
-        if missing := [name for name in self._inputs if name not in batch.arrays]:
+        if not self._inputs.keys() <= batch.arrays.keys():
+            missing = [name for name in self._inputs if name not in batch.arrays]
             raise InvalidRequest(f"missing inputs: {', '.join(map(repr, missing[:10]))}")
         for name, limit in self._limits.items():
             _require_within(name, batch.arrays[name], limit)
-        given = {name: _fitted(batch.arrays[name], node) for name, node in self._inputs.items()}
-        names = [name for name in self._names if is_wanted(name, batch)]
+        given = {name: _fitted(batch.arrays[name], wanted) for name, wanted in self._inputs.items()}
+        names = self._names if batch.wanted is None else [name for name in self._names if name in batch.wanted]
         answers = self._session.run(names, given) if names else []
         return checked({name: plain(answer) for name, answer in zip(names, answers, strict=True)}, batch.rows)
 
@@ -95,21 +113,24 @@ def _require_within(name: str, array: Array, limit: Mapping[str, Any]) -> None:
         raise InvalidRequest(f"input {name!r}: a value is larger than the model takes")
 
 
-def _fitted(array: Array, node: Any) -> Array:
+def _fitted(array: Array, wanted: Wanted) -> Array:
     """The array in the type and rank of the graph's input."""
-    if array.ndim == 1 and len(node.shape) == 2:
+    # numpy takes None for the type of fractions.
+    if wanted.dtype is not None and array.dtype == wanted.dtype and array.shape[1:] == wanted.tail:
+        return array
+    if array.ndim == 1 and len(wanted.shape) == 2:
         array = array.reshape(-1, 1)
-    if array.ndim != len(node.shape) or any(
-        type(size) is int and size != found for size, found in zip(node.shape, array.shape, strict=True)
+    if array.ndim != len(wanted.shape) or any(
+        type(size) is int and size != found for size, found in zip(wanted.shape, array.shape, strict=True)
     ):
-        raise InvalidRequest(f"input {node.name!r}: shape {list(array.shape)}, the model takes {node.shape}")
-    datatype = DATATYPES[node.type]
+        raise InvalidRequest(f"input {wanted.name!r}: shape {list(array.shape)}, the model takes {wanted.shape}")
+    datatype = wanted.datatype
     if (array.dtype == object) != (datatype == "BYTES"):
-        raise InvalidRequest(f"input {node.name!r}: every value must be a {datatype}")
+        raise InvalidRequest(f"input {wanted.name!r}: every value must be a {datatype}")
     if datatype == "BYTES":
         return np.array(["" if value is None else value for value in array.flat], dtype=object).reshape(array.shape)
     if datatype == "BOOL":
         return array.astype(bool)
     if array.dtype.kind == "f" and datatype in INTEGERS:
-        raise InvalidRequest(f"input {node.name!r}: every value must be an {datatype}, none may be missing")
+        raise InvalidRequest(f"input {wanted.name!r}: every value must be an {datatype}, none may be missing")
     return array.astype(TYPES[datatype], copy=False)

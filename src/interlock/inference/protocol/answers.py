@@ -80,7 +80,8 @@ def respond(head: Mapping[str, object], outputs: Mapping[str, Array], form: Form
             tensors.append(to_bytes(found))
             entry["parameters"] = {"binary_data_size": len(tensors[-1])}
         else:
-            entry["data"] = found.ravel().tolist() if found.dtype == object else found.ravel()
+            flat = found if found.ndim == 1 else found.ravel()
+            entry["data"] = flat.tolist() if flat.dtype == object else flat
         entries.append(entry)
     text = orjson.dumps({**head, "outputs": entries}, option=orjson.OPT_SERIALIZE_NUMPY)
     if not tensors:
