@@ -100,6 +100,7 @@ NO = Admission(is_admitted=False, because="quarantined")
         ({}, ReleaseSeen(admission=YES, next_rollout=9), ReleasePhase.OPEN, "rollout 9 begins"),
         ({}, ReleaseSeen(admission=NO, next_rollout=9), ReleasePhase.STOPPED, "quarantined"),
         ({}, ReleaseSeen(busy_with=4), ReleasePhase.WAITING, "busy with rollout 4"),
+        ({}, ReleaseSeen(held="frozen by ada"), ReleasePhase.WAITING, "flights/staging is frozen by ada"),
         ({}, ReleaseSeen(newer=6), ReleasePhase.STOPPED, "superseded by release 6"),
         ({}, ReleaseSeen(), ReleasePhase.OPEN, "not yet asked"),
         ({"staging": 9}, ReleaseSeen(rollout=RolloutPhase.PROGRESSING), ReleasePhase.OPEN, "under way"),

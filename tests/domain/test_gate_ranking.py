@@ -12,7 +12,7 @@ from scipy.stats import binom, binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from interlock.gate.comparison import compare_rows
-from interlock.gate.ranking import LEAST_MISPLACED, SMALLEST_CLASS, auc_difference
+from interlock.gate.ranking import LEAST_MISPLACED, SMALLEST_CLASS, _last_consistent, auc_difference
 from interlock.gate.row_metrics import row_metric
 from interlock.gate.rows.arrays import Predictions, RowArrays
 from interlock.gate.rows.cutting import Parts
@@ -184,3 +184,12 @@ def test_a_bound_far_out_is_found_where_few_rows_decide():
     assert not found.is_coarse
     naive = norm.ppf(0.95) * found.standard_error
     assert found.estimate - found.lower > 2.0 * naive
+
+
+@pytest.mark.parametrize("critical", [0.5, 2.0, 20.0])
+def test_the_farthest_tilt_that_is_not_rejected(critical):
+    def tilted(tilt):
+        return tilt, 1.0 - tilt / 20.0
+
+    expected = min(10.0, critical / (1.0 + critical / 20.0))  # the end where none of them is rejected
+    assert _last_consistent(tilted, critical, 10.0) == pytest.approx(expected, rel=1e-3)

@@ -288,6 +288,14 @@ def test_slices_of_many_columns_are_what_each_is_alone(metric, sizes):
             assert test.probability == pytest.approx(harm_of(metric, *alone), abs=1e-9)
 
 
+@pytest.mark.parametrize("metric", [*GROUP_METRICS, row_metric("row_loss")], ids=lambda metric: metric.name)
+def test_a_slice_of_few_rows_is_there_and_not_judged(metric):
+    labels, ours, theirs = two_even_models(np.random.default_rng(9), metric, 2000)
+    codes = (np.arange(2000) < 10).astype(int)
+    found = pair_of(metric, labels, ours, theirs).compare([Parts(codes, ("many", "few"))])
+    assert ([test.name for test in found.tests], found.there) == (["many"], 2)
+
+
 def test_holm_blocks_an_even_model_in_no_more_than_alpha_of_judgements():
     discordant = np.random.default_rng(5).multinomial(250, [0.03, 0.03, 0.94], (400, 20))
     blocked = sum(
