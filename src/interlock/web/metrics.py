@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from interlock.app.services import Services
 from interlock.control.rows import read_state
@@ -30,8 +30,8 @@ class Metrics:
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._buckets: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BOUNDS) + 1))
         self._seconds: Counter[str] = Counter()
-        self._runs = _Turns(services.store, Kind.RUN, lambda phase: Phase(phase).is_final and phase != Phase.HELD)
-        self._rollouts = _Turns(services.store, Kind.ROLLOUT, lambda phase: RolloutPhase(phase).is_final)
+        self._runs = _Turns(services.store, Kind.RUN, {phase for phase in Phase if phase.is_final} - {Phase.HELD})
+        self._rollouts = _Turns(services.store, Kind.ROLLOUT, {phase for phase in RolloutPhase if phase.is_final})
         self._counted_runs: Counter[str] = Counter({phase.value: 0 for phase in Phase})
         self._counted_rollouts: Counter[tuple[str, str]] = Counter()
 
@@ -111,10 +111,10 @@ class Metrics:
 class _Turns:
     """Follows the events of a kind since the server began: one turn for each phase that a row comes into."""
 
-    def __init__(self, store: Store, kind: Kind, is_over: Callable[[str], bool]) -> None:
+    def __init__(self, store: Store, kind: Kind, ends: Collection[str]) -> None:
         self._store = store
         self._kind = kind
-        self._is_over = is_over
+        self._ends = ends
         self._seen = store.last_event()
         self._phases: dict[str, str] = {}
 
@@ -125,7 +125,7 @@ class _Turns:
                 self._seen = event.number
                 is_turn = self._phases.get(event.key) != event.phase
                 self._phases[event.key] = event.phase
-                if self._is_over(event.phase):
+                if event.phase in self._ends:
                     del self._phases[event.key]
                 if is_turn:
                     yield event.key, event.phase
