@@ -111,7 +111,7 @@ class Worker:
 
     def start(self, attempt: str) -> None:
         commit = self.git.snapshot(str(self._folder / "tree"))
-        stage = StagePlan(name="train", kind="stage", command="date +%s.%N > out; sleep 2", outs=("out",))
+        stage = StagePlan(name="train", kind="stage", command="echo begun; date +%s.%N > out; sleep 2", outs=("out",))
         request = StageRequest(attempt=attempt, stage=stage, commit=commit, python=PythonPlan())
         self.attempts.start(request, lambda outcome: [Fact("trace", "train", outcome.products["out"])])
 
@@ -136,8 +136,9 @@ def test_the_late_result_of_a_worker_that_stalled_is_refused(tmp_path: Path) -> 
     try:
         assert stalled.stdout is not None
         assert stalled.stdout.readline() == "started\n"
-        log = tmp_path / "execution-stalled" / "logs"
-        wait_for(lambda: log.exists() and list(log.rglob("*")), "the stage of the stalled worker")
+        log = tmp_path / "execution-stalled" / "logs" / "1" / "train" / "1.log"
+        # Earlier it may hold the lock under which an environment is made, and everybody waits for that.
+        wait_for(lambda: log.exists() and b"begun" in log.read_bytes(), "the stage of the stalled worker")
         stalled.send_signal(signal.SIGSTOP)
         assert other.attempts.is_lost("1/train/1")
         assert other.attempts.refuse_end("1/train/1")
@@ -154,7 +155,7 @@ def test_the_late_result_of_a_worker_that_stalled_is_refused(tmp_path: Path) -> 
         assert outcome.phase is Phase.SUCCEEDED, outcome.because
         assert other.store.recall("trace", "train") == [outcome.products["out"]]
     finally:
-        other.close()
         stalled.kill()
         stalled.wait()
+        other.close()
         stalled.stdout.close()
