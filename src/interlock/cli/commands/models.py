@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from interlock.pipeline.models.formats import MODEL_FORMATS
 
 if TYPE_CHECKING:
     from interlock.app.alone.serving import Alone
+    from interlock.cli.asking import Requests
     from interlock.cli.reading import Reading
     from interlock.vocabulary import Row
 
@@ -198,15 +200,11 @@ def _override(session: Session, run: str, gates: tuple[str, ...], reason: str) -
 
 @click.command()
 @click.argument("environment", metavar="MODEL/ENVIRONMENT")
-@click.option("--reason", default="", help="Why; stored with the decision.")
+@click.option("--reason", default="asked for by hand", help="Why; stored with the decision.")
 @with_server
 def rollback(session: Session, environment: str, reason: str) -> int:
     """Take an environment back: out of the rollout under way, or to its previous revision."""
-    key = environment.replace("@", "/")
-    with session.ask() as requests:
-        told = requests.roll_back(key, reason or "asked for by hand")
-        _announce(session, f"environment/{key}", told, requests.has_server)
-    return ExitCode.SUCCESS
+    return _ask_of(session, environment, lambda requests, key: requests.roll_back(key, reason))
 
 
 @click.command()
@@ -218,12 +216,8 @@ def freeze(session: Session, environment: str, until: str | None, reason: str) -
     """Let nothing go forward in an environment; a rollback is never held up."""
     from interlock.cli.asking import read_moment
 
-    key = environment.replace("@", "/")
     moment = None if until is None else read_moment(until, "--until", time.time())
-    with session.ask() as requests:
-        told = requests.freeze(key, reason, moment)
-        _announce(session, f"environment/{key}", told, requests.has_server)
-    return ExitCode.SUCCESS
+    return _ask_of(session, environment, lambda requests, key: requests.freeze(key, reason, moment))
 
 
 @click.command()
@@ -232,10 +226,14 @@ def freeze(session: Session, environment: str, until: str | None, reason: str) -
 @with_server
 def unfreeze(session: Session, environment: str, reason: str) -> int:
     """Let an environment go forward again, after a freeze or a rollback by hand."""
+    return _ask_of(session, environment, lambda requests, key: requests.unfreeze(key, reason))
+
+
+def _ask_of(session: Session, environment: str, ask: Callable[[Requests, str], str]) -> int:
+    """Asks for something in an environment, which people write with ``@`` too, and announces what that means."""
     key = environment.replace("@", "/")
     with session.ask() as requests:
-        told = requests.unfreeze(key, reason)
-        _announce(session, f"environment/{key}", told, requests.has_server)
+        _announce(session, f"environment/{key}", ask(requests, key), requests.has_server)
     return ExitCode.SUCCESS
 
 
