@@ -41,7 +41,7 @@ class Source(NamedTuple):
     """A file of an environment, and where its byte code is kept."""
 
     path: str
-    kept: Path
+    kept: str
 
 
 class ByteCode:
@@ -60,15 +60,18 @@ class ByteCode:
         if asked.returncode != 0 or len(asked.stdout.split()) != 2:
             return
         tag, magic = asked.stdout.split()
-        kept = self._folder / f"{tag}-{magic}"
-        sources = [Source(path, self._place(kept, path)) for path in _python_files(str(environment / "lib"))]
-        sizes = {source.kept: _size(source.kept) for source in sources}
-        missing = {source.kept: source for source in sources if sizes[source.kept] is None}
-        _compile(interpreter, list(missing.values()))
-        sizes |= {place: _size(place) for place in missing}
-        for source in sources:
-            if sizes[source.kept]:
-                _link(source, tag)
+        kept = f"{self._folder}/{tag}-{magic}"
+        folders = {
+            folder: [Source(path, _place(kept, path)) for path in paths]
+            for folder, paths in _python_files(str(environment / "lib"))
+        }
+        sources = {source.kept: source for inside in folders.values() for source in inside}
+        sizes = {place: _size(place) for place in sources}
+        missing = [source for place, source in sources.items() if sizes[place] is None]
+        _compile(interpreter, missing)
+        sizes |= {source.kept: _size(source.kept) for source in missing}
+        for folder, inside in folders.items():
+            _link(folder, [source for source in inside if sizes[source.kept]], tag)
 
     def collect(self, older_than: float) -> int:
         """Removes what no environment holds any more and was made before ``older_than`` (wall time); its bytes."""
@@ -81,35 +84,45 @@ class ByteCode:
                     size += found.st_size
         return size
 
-    def _place(self, kept: Path, source: str) -> Path:
-        with Path(source).open("rb", buffering=0) as file:
-            name = blake3(file.read()).hexdigest()[:48]
-        return kept / name[:2] / name[2:]
+
+def _place(kept: str, source: str) -> str:
+    """Where the byte code of a source file is kept. There are thousands of them, so nothing is done twice."""
+    opened = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = os.read(opened, os.fstat(opened).st_size)
+    finally:
+        os.close(opened)
+    name = blake3(content).hexdigest()
+    return f"{kept}/{name[:2]}/{name[2:48]}"
 
 
-def _size(kept: Path) -> int | None:
+def _size(kept: str) -> int | None:
     """In bytes, 0 where the source cannot be compiled; None where that was not tried yet."""
     try:
-        return kept.stat().st_size
+        return os.stat(kept).st_size
     except FileNotFoundError:
         return None
 
 
-def _python_files(folder: str) -> Iterator[str]:
+def _python_files(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """Every folder that holds source files, with their paths."""
     waiting = [folder]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
+        inside, found = waiting.pop(), list[str]()
+        with os.scandir(inside) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 elif entry.name.endswith(".py") and entry.is_file(follow_symlinks=False):
-                    yield entry.path
+                    found.append(entry.path)
+        if found:
+            yield inside, found
 
 
 def _compile(interpreter: str, missing: Sequence[Source]) -> None:
     """Compiles in as many processes as there are cores; what takes too long is left to the next environment."""
-    for folder in {source.kept.parent for source in missing}:
-        folder.mkdir(parents=True, exist_ok=True)
+    for folder in {os.path.dirname(source.kept) for source in missing}:
+        os.makedirs(folder, exist_ok=True)
     cores = len(os.sched_getaffinity(0))
     parts = [part for number in range(cores) if (part := missing[number::cores])]
     command = [interpreter, "-I", "-S", "-c", COMPILER]
@@ -128,13 +141,16 @@ def _compile(interpreter: str, missing: Sequence[Source]) -> None:
             process.wait()
 
 
-def _link(source: Source, tag: str) -> None:
-    folder, _, name = source.path.rpartition("/")
-    target = Path(f"{folder}/__pycache__/{name.removesuffix('.py')}.{tag}.pyc")
-    target.parent.mkdir(exist_ok=True)
-    try:
-        target.hardlink_to(source.kept)
-    except FileExistsError:
-        return  # the package brings its own
-    except OSError:  # so many links are more than the file system counts, or it has none
-        shutil.copyfile(source.kept, target)
+def _link(folder: str, sources: Sequence[Source], tag: str) -> None:
+    """Gives the source files of a folder their byte code."""
+    made = f"{folder}/__pycache__"
+    if sources:
+        os.makedirs(made, exist_ok=True)
+    for source in sources:
+        target = f"{made}/{os.path.basename(source.path).removesuffix('.py')}.{tag}.pyc"
+        try:
+            os.link(source.kept, target)
+        except FileExistsError:
+            continue  # the package brings its own
+        except OSError:  # so many links are more than the file system counts, or it has none
+            shutil.copyfile(source.kept, target)
