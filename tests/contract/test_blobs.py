@@ -258,11 +258,17 @@ def test_a_known_file_that_has_changed_is_a_fault_and_leaves_nothing(blobs: Blob
     assert not blobs.has(before.digest)
 
 
-def test_where_a_large_file_lies(blobs: Blobs, folder: Path) -> None:
-    digest = blobs.put_bytes(b"x" * 1000)
-    place = blobs.lies_at(digest, 1000)
-    assert place is None or Path(place).read_bytes() == b"x" * 1000
-    assert blobs.lies_at(digest, 1001) is None
-    assert blobs.lies_at(blobs.put(str(write(folder, {"a": b"x" * 1000}))), 1) is None
+def test_large_files_may_be_left_where_they_lie(blobs: Blobs, folder: Path, tmp_path: Path) -> None:
+    large, program = write(folder, {"sub/a": b"x" * 1000, "b": b"x" * 999, "program": b"x" * 1000}), folder / "program"
+    program.chmod(0o755)
+    for number, (digest, name) in enumerate([(blobs.put(str(large)), "sub/a"), (blobs.put(str(large / "sub/a")), "")]):
+        target = tmp_path / str(number)
+        lying = blobs.materialise(digest, str(target), shown_from=1000)
+        assert lying.keys() <= {name}
+        assert Path(lying.get(name, target / name)).read_bytes() == b"x" * 1000
+        assert (target / name).stat().st_size == (0 if lying else 1000)
+    assert (tmp_path / "0" / "b").stat().st_size == 999
+    assert (tmp_path / "0" / "program").stat().st_size == 1000
+    assert blobs.materialise(blobs.put(str(large / "b")), str(tmp_path / "2"), shown_from=1000) == {}
     with pytest.raises(ArtifactFault):
-        blobs.lies_at(NOWHERE, 0)
+        blobs.materialise(NOWHERE, str(tmp_path / "3"), shown_from=0)

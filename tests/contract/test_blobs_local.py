@@ -15,6 +15,7 @@ import pytest
 from blake3 import blake3
 
 from interlock.edges.blobs import LocalBlobs
+from interlock.edges.blobs.local import MOST_SHOWN
 from interlock.errors import ArtifactFault
 from interlock.vocabulary import Digest
 
@@ -219,12 +220,24 @@ def test_a_large_file_is_never_in_memory_as_a_whole(place: Path, tmp_path: Path)
 def test_a_large_file_that_is_torn_is_set_aside_and_not_shown(tmp_path: Path) -> None:
     blobs = LocalBlobs(tmp_path)
     digest = blobs.put_bytes(b"x" * 1000)
-    place = blobs.lies_at(digest, 1)
-    assert place is not None
-    Path(place).chmod(0o600)
-    Path(place).write_bytes(b"y" * 1000)
+    lying = blobs.materialise(digest, str(tmp_path / "first"), shown_from=1)
+    place = Path(lying[""])
+    place.chmod(0o600)
+    place.write_bytes(b"y" * 1000)
     with pytest.raises(ArtifactFault, match="torn"):
-        blobs.lies_at(digest, 1)
+        blobs.materialise(digest, str(tmp_path / "second"), shown_from=1)
+    assert not (tmp_path / "second").exists()
     assert not blobs.has(digest)
     assert blobs.put_bytes(b"x" * 1000) == digest
-    assert blobs.lies_at(digest, 1) == place
+    assert blobs.materialise(digest, str(tmp_path / "second"), shown_from=1) == lying
+
+
+def test_of_a_folder_the_large_files_are_shown_and_not_more_than_a_sandbox_can_mount(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path / "blobs")
+    files = {f"large/{number}": b"x" * 1000 + bytes([number]) for number in range(MOST_SHOWN + 1)}
+    lying = blobs.materialise(blobs.put_files(files | {"small": b"s"}), str(tmp_path / "out"), shown_from=1000)
+    assert len(lying) == MOST_SHOWN
+    for name, content in files.items():
+        copied = (tmp_path / "out" / name).read_bytes()
+        assert (copied == b"" and Path(lying[name]).read_bytes() == content) if name in lying else copied == content
+    assert (tmp_path / "out" / "small").read_bytes() == b"s"

@@ -631,7 +631,7 @@ def test_a_sandbox_that_does_not_start_is_not_the_users_fault(world: World) -> N
 
 def test_a_defect_of_ours_is_errored_and_never_the_users(world: World, executor: LocalExecutor) -> None:
     class Broken(LocalBlobs):
-        def materialise(self, digest: Digest, target: str) -> None:
+        def materialise(self, digest: Digest, target: str, *, shown_from: int | None = None) -> dict[str, str]:
             raise KeyError(digest)
 
     given = world.folder / "given.txt"

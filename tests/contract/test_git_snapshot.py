@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from interlock.edges.git import CommandGit
+from interlock.edges.git.snapshots import LARGE_BYTES
 from interlock.errors import NotFound, Refused
 
 
@@ -243,3 +244,31 @@ def test_several_at_once(git: CommandGit, repository: Path) -> None:
     for thread in threads:
         thread.join()
     assert found == [run(repository, "rev-parse", "HEAD^{tree}")] * 4
+
+
+def large(folder: Path, path: str) -> None:
+    write(folder, {path: ""})
+    with (folder / path).open("wb") as file:
+        file.truncate(LARGE_BYTES)
+
+
+def test_large_data_that_no_repository_tracks_lies_beside(git: CommandGit, repository: Path, tmp_path: Path) -> None:
+    alone = write(tmp_path / "alone", {"train.py": "one", "data/small.txt": "s", "few/rows.csv": "r"})
+    for folder in (alone, write(repository, {"data/small.txt": "s", "few/rows.csv": "r"})):
+        large(folder, "data/large.bin")
+        large(folder, "model.bin")
+        taken = git.snapshot(str(folder), data=["data/", "few"])
+        assert taken.beside == ("data",)
+        assert {"train.py", "few/rows.csv", "model.bin"} <= git.tree(taken).keys()
+        assert not any(path.startswith("data/") for path in git.tree(taken))
+        assert git.snapshot(str(folder), data=["few"]).beside == ()
+    run(repository, "add", "data/small.txt")
+    taken = git.snapshot(str(repository), data=["data/"])
+    assert taken.beside == ()
+    assert {"data/small.txt", "data/large.bin"} <= git.tree(taken).keys()
+
+
+def test_large_data_with_links_stays_a_part_of_the_tree(git: CommandGit, tmp_path: Path) -> None:
+    large(tmp_path / "alone", "data/large.bin")
+    (tmp_path / "alone/data/link").symlink_to("large.bin")
+    assert git.snapshot(str(tmp_path / "alone"), data=["data"]).beside == ()

@@ -108,20 +108,19 @@ class Blobs(Protocol):
         ArtifactFault where a file that is read has changed.
         """
 
-    def lies_at(self, digest: Digest, at_least: int) -> str | None:
-        """Where a file of at least so many bytes lies, checked, to be read there and never changed; None for any other.
-
-        ArtifactFault as by ``read``.
-        """
-
     def read(self, digest: Digest) -> bytes:
         """A file's bytes, checked against the digest. ArtifactFault where missing or torn."""
 
     def files(self, digest: Digest) -> dict[str, Digest]:
         """The files of a folder by relative path; a file answers itself under the empty path."""
 
-    def materialise(self, digest: Digest, target: str) -> None:
-        """Writes the artifact at ``target`` (which must not exist) as a private copy, checked while writing."""
+    def materialise(self, digest: Digest, target: str, *, shown_from: int | None = None) -> dict[str, str]:
+        """Writes the artifact at ``target`` (which must not exist) as a private copy, checked while writing.
+
+        Files of ``shown_from`` bytes and more, none of them executable, are checked and need not be copied: the answer
+        says where they lie, to be read there and never changed, by their path in the folder (empty for a lone file);
+        ``target`` has an empty file in the place of each.
+        """
 
     def has(self, digest: Digest) -> bool:
         """Whether all of it is there. Asking for it counts as using it."""

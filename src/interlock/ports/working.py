@@ -63,8 +63,9 @@ class Git(Protocol):
     ) -> Commit:
         """The working tree at ``folder`` as it is now, uncommitted changes included, as a commit-like value.
 
-        Files that ``.gitignore`` names are left out unless ``include`` names them, those of ``without`` always. What of
-        ``data`` is left out is named as ``beside``. The folder's own repository, if it has one, is not touched.
+        Files that ``.gitignore`` names are left out unless ``include`` names them, those of ``without`` always; so is
+        large ``data`` of which no repository tracks anything. What of ``data`` is left out is named as ``beside``. The
+        folder's own repository, if it has one, is not touched.
         """
 
     def export(self, commit: Commit, target: str, project: str = "", only: Collection[str] | None = None) -> None:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from secrets import token_hex
 
@@ -30,6 +31,8 @@ from interlock.system.hashing import hash_file
 from interlock.vocabulary import Digest
 
 PIECE = 1 << 20
+MOST_SHOWN = 100
+"""Large files of one folder that are not copied: each of them costs the sandbox a mount."""
 ABANDONED_SECONDS = 24 * 3600
 """Age after which a file that never got its name was left by a process that died."""
 
@@ -101,22 +104,6 @@ class LocalBlobs:
             entries = {name: Entry(file.digest, file.is_executable) for name, file in files.items()}
             return self._used(self._write("folders", [encode_manifest(entries)]), entries)
 
-    def lies_at(self, digest: Digest, at_least: int) -> str | None:
-        """Where a file of at least so many bytes lies, all read and checked now; None for any other."""
-        with _faults(), storing(self._folder):
-            if self._place("folders", digest).exists():
-                return None
-            place = self._place("files", digest)
-            if not place.exists():
-                raise ArtifactFault(f"the artifact {digest} is missing")
-            if place.stat().st_size < at_least:
-                return None
-            with place.open("rb", buffering=0) as file:
-                found = hash_file(file.fileno())
-            if f"blake3:{found}" != digest:
-                raise self._set_aside(place, digest, found)
-            return str(self._place("files", self._used(digest)))
-
     def read(self, digest: Digest) -> bytes:
         """A file's bytes, checked against the digest. ArtifactFault where missing or torn."""
         with _faults():
@@ -132,8 +119,8 @@ class LocalBlobs:
                 raise ArtifactFault(f"the artifact {digest} is missing")
             return {"": digest}
 
-    def materialise(self, digest: Digest, target: str) -> None:
-        """Writes the artifact at ``target`` (which must not exist) as a private copy, checked while writing.
+    def materialise(self, digest: Digest, target: str, *, shown_from: int | None = None) -> dict[str, str]:
+        """Writes the artifact at ``target``; see the port. Of one folder at most ``MOST_SHOWN`` files are not copied.
 
         A lone file is not executable. Where it raises, nothing is left at ``target``.
         """
@@ -144,7 +131,7 @@ class LocalBlobs:
             manifest = self._manifest(digest)
             aim.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self._copy_out(digest, manifest, aim)
+                return self._copy_out(digest, manifest, aim, shown_from)
             except BaseException:
                 if manifest is None:
                     aim.unlink(missing_ok=True)
@@ -167,11 +154,10 @@ class LocalBlobs:
     def places(self, digest: Digest) -> list[str]:
         """The files that hold an artifact, those of a folder and the folder's own. ArtifactFault where it is torn."""
         with _faults():
-            manifest = self._manifest(digest)
-        if manifest is None:
-            return [str(self._place("files", digest))]
-        files = {self._place("files", entry.digest) for entry in manifest.values()}
-        return [*map(str, sorted(files)), str(self._place("folders", digest))]
+            parts = self._parts_of(digest)
+        if parts is None:
+            return [self._file(digest)]
+        return [*sorted({self._file(part) for part in parts}), str(self._place("folders", digest))]
 
     def collect(self, keep: Callable[[Digest], bool], older_than: float) -> tuple[int, int]:
         """Removes what ``keep`` does not want and no folder that stays holds, if last used before ``older_than``.
@@ -198,8 +184,12 @@ class LocalBlobs:
         return digests_in(b"".join(self._checked("folders", digest)))
 
     def _is_stored(self, digest: Digest) -> bool:
+        return os.access(self._file(digest), os.F_OK)
+
+    def _file(self, digest: Digest) -> str:
+        """Where a file is kept, as a text: a folder may hold very many."""
         digits = digest.removeprefix("blake3:")
-        return os.access(f"{self._files}/{digits[:2]}/{digits[2:]}", os.F_OK)
+        return f"{self._files}/{digits[:2]}/{digits[2:]}"
 
     def _place(self, sort: Sort, digest: Digest) -> Path:
         digits = digits_of(digest)
@@ -209,8 +199,8 @@ class LocalBlobs:
         """Marks an artifact as used now: not before it is all there, so that no part is older than the whole."""
         now = time.time_ns()  # the time that a file system takes by itself lags behind the clock
         sort: Sort = "files" if manifest is None else "folders"
-        parts = () if manifest is None else manifest.values()
-        for place in {self._place(sort, digest), *(self._place("files", part.digest) for part in parts)}:
+        parts = {part.digest for part in manifest.values()} if manifest else ()
+        for place in (str(self._place(sort, digest)), *map(self._file, parts)):
             os.utime(place, ns=(now, now))
         return digest
 
@@ -281,15 +271,32 @@ class LocalBlobs:
             return None
         return decode_manifest(b"".join(self._checked("folders", digest)))
 
-    def _copy_out(self, digest: Digest, manifest: Manifest | None, aim: Path) -> None:
-        if manifest is None:
-            self._copy_file(Entry(digest, is_executable=False), aim)
-            return
-        aim.mkdir()
-        for folder in {(aim / path).parent for path in manifest}:
-            folder.mkdir(parents=True, exist_ok=True)
-        for path, entry in manifest.items():
-            self._copy_file(entry, aim / path)
+    def _copy_out(self, digest: Digest, manifest: Manifest | None, aim: Path, shown_from: int | None) -> dict[str, str]:
+        files = {"": Entry(digest, is_executable=False)} if manifest is None else manifest
+        lying = {} if shown_from is None else dict(islice(self._large(files, shown_from), MOST_SHOWN))
+        if manifest is not None:
+            aim.mkdir()
+            for folder in {(aim / path).parent for path in manifest}:
+                folder.mkdir(parents=True, exist_ok=True)
+        for path, entry in files.items():
+            if path in lying:
+                (aim / path).touch(0o444)
+            else:
+                self._copy_file(entry, aim / path)
+        return lying
+
+    def _large(self, files: Manifest, at_least: int) -> Iterator[tuple[str, str]]:
+        """By path where each file of so many bytes lies, all of it read and checked now, and marked as used."""
+        for path, entry in files.items():
+            place = self._file(entry.digest)
+            if entry.is_executable or not self._is_stored(entry.digest) or Path(place).stat().st_size < at_least:
+                continue  # one that is missing is told of where it is copied
+            with storing(self._folder), Path(place).open("rb", buffering=0) as file:
+                found = hash_file(file.fileno())
+                if f"blake3:{found}" != entry.digest:
+                    raise self._set_aside(Path(place), entry.digest, found)
+                self._used(entry.digest)
+            yield path, place
 
     def _copy_file(self, entry: Entry, aim: Path) -> None:
         mode = 0o755 if entry.is_executable else 0o644

@@ -56,11 +56,6 @@ class MemoryBlobs:
             return self.put_bytes(contents[""])
         return self._put_folder(contents, {name for name, file in files.items() if file.is_executable})
 
-    def lies_at(self, digest: Digest, at_least: int) -> str | None:  # noqa: ARG002 - nothing lies anywhere here
-        """Always None: nothing lies in a file of this machine."""
-        self.files(digest)
-        return None
-
     def read(self, digest: Digest) -> bytes:
         """A file's bytes. ArtifactFault where missing."""
         digits_of(digest)
@@ -75,8 +70,14 @@ class MemoryBlobs:
         self.read(digest)
         return {"": digest}
 
-    def materialise(self, digest: Digest, target: str) -> None:
-        """Writes the artifact at ``target`` (which must not exist) as a private copy."""
+    def materialise(
+        self,
+        digest: Digest,
+        target: str,
+        *,
+        shown_from: int | None = None,  # noqa: ARG002 - nothing lies anywhere here
+    ) -> dict[str, str]:
+        """Writes the artifact at ``target`` (which must not exist) as a private copy of every file."""
         aim = Path(target)
         if os.path.lexists(aim):
             raise ArtifactFault(f"{aim} exists already")
@@ -84,12 +85,13 @@ class MemoryBlobs:
         aim.parent.mkdir(parents=True, exist_ok=True)
         if digest not in self._folders:
             aim.write_bytes(contents[""])
-            return
+            return {}
         aim.mkdir()
         for path, content in contents.items():
             (aim / path).parent.mkdir(parents=True, exist_ok=True)
             (aim / path).write_bytes(content)
             (aim / path).chmod(0o755 if self._folders[digest][path].is_executable else 0o644)
+        return {}
 
     def has(self, digest: Digest) -> bool:
         """Whether all of it is there; asking for it counts as using it."""

@@ -172,8 +172,9 @@ class Datasets:
             seen = place.look()
             if memory is not None and self._is_known(memory, seen):
                 return memory.digest, 0, 0
-            before = memory.known() if memory is not None else {}
-            files = {one.name: known for one in seen if (known := self._before(one, before)) is not None}
+            is_kept = memory is not None and self._blobs.has(memory.digest)
+            before = memory.known() if memory is not None and is_kept else {}
+            files = {one.name: known for one in seen if (known := _before(one, before)) is not None}
             new = [one.name for one in seen if one.name not in files]
             try:
                 files |= place.read(new, pause) if new else {}
@@ -185,11 +186,11 @@ class Datasets:
             return digest, len(new), sum(one.size for one in seen if one.name in fresh)
         raise DataFault(f"{key}: it changes while it is read; wait until it is complete")
 
-    def _before(self, one: Sighting, before: Mapping[str, tuple[object, Digest]]) -> KnownFile | None:
-        """The file as it was read before, if it is the same and still kept."""
-        mark, digest = before.get(one.name, (None, Digest("")))
-        is_same = mark is not None and mark == one.mark
-        return KnownFile("", digest) if is_same and self._blobs.has(digest) else None
+
+def _before(one: Sighting, before: Mapping[str, tuple[object, Digest]]) -> KnownFile | None:
+    """The file as it was read before, if it is the same."""
+    mark, digest = before.get(one.name, (None, Digest("")))
+    return KnownFile("", digest) if mark is not None and mark == one.mark else None
 
 
 def _as_seen(file: KnownFile, one: Sighting) -> KnownFile:

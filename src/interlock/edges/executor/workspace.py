@@ -48,8 +48,8 @@ class Workspace:
 
     All access times are set back after placing, so that under ``relatime`` whatever has another one afterwards was
     read, whoever read it. ``sees_reads`` False: this file system does not record them, and every file counts as read.
-    Of a stage whose inputs are strict only the declared files are there. ``may_show``: an artifact that is one large
-    file is not copied, but to be shown read-only; ``shown`` says where.
+    Of a stage whose inputs are strict only the declared files are there. ``may_show``: large files of artifacts are not
+    copied, but to be shown read-only; ``shown`` says where each lies, by its path in the project.
     """
 
     def __init__(
@@ -138,14 +138,10 @@ class Workspace:
         return {path.removeprefix(inside): read_source(content) for path, content in contents.items()}
 
     def _place_artifact(self, path: str, digest: Digest) -> None:
-        """A copy of the stage's own; a large file is to be shown where it lies, with an empty one in its place."""
-        aim = self._clear(path)
-        place = self._blobs.lies_at(digest, SHOWN_BYTES) if self._may_show else None
-        if place is None:
-            self._blobs.materialise(digest, str(aim))
-            return
-        aim.touch(0o444)
-        self.shown[path.rstrip("/")] = place
+        """A copy of the stage's own; large files are to be shown where they lie, with empty ones in their place."""
+        shown_from = SHOWN_BYTES if self._may_show else None
+        lying = self._blobs.materialise(digest, str(self._clear(path)), shown_from=shown_from)
+        self.shown |= {f"{path.rstrip('/')}/{name}".rstrip("/"): place for name, place in lying.items()}
 
     def _clear(self, path: str) -> Path:
         """Makes sure that nothing is at ``path`` and real folders lead to it; Refused for a path that leaves."""

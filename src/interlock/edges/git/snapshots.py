@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -20,10 +21,13 @@ AS_THEY_ARE = b"* -text -filter -ident -working-tree-encoding\n"
 CONFIGURATION = b"""[core]
 \trepositoryformatversion = 0
 \tbare = true
-\tlooseCompression = 0
+\tcompression = 0
 """
-"""Blobs are copied once and read once, so they are not compressed."""
+"""Blobs are copied once and read once, so they are not compressed, large ones in packs neither."""
 SKELETON = {"HEAD": b"ref: refs/heads/main\n", "config": CONFIGURATION, "info/attributes": AS_THEY_ARE}
+
+LARGE_BYTES = 16 << 20
+"""From this size on data that no repository tracks is no part of the tree: git would hash it slowly, and copy it."""
 
 MADE_BY_PROGRAMS = (".git", "__pycache__")
 """Folders that are nobody's data."""
@@ -47,7 +51,7 @@ class Snapshots:
         self._state = state.absolute()
 
     def take(self, folder: Path, include: Sequence[str], data: Sequence[str], without: Sequence[str]) -> Taken:
-        """The tree of ``folder`` as it is now; see the port. ``data`` is looked for, and not read."""
+        """The tree of ``folder`` as it is now; see the port. ``data`` is looked for, and large data is not read."""
         folder = folder.absolute()
         if not folder.is_dir():
             raise NotFound("this is no folder", where=str(folder))
@@ -56,13 +60,14 @@ class Snapshots:
             if not (private / "info" / "attributes").exists():
                 _make(private)
             wanted = self._wanted(folder, private, include).difference(without)
+            wanted -= _large_data(folder, data, wanted)
             tree = _record(folder, private, wanted)
         held = _folders_of(wanted) if data else set()
         found = (left for path in data for left in _left_out(folder, path.rstrip("/"), wanted, held))
         return Taken(private, tree, tuple(dict.fromkeys(path for path in found if path not in without)))
 
     def _wanted(self, folder: Path, private: Path, include: Sequence[str]) -> set[str]:
-        found = {path for path in _listing(folder, private) if os.path.lexists(f"{folder}/{path}")}
+        found = set(_listing(folder, private))
         for path in include:
             found.update(_named(folder, path))
         return {path for path in found if not f"{folder}/{path}".startswith(f"{self._state}/")}
@@ -77,7 +82,7 @@ def _make(private: Path) -> None:
 
 
 def _listing(folder: Path, private: Path) -> Iterable[str]:
-    """Paths of the files below ``folder`` that its own ignore rules do not leave out, tracked ones always with them.
+    """Paths of the files below ``folder`` that its own ignore rules do not leave out, tracked ones that are there too.
 
     A repository within it (a submodule, or a clone that lies there) is taken as the folder of files that it is.
     """
@@ -88,11 +93,15 @@ def _listing(folder: Path, private: Path) -> Iterable[str]:
         empty = {"GIT_INDEX_FILE": str(private / "no-index")}
         listing = run_git([*words_for(private, folder), *choice], folder=folder, more=empty).stdout
     for path in dict.fromkeys(_split(listing)):
-        inner = folder / path
-        if inner.is_symlink() or not inner.is_dir():
+        inner = f"{folder}/{path}"
+        try:
+            mode = os.lstat(inner.rstrip("/")).st_mode
+        except (FileNotFoundError, NotADirectoryError):  # it is tracked, and gone
+            continue
+        if not stat.S_ISDIR(mode):
             yield path
-        elif (inner / ".git").exists():
-            yield from (f"{path.rstrip('/')}/{below}" for below in _listing(inner, private))
+        elif os.path.lexists(f"{inner}/.git"):
+            yield from (f"{path.rstrip('/')}/{below}" for below in _listing(Path(inner), private))
 
 
 def words_for(private: Path, folder: Path) -> list[str]:
@@ -149,6 +158,38 @@ def _named(folder: Path, path: str) -> Iterable[str]:
         for one in (Path(parent, name) for name in [*names, *folders]):
             if one.is_symlink() or one.is_file():
                 yield str(one.relative_to(folder))
+
+
+def _large_data(folder: Path, data: Sequence[str], wanted: Collection[str]) -> set[str]:
+    """The files of each of ``data`` that is large together, holds no link, and of which a repository tracks nothing."""
+    named = {path.rstrip("/") for path in data}
+    files: dict[str, list[str]] = {}
+    for path in wanted if named else ():
+        outermost = next((name for name in _ways_to(path) if name in named), None)
+        if outermost is not None:
+            files.setdefault(outermost, []).append(path)
+    large = {name: inside for name, inside in files.items() if _is_large(folder, inside)}
+    if large and is_tracked(folder):
+        asked = ["ls-files", "-z", "--cached", "--", *large]
+        tracked = _split(run_git(asked, folder=folder, more={"GIT_LITERAL_PATHSPECS": "1"}).stdout)
+        large = {name: inside for name, inside in large.items() if set(inside).isdisjoint(tracked)}
+    return {path for inside in large.values() for path in inside}
+
+
+def _ways_to(path: str) -> Iterable[str]:
+    """The folders that lead to a path, outermost first, and the path."""
+    parts = path.split("/")
+    return ("/".join(parts[:count]) for count in range(1, len(parts) + 1))
+
+
+def _is_large(folder: Path, paths: Sequence[str]) -> bool:
+    size = 0
+    for path in paths:
+        facts = os.lstat(f"{folder}/{path}")
+        if stat.S_ISLNK(facts.st_mode):
+            return False
+        size += facts.st_size
+    return size >= LARGE_BYTES
 
 
 def _left_out(folder: Path, path: str, wanted: Collection[str], held: Collection[str]) -> Iterable[str]:
