@@ -35,6 +35,7 @@ from interlock.pipeline.plan import (
     StepPlan,
     StrategyPlan,
 )
+from interlock.ports import Proxy, Replicas, Store
 from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Digest, Kind, Row, Write
 
@@ -81,8 +82,9 @@ class Rules(NamedTuple):
 class Plant:
     """Registered versions with real bytes and real signatures; the data plane and the clock are a test's own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] | None = None) -> None:
         self.now = 1000.0
+        self._clock = clock or (lambda: self.now)
         self.folder = folder
         self.store = RivalStore(lambda: self.now)
         self.blobs = LocalBlobs(folder / "artifacts")
@@ -94,26 +96,34 @@ class Plant:
         lookups = Lookups(self.store, git, self.blobs, NoEnvironments(), platform="p", program="q")
         self.sealing = Sealing(self.store, self.blobs, self.signing, lookups, "test")
         self._lookups = lookups
+        self.registered: list[ModelVersion] = []
         self.loop, self.requests = self.begin(self.store, self.proxy, self.replicas)
 
     def begin(
-        self, store: MemoryStore, proxy: FakeProxy, replicas: FakeReplicas, rules: Rules | None = None
+        self, store: Store, proxy: Proxy, replicas: Replicas, rules: Rules | None = None
     ) -> tuple[Loop, Requests]:
         """A control plane that has just begun, over these parts, and what a person asks it with."""
         rules = rules or Rules()
         attempts = Attempts(store, FakeExecutor(), self.blobs, "life 1", lambda: None)
-        runs = Runs(store, self.blobs, attempts, self._lookups, self.sealing, lambda: self.now)
-        plane = rules.dataplane.Plane(store, replicas, proxy, Scaling(store, lambda: self.now, 2.0, 2.0**33))
-        delivering = rules.deliveries.Deliveries(store, attempts, self.sealing, plane, lambda: self.now)
+        runs = Runs(store, self.blobs, attempts, self._lookups, self.sealing, self._clock)
+        plane = rules.dataplane.Plane(store, replicas, proxy, Scaling(store, self._clock, 2.0, 2.0**33))
+        delivering = rules.deliveries.Deliveries(store, attempts, self.sealing, plane, self._clock)
         begun = rules.loop.Loop(store, runs, delivering, plane, SERVER, self.faults.append)
-        return begun, rules.requests.Requests(store, lambda: self.now)
+        return begun, rules.requests.Requests(store, self._clock)
 
     def register(self, number: int, model: str = "small", **other: Any) -> ModelVersion:
+        """A version in the store."""
+        version = self.made(number, model, **other)
+        self.write_version(version, 0)
+        return version
+
+    def made(self, number: int, model: str = "small", **other: Any) -> ModelVersion:
+        """A version whose bytes, signature and provenance are there."""
         content = {"model.skops": f"{model} {number}".encode() * 100}
         digest = self.blobs.put_files(content)
         folder = self.folder / f"{model}-{number}"
         self.blobs.materialise(digest, str(folder))
-        version = ModelVersion(
+        return ModelVersion(
             model=model,
             number=number,
             digest=digest,
@@ -132,12 +142,10 @@ class Plant:
             deploy=DEPLOY,
             made=self.now,
         ).model_copy(update=other)
-        self.write_version(version, 0)
-        return version
 
-    def write_version(self, version: ModelVersion, expected: int) -> None:
+    def write_version(self, version: ModelVersion, expected: int, store: Store | None = None) -> None:
         write = write_state(Kind.VERSION, version.key, version, expected=expected, phase="registered", because="test")
-        self.store.save(write)
+        (store or self.store).save(write)
 
     def release(self, number: int, model: str = "small") -> Release:
         return self.requests.start_release(ADA, f"{model}/{number}", "a test asked")

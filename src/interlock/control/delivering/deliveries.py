@@ -97,7 +97,7 @@ class Deliveries:
             followed = follow(environment, after)
             if followed != environment:
                 writes.append(write_environment(followed, environment_expected, decision.because))
-            if after.phase is RolloutPhase.ROLLED_BACK:
+            if after.phase is RolloutPhase.ROLLED_BACK and seen.quarantine is None:
                 writes += [quarantine(self._store, after.candidate, decision.because)]
             if not save_or_lose(self._store, *writes):
                 return False
@@ -218,6 +218,7 @@ class Deliveries:
             lost=tuple(name for name in running if self._attempts.is_lost(rollout.check_key(name))),
             superseded_by=self._newest_release(rollout.candidate.model) if is_superseded else None,
             # The way back, which no release brings, is never closed.
+            quarantine=blocked_because(self._store, rollout.candidate.model_digest) if rollout.release else None,
             held=held_because(environment.freeze, rollout.windows, self._now()) if rollout.release else None,
         )
 
