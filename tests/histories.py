@@ -725,6 +725,8 @@ class History:
         for known in self.proxy.known().values():
             for name, one in known.items():
                 known[name] = one.model_copy(update={"is_healthy": True, "active": 0})
+        for _ in range(2):  # what was dead a moment ago may go back, and that freezes
+            self._work(0)
         self.unfreeze()
         if not self.is_window_open():
             self._pass_time(WINDOW_EVERY - self.now % WINDOW_EVERY)

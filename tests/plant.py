@@ -36,8 +36,9 @@ from interlock.pipeline.plan import (
     StrategyPlan,
 )
 from interlock.ports import Proxy, Replicas, Store
+from interlock.registry.attestation import attest_provenance, attest_summary
 from interlock.registry.version import ModelVersion
-from interlock.vocabulary import Digest, Kind, Row, Write
+from interlock.vocabulary import Digest, Kind, Row, Verdict, Write
 
 STEPS = (StepPlan(set_weight=20), StepPlan(analysis=5.0))
 ANALYSIS = AnalysisPlan(metrics=(AnalysisMetricPlan(metric="error_rate", margin=0.05, max=0.1),))
@@ -49,6 +50,9 @@ DEPLOY = (
 
 
 ADA = Caller(name="ada", role=Role.ADMIN)
+
+
+BUILDER = "test"
 
 
 class NoEnvironments:
@@ -94,7 +98,7 @@ class Plant:
         self.faults: list[str] = []
         git = CommandGit(folder / "snapshots")
         lookups = Lookups(self.store, git, self.blobs, NoEnvironments(), platform="p", program="q")
-        self.sealing = Sealing(self.store, self.blobs, self.signing, lookups, "test")
+        self.sealing = Sealing(self.store, self.blobs, self.signing, lookups, BUILDER)
         self._lookups = lookups
         self.registered: list[ModelVersion] = []
         self.loop, self.requests = self.begin(self.store, self.proxy, self.replicas)
@@ -123,7 +127,7 @@ class Plant:
         digest = self.blobs.put_files(content)
         folder = self.folder / f"{model}-{number}"
         self.blobs.materialise(digest, str(folder))
-        return ModelVersion(
+        version = ModelVersion(
             model=model,
             number=number,
             digest=digest,
@@ -137,11 +141,22 @@ class Plant:
             plan=Digest("p"),
             serving=Digest(f"s{number}"),
             signature=self.blobs.put_bytes(self.signing.sign(str(folder))),
-            provenance=self.blobs.put_bytes(b"{}"),
+            provenance=Digest(""),
             is_trusted=True,
             deploy=DEPLOY,
-            made=self.now,
-        ).model_copy(update=other)
+            made=self._clock(),
+        )
+        return self.attest(version.model_copy(update=other)).model_copy(update=other)
+
+    def attest(
+        self, version: ModelVersion, standing: Verdict = Verdict.PASS, signing: LocalSigning | None = None
+    ) -> ModelVersion:
+        """The version with provenance and summary of what it says now, by our key or another one."""
+        key = signing or self.signing
+        made = attest_provenance(version.claim, BUILDER, "", self._clock(), {}, ())
+        provenance = self.blobs.put_bytes(key.attest(made))
+        summary = self.blobs.put_bytes(key.attest(attest_summary(version.claim, standing, provenance, self._clock())))
+        return version.model_copy(update={"provenance": provenance, "summary": summary})
 
     def write_version(self, version: ModelVersion, expected: int, store: Store | None = None) -> None:
         write = write_state(Kind.VERSION, version.key, version, expected=expected, phase="registered", because="test")

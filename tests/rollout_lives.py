@@ -39,6 +39,7 @@ from interlock.pipeline.plan import (
     StrategyPlan,
 )
 from interlock.ports import Isolation
+from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Kind, Row
 
 ROOT = Path(__file__).parents[1]
@@ -182,6 +183,8 @@ class RolloutLives:
         self.log_file = folder / "log"
         self.log_file.touch()
         self.number = 0
+        self.good: ModelVersion
+        """The version in production, where a test needs to know it."""
         self.slowest = 0.0
         """Seconds until rows and proxy agreed, the most of all."""
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -230,11 +233,19 @@ class RolloutLives:
 
     def release(self, *, is_bad: bool = False) -> str:
         """The next version is asked for; the release's key."""
-        self.number += 1
+        version = self.next_version()
         if is_bad:
-            (self.state / "bad" / str(self.number)).touch()
-        version = self.parts.plant.made(self.number, deploy=DEPLOY)
+            (self.state / "bad" / str(version.number)).touch()
         self.parts.plant.write_version(version, 0, self.parts.store)
+        return self.ask_for(version)
+
+    def next_version(self) -> ModelVersion:
+        """One more, which nobody has stored yet."""
+        self.number += 1
+        return self.parts.plant.made(self.number, deploy=DEPLOY)
+
+    def ask_for(self, version: ModelVersion) -> str:
+        """A person's release; its key."""
         return self.parts.requests.start_release(ADA, version.key, "a test asked").key
 
     # --- what is so ---

@@ -68,7 +68,7 @@ def test_a_version_that_is_swapped_after_staging_does_not_reach_production(plant
     plant.release(1)
     while plant.phases(Kind.ROLLOUT) != ["promoted"]:
         plant.turn()
-    swapped = version.model_copy(update={"digest": other.digest, "signature": other.signature})
+    swapped = plant.attest(version.model_copy(update={"digest": other.digest, "signature": other.signature}))
     plant.write_version(swapped, 1)
     plant.turn(10)
     assert plant.phases(Kind.RELEASE) == ["stopped"]

@@ -50,8 +50,9 @@ class Environment(Stored):
     """``model/environment``. ``rollout`` is the number of the one under way; ``rollouts`` counts them all.
 
     ``replicas`` is how many the load asks for of each revision that scales (None: nobody has looked yet), and
-    ``replicas_because`` why. ``previous`` is the last that was stable with another model. ``trouble`` is what keeps replicas of the stable revision from living; empty where all do;
-    ``is_dead``: it keeps all of them. ``freeze`` may be over by now.
+    ``replicas_because`` why. ``previous`` is the last that was stable with another model. ``trouble`` is what keeps
+    replicas of the stable revision from living; empty where all do; ``is_dead``: it keeps all of them. ``freeze`` may
+    be over by now.
     """
 
     name: str
