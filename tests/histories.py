@@ -537,6 +537,7 @@ class History:
         self._live(10, trouble=0.0)
         self.watch.settled()
         self._ask(lambda: self._requests.lift_quarantine(ADA, f"small/{LAST}", "mended"))
+        self._wait_for_window()
         self._release(LAST)
         self._live(SETTLING_PASSES, trouble=0.0, is_over=self._is_over)
         self._live(10, trouble=0.0)
@@ -728,7 +729,11 @@ class History:
         for _ in range(2):  # what was dead a moment ago may go back, and that freezes
             self._work(0)
         self.unfreeze()
-        if not self.is_window_open():
+        self._wait_for_window()
+
+    def _wait_for_window(self) -> None:
+        """Production's window is open, and stays so for as long as a rollout takes."""
+        if self.now % WINDOW_EVERY > WINDOW_SECONDS - SETTLING_PASSES:
             self._pass_time(WINDOW_EVERY - self.now % WINDOW_EVERY)
 
 
