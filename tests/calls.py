@@ -104,19 +104,20 @@ class Calls:
         self.at: tuple[str, str] | None = None
         """The call that was broken."""
         self._listener, self._is_ours, self._is_terse = listener, is_ours, is_terse
-        self._point, self._fault, self._victims = 0, 0, ()
+        self._point, self._fault, self._victims, self._end = 0, 0, (), signal.SIGKILL
         self._is_armed = self._is_over = False
         self._deciding = threading.Lock()
         self._sick: dict[str, int] = {}
         self._thread = threading.Thread(target=self._answer_all, daemon=True)
         self._thread.start()
 
-    def arm(self, point: int, fault: int, victims: Sequence[int]) -> None:
+    def arm(self, point: int, fault: int, victims: Sequence[int], end: signal.Signals = signal.SIGKILL) -> None:
         """Counts from now on. The ``point``-th call, from 1, is answered with the error ``fault``, or where that is 0
-        kills those processes and its caller before it is done.
+        ends those processes and its caller by ``end`` before it is done; who is stopped by it makes the call when it
+        goes on.
         """
         with self._deciding:
-            self._point, self._fault, self._victims = point, fault, tuple(victims)
+            self._point, self._fault, self._victims, self._end = point, fault, tuple(victims), end
             self.seen, self.at = [], None
             self._is_armed = True
 
@@ -179,7 +180,7 @@ class Calls:
             return self._fault
         for victim in (*self._victims, process):
             with suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
+                os.kill(victim, self._end)
         return None
 
 

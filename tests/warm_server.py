@@ -23,6 +23,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from tests.calls import listen
+from tests.rollout_lives import deliver
 
 from interlock.control.inbox import Inbox
 from interlock.edges.blobs import LocalBlobs
@@ -100,8 +101,13 @@ VARIANTS = {
 }
 
 
+def serve_all(state: Path) -> int:
+    """A whole server."""
+    return serve(state, None, os.environ, lambda line: print(line, flush=True))
+
+
 def live(life: Mapping[str, Any], channel: socket.socket) -> None:
-    """One server, from its start to its end."""
+    """One server, from its start to its end; or, where it ``delivers``, of its loop what delivers."""
     log = os.open(life["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -113,7 +119,7 @@ def live(life: Mapping[str, Any], channel: socket.socket) -> None:
         os.close(descriptor)
     code = 3
     try:
-        code = serve(Path(life["state"]), None, os.environ, lambda line: print(line, flush=True))
+        code = deliver(Path(life["state"])) if life.get("delivers") else serve_all(Path(life["state"]))
     except InterlockError as fault:
         print(f"{type(fault).__name__}: {fault}", flush=True)
     except BaseException:  # noqa: BLE001 - whatever it is, this process must not go on as its parent

@@ -1,181 +1,19 @@
 """What a release meets on its way: bytes that rot, versions that are swapped, rivals, no traffic, and no way back."""
 
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.plant import ADA, DEPLOY, Plant
 
-from interlock.access.caller import Caller, Role
-from interlock.control.delivering.dataplane import Plane
-from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.quarantine import quarantine
-from interlock.control.delivering.requests import Requests
-from interlock.control.delivering.scaling import Scaling
-from interlock.control.loop import Loop
-from interlock.control.rows import load_state, write_state
-from interlock.control.running.attempts import Attempts
-from interlock.control.running.lookups import Lookups
-from interlock.control.running.runs import SERVER, Runs
-from interlock.control.running.sealing import Sealing
-from interlock.delivery.environment import Environment
-from interlock.delivery.release import Release
 from interlock.delivery.revision import ReplicaSeen
 from interlock.delivery.rollout import Rollout
-from interlock.edges.blobs import LocalBlobs
-from interlock.edges.executor import FakeExecutor
-from interlock.edges.git import CommandGit
-from interlock.edges.proxy import FakeProxy
 from interlock.edges.serving import FakeReplicas
-from interlock.edges.signing import LocalSigning
-from interlock.edges.store import MemoryStore
 from interlock.errors import NotFound, Refused
 from interlock.gate.judgement import GateResult, Judgement
-from interlock.pipeline.plan import (
-    AnalysisMetricPlan,
-    AnalysisPlan,
-    EnvironmentPlan,
-    PythonPlan,
-    StepPlan,
-    StrategyPlan,
-    WindowPlan,
-)
-from interlock.registry.version import ModelVersion
-from interlock.vocabulary import Digest, Kind, Row, Verdict, Write
-
-STEPS = (StepPlan(set_weight=20), StepPlan(analysis=5.0))
-ANALYSIS = AnalysisPlan(metrics=(AnalysisMetricPlan(metric="error_rate", margin=0.05, max=0.1),))
-CANARY = StrategyPlan(kind="canary", steps=STEPS, deadline=60.0, analysis=ANALYSIS)
-DEPLOY = (
-    EnvironmentPlan(name="staging", replicas=1),
-    EnvironmentPlan(name="production", requires=("staging",), strategy=CANARY),
-)
-
-
-ADA = Caller(name="ada", role=Role.ADMIN)
-
-
-class NoEnvironments:
-    """No environment is asked for here."""
-
-    def lock_files(self, python: PythonPlan, read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> dict[str, bytes]:
-        raise AssertionError
-
-    def version(self, python: PythonPlan) -> str:
-        return "3.12.0"
-
-    def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
-        raise AssertionError
-
-    def ensure(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str, say: Callable[[str], None]) -> str:
-        raise AssertionError
-
-    def check(self, python: PythonPlan, files: Mapping[str, bytes]) -> None:
-        raise AssertionError
-
-
-class Plant:
-    """Registered versions with real bytes and real signatures; the data plane and the clock are a test's own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.now = 1000.0
-        self.folder = folder
-        self.store = RivalStore(lambda: self.now)
-        self.blobs = LocalBlobs(folder / "artifacts")
-        self.signing = LocalSigning(folder / "keys")
-        self.proxy = FakeProxy({"staging": "127.0.0.1:1", "production": "127.0.0.1:2"})
-        self.replicas = FakeReplicas()
-        self.faults: list[str] = []
-        git = CommandGit(folder / "snapshots")
-        lookups = Lookups(self.store, git, self.blobs, NoEnvironments(), platform="p", program="q")
-        attempts = Attempts(self.store, FakeExecutor(), self.blobs, "life 1", lambda: None)
-        sealing = Sealing(self.store, self.blobs, self.signing, lookups, "test")
-        runs = Runs(self.store, self.blobs, attempts, lookups, sealing, lambda: self.now)
-        plane = Plane(self.store, self.replicas, self.proxy, Scaling(self.store, lambda: self.now, 2.0, 2.0**33))
-        deliveries = Deliveries(self.store, attempts, sealing, plane, lambda: self.now)
-        self.loop = Loop(self.store, runs, deliveries, plane, SERVER, self.faults.append)
-        self.requests = Requests(self.store, lambda: self.now)
-
-    def register(self, number: int, model: str = "small", **other: Any) -> ModelVersion:
-        content = {"model.skops": f"{model} {number}".encode() * 100}
-        digest = self.blobs.put_files(content)
-        folder = self.folder / f"{model}-{number}"
-        self.blobs.materialise(digest, str(folder))
-        version = ModelVersion(
-            model=model,
-            number=number,
-            digest=digest,
-            lock=self.blobs.put_files({"requirements.txt": b""}),
-            format="skops",
-            judgement=Judgement(),
-            repository=model,
-            ref="refs/heads/main",
-            commit="a" * 40,
-            run=str(number),
-            plan=Digest("p"),
-            serving=Digest(f"s{number}"),
-            signature=self.blobs.put_bytes(self.signing.sign(str(folder))),
-            provenance=self.blobs.put_bytes(b"{}"),
-            is_trusted=True,
-            deploy=DEPLOY,
-            made=self.now,
-        ).model_copy(update=other)
-        self.write_version(version, 0)
-        return version
-
-    def write_version(self, version: ModelVersion, expected: int) -> None:
-        write = write_state(Kind.VERSION, version.key, version, expected=expected, phase="registered", because="test")
-        self.store.save(write)
-
-    def release(self, number: int, model: str = "small") -> Release:
-        return self.requests.start_release(ADA, f"{model}/{number}", "a test asked")
-
-    def deliver(self, number: int) -> None:
-        self.release(number)
-        self.turn(40)
-        assert self.environment("production").stable.version == number
-
-    def turn(self, seconds: int = 1, rate: int = 50, candidate_errors: float = 0.0, model: str = "small") -> None:
-        for _ in range(seconds):
-            self.now += 1.0
-            for name in ("staging", "production"):
-                environment, _ = load_state(self.store, Kind.ENVIRONMENT, f"{model}/{name}", Environment)
-                for key, weight in self.proxy.observe(f"{model}/{name}").weights.items():
-                    is_candidate = environment is not None and environment.candidate is not None
-                    is_candidate = is_candidate and environment.candidate.key == key
-                    requests = rate * weight // 100
-                    self.proxy.count(key, requests, round(requests * candidate_errors) if is_candidate else 0)
-            self.loop.one_pass()
-
-    def environment(self, name: str, model: str = "small") -> Any:
-        found, _ = load_state(self.store, Kind.ENVIRONMENT, f"{model}/{name}", Environment)
-        assert found is not None
-        return found
-
-    def phases(self, kind: Kind) -> list[str]:
-        return [row.phase for row in self.store.rows(kind)]
-
-    def last(self, kind: Kind) -> Row:
-        return self.store.rows(kind)[-1]
-
-    def place(self, digest: Digest) -> Path:
-        digits = digest.removeprefix("blake3:")
-        return self.folder / "artifacts" / "files" / digits[:2] / digits[2:]
-
-
-class RivalStore(MemoryStore):
-    """Somebody else saves a row of this kind once, between another's look and its save."""
-
-    rival_of: Kind | None = None
-
-    def load(self, kind: Kind, key: str) -> Row | None:
-        row = super().load(kind, key)
-        if row is not None and kind is self.rival_of:
-            self.rival_of = None
-            self.save(
-                Write(kind=kind, key=key, expected=row.version, phase=row.phase, state=row.state, because="a rival")
-            )
-        return row
+from interlock.pipeline.plan import WindowPlan
+from interlock.vocabulary import Digest, Kind, Verdict
 
 
 @pytest.fixture
@@ -230,7 +68,7 @@ def test_a_version_that_is_swapped_after_staging_does_not_reach_production(plant
     plant.release(1)
     while plant.phases(Kind.ROLLOUT) != ["promoted"]:
         plant.turn()
-    swapped = version.model_copy(update={"digest": other.digest, "signature": other.signature})
+    swapped = plant.attest(version.model_copy(update={"digest": other.digest, "signature": other.signature}))
     plant.write_version(swapped, 1)
     plant.turn(10)
     assert plant.phases(Kind.RELEASE) == ["stopped"]

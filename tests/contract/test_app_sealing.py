@@ -2,13 +2,17 @@
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from interlock.app.pulling import pull
+from interlock.app.pulling import export_attestations, pull
 from interlock.control.rows import write_state
 from interlock.control.running.attempts import Attempt
 from interlock.control.running.lookups import Lookups
@@ -217,6 +221,59 @@ def test_versions_serve_alike_only_if_nothing_that_is_delivered_differs(world: W
     ]
     digests = [world.sealing.serving(other) for other in others]
     assert len({serving, *digests}) == 6
+
+
+def test_what_a_seal_attests_holds_for_its_version_and_for_no_other(world: World) -> None:
+    version = world.version(world.run())
+    assert world.sealing.provenance_problem(version) is None
+    assert world.sealing.summary_problem(version, 6.0, is_first=True) is None
+    other = world.version(world.run({**FILES, "model.skops": b"other"}, number=2))
+    for name in ("provenance", "summary"):
+        taken = version.model_copy(update={name: getattr(other, name)})
+        problems = world.sealing.provenance_problem(taken), world.sealing.summary_problem(taken, 6.0, is_first=True)
+        assert any(problems), name
+    world.flip(version.summary or version.digest, at=40)
+    assert "torn" in str(world.sealing.summary_problem(version, 6.0, is_first=False))
+    world.place(version.provenance).unlink()
+    assert "missing" in str(world.sealing.provenance_problem(version))
+
+
+def test_a_version_is_too_old_where_it_is_new_and_not_where_it_was(world: World) -> None:
+    version = world.version(world.run())
+    assert "days old" in str(world.sealing.summary_problem(version, 1e8, is_first=True))
+    assert world.sealing.summary_problem(version, 1e8, is_first=False) is None
+
+
+def test_a_version_of_an_earlier_release_has_to_be_sealed_anew(world: World) -> None:
+    version = world.version(world.run()).model_copy(update={"summary": None})
+    assert world.sealing.summary_problem(version, 6.0, is_first=True) == "it has none; run its commit again"
+
+
+def test_what_is_signed_of_a_version_is_exported_for_other_tools(world: World, tmp_path: Path) -> None:
+    version = world.version(world.run())
+    pull(world.state, version, tmp_path / "model")
+    aim = tmp_path / "signed"
+    names = export_attestations(world.state, version, aim)
+    assert names == sorted(path.name for path in aim.iterdir())
+    command = [sys.executable, "-m", "model_signing", "verify", "key", str(tmp_path / "model"), "--no-ignore-git-paths"]
+    more = ["--signature", str(aim / "model.sig"), "--public_key", str(aim / "signing-key.pub.pem")]
+    assert subprocess.run([*command, *more], capture_output=True, check=False).returncode == 0
+    key = serialization.load_pem_public_key((aim / "signing-key.pub.pem").read_bytes())
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    for name, kind in (("provenance", "provenance/v1"), ("summary", "verification_summary/v1")):
+        envelope = json.loads((aim / f"{name}.dsse.json").read_bytes())
+        payload, sort = base64.b64decode(envelope["payload"]), envelope["payloadType"]
+        framed = f"DSSEv1 {len(sort)} {sort} {len(payload)} ".encode() + payload  # the specification of DSSE
+        key.verify(base64.b64decode(envelope["signatures"][0]["sig"]), framed, ec.ECDSA(hashes.SHA256()))
+        assert json.loads(payload)["predicateType"] == f"https://slsa.dev/{kind}"
+
+
+def test_what_is_not_signed_is_not_exported(world: World, tmp_path: Path) -> None:
+    version = world.version(world.run())
+    changed = version.model_copy(update={"provenance": world.blobs.put_bytes(b"{}")})
+    with pytest.raises(SignatureInvalid):
+        export_attestations(world.state, changed, tmp_path / "signed")
+    assert not (tmp_path / "signed").exists()
 
 
 def test_a_run_without_a_model_has_nothing_to_seal(world: World) -> None:

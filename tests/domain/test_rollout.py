@@ -224,6 +224,16 @@ def test_a_person_and_a_newer_release_end_a_rollout() -> None:
     assert "release 6" in superseded.because
 
 
+def test_a_rollout_whose_digest_is_quarantined_elsewhere_ends() -> None:
+    world = World()
+    rollout, now = play(canary(), world, 8)
+    assert rollout.weight > 0
+    seen = RolloutSeen(plane=world.seen(), quarantine="14 % errors in staging", held="frozen by ada")
+    ended = advance(rollout, seen, float(now + 1)).state
+    assert (ended.phase, ended.weights) == (RolloutPhase.ROLLED_BACK, {STABLE.key: 100})
+    assert ended.because == "its digest is quarantined: 14 % errors in staging"
+
+
 def test_a_frozen_rollout_keeps_its_weight_and_its_clocks_stand_still() -> None:
     world = World()
     rollout, now = play(canary(), world, 8)

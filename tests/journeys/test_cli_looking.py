@@ -555,6 +555,22 @@ def test_a_model_that_is_not_the_signed_one_is_not_pulled(state, capsys, tmp_pat
     assert not target.exists()
 
 
+def test_what_is_signed_of_a_version_is_written_for_other_tools(state, capsys, tmp_path):
+    files = {"model.skops": b"a model"}
+    keep_signed_version(state, tmp_path, files, files)
+    aim = tmp_path / "attested"
+    assert main(["models", "attestations", "flights@1", str(aim), "--state", str(state)]) == 4  # its provenance is none
+    assert "missing" in capsys.readouterr().err
+    assert not aim.exists()
+    folder = StateFolder(state)
+    statement = LocalBlobs(folder.artifacts).put_bytes(LocalSigning(folder.keys).attest({"_type": "x"}))
+    version = a_version(1).model_copy(update={"provenance": statement, "signature": statement})
+    keep(state, write_state(Kind.VERSION, "flights/1", version, expected=1, phase="registered", because="made"))
+    told = tell(capsys, "models", "attestations", "flights@1", str(aim), "--state", str(state))
+    assert "model.sig, provenance.dsse.json, signing-key.pub.pem" in told
+    assert sorted(path.name for path in aim.iterdir()) == ["model.sig", "provenance.dsse.json", "signing-key.pub.pem"]
+
+
 def test_a_release_is_asked_for_and_told(state, capsys):
     keep_canary(state)
     assert main(["release", "flights/1", "--state", str(state)]) == 0

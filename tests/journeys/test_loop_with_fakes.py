@@ -1,5 +1,6 @@
 """Given fakes for the slow parts, when the loop meets rivals, faults and crashes, then rows and world agree."""
 
+import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ from interlock.pipeline.plan import PythonPlan
 from interlock.run.run import Run
 from interlock.run.stage import StageOutcome
 from interlock.source.repository import Watched
-from interlock.vocabulary import Json, Kind, Phase
+from interlock.vocabulary import Json, Kind, Phase, canonical
 
 PIPELINE = """\
 version: 1
@@ -87,7 +88,11 @@ class KeyedSigning:
             raise SignatureInvalid("model.skops differs")
 
     def attest(self, statement: dict[str, Json]) -> bytes:
-        return repr(statement).encode()
+        return canonical(statement)
+
+    def read(self, envelope: bytes) -> dict[str, Json]:
+        statement: dict[str, Json] = json.loads(envelope)
+        return statement
 
 
 class Plant:

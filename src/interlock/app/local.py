@@ -73,6 +73,10 @@ class Unsigned:
         """Never: SigningFault."""
         raise SigningFault(f"a local run attests nothing: {statement.get('predicateType')}")
 
+    def read(self, envelope: bytes) -> dict[str, Json]:
+        """Never: SigningFault."""
+        raise SigningFault(f"a local run reads no attestation: {len(envelope)} bytes")
+
 
 class Local:
     """Plans and runs working trees on one state folder."""

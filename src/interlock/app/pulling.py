@@ -1,4 +1,4 @@
-"""`interlock models pull`: the files of a registered version, after its signature was checked over them."""
+"""What leaves the registry: the files of a version, its signature checked over them, and what is attested of it."""
 
 from __future__ import annotations
 
@@ -27,3 +27,23 @@ def pull(state: Path, version: ModelVersion, folder: Path) -> None:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def export_attestations(state: Path, version: ModelVersion, folder: Path) -> list[str]:
+    """Writes what is signed of the version into ``folder``, which must not exist or be empty; the names of the files.
+
+    Other tools can verify them: the bundle of OpenSSF model signing over the model's files, the in-toto statements in
+    DSSE envelopes, and the public key. SignatureInvalid where a statement is not signed; then nothing is written.
+    """
+    place = StateFolder(state.resolve())
+    blobs, signing = LocalBlobs(place.artifacts), LocalSigning(place.keys)
+    kept = {"model.sig": version.signature, "provenance.dsse.json": version.provenance}
+    kept |= {"summary.dsse.json": version.summary} if version.summary else {}
+    files = {name: blobs.read(digest) for name, digest in kept.items()}
+    for name in files.keys() - {"model.sig"}:
+        signing.read(files[name])
+    files["signing-key.pub.pem"] = signing.public_key().read_bytes()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return sorted(files)

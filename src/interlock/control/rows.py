@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from interlock.access.audit import Deed
 from interlock.errors import StaleWrite
 from interlock.ports import Store
 from interlock.run.run import Run
@@ -72,10 +73,10 @@ def write_run(run: Run, identity: str | None = None) -> Write:
     )
 
 
-def save_or_lose(store: Store, *writes: Write, facts: Sequence[Fact] = ()) -> bool:
+def save_or_lose(store: Store, *writes: Write, audit: Sequence[Deed] = (), facts: Sequence[Fact] = ()) -> bool:
     """Saves all, or answers False because somebody else was first: the loser of the swap does nothing."""
     try:
-        store.save(*writes, facts=facts)
+        store.save(*writes, audit=audit, facts=facts)
     except StaleWrite:
         return False
     return True

@@ -50,8 +50,9 @@ class Environment(Stored):
     """``model/environment``. ``rollout`` is the number of the one under way; ``rollouts`` counts them all.
 
     ``replicas`` is how many the load asks for of each revision that scales (None: nobody has looked yet), and
-    ``replicas_because`` why. ``trouble`` is what keeps replicas of the stable revision from living; empty where all do;
-    ``is_dead``: it keeps all of them. ``freeze`` may be over by now.
+    ``replicas_because`` why. ``previous`` is the last that was stable with another model. ``trouble`` is what keeps
+    replicas of the stable revision from living; empty where all do; ``is_dead``: it keeps all of them. ``freeze`` may
+    be over by now.
     """
 
     name: str
@@ -148,7 +149,7 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
         return environment.model_copy(
             update={
                 "stable": rollout.candidate,
-                "previous": environment.stable or environment.previous,
+                "previous": _way_back(environment, rollout.candidate),
                 "candidate": None,
                 "rollout": None,
                 "weights": {rollout.candidate.key: 100},
@@ -165,6 +166,13 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
             "because": f"rollout {rollout.number} {rollout.phase}: {rollout.because}",
         }
     )
+
+
+def _way_back(environment: Environment, promoted: Revision) -> Revision | None:
+    """What can be gone back to from the promoted revision: the same bytes again are no way back."""
+    stable = environment.stable
+    is_same = stable is None or stable.model_digest == promoted.model_digest
+    return environment.previous if is_same else stable
 
 
 def differences(environment: Environment, seen: DataPlaneSeen) -> tuple[Act, ...]:

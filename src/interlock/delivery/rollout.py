@@ -8,6 +8,7 @@ seen                                                then
 it ended                                            nothing
 a person asked for the way back                     rolled back
 a newer release                                     superseded
+its digest was quarantined meanwhile                rolled back
 the candidate's replicas keep crashing              rolled back
 proven harm (the analysis)                          rolled back
 the environment is frozen, or its windows are shut  wait; its clocks stand still
@@ -140,13 +141,14 @@ class CheckOutcome(Stored):
 
 class RolloutSeen(Stored):
     """What the loop saw. ``lost`` names checks whose executor is gone; ``superseded_by`` is a newer release;
-    ``held`` is why nothing may go forward.
+    ``quarantine`` why the candidate's digest may come in nowhere; ``held`` is why nothing may go forward.
     """
 
     plane: DataPlaneSeen
     checks: dict[str, CheckOutcome] = {}
     lost: tuple[str, ...] = ()
     superseded_by: int | None = None
+    quarantine: str | None = None
     held: str | None = None
 
 
@@ -215,6 +217,8 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
         return _end(rollout, RolloutPhase.ROLLED_BACK, rollout.wish)
     if seen.superseded_by is not None:
         return _end(rollout, RolloutPhase.SUPERSEDED, f"superseded by release {seen.superseded_by}")
+    if seen.quarantine is not None:
+        return _end(rollout, RolloutPhase.ROLLED_BACK, f"its digest is quarantined: {seen.quarantine}")
     rollout = _count(rollout, seen.plane, now)
     harm = _harm(rollout, seen.plane)
     if harm is not None:

@@ -122,6 +122,9 @@ class Signing(Protocol):
     def attest(self, statement: dict[str, Json]) -> bytes:
         """A signed envelope around an in-toto statement."""
 
+    def read(self, envelope: bytes) -> dict[str, Json]:
+        """The statement in an envelope. SignatureInvalid where this key did not sign just that."""
+
 
 class Forge(Protocol):
     """The forge of one repository. Every call is ensure-shaped: told twice is the same as told once.

@@ -11,12 +11,17 @@ from interlock.vocabulary import Stored, Verdict
 class Evidence(Stored):
     """What is known of a version when it asks to be admitted.
 
-    ``signature_problem`` is None where the signature was checked over the very bytes and holds; ``quarantine`` the
-    reason the digest was rolled back for; ``served_in`` the environments where this digest was promoted; ``owner`` the
-    repository that registered the first version of the model, None where that is not known.
+    ``signature_problem`` is None where the signature was checked over the very bytes and holds, ``provenance_problem``
+    and ``summary_problem`` where those are signed and say what the version says; ``copy_of`` is an older version that
+    the same run registered; ``quarantine`` the reason the digest was rolled back for; ``served_in`` the environments
+    where this digest was promoted; ``owner`` the repository that registered the first version of the model, None where
+    that is not known.
     """
 
     signature_problem: str | None
+    provenance_problem: str | None = None
+    summary_problem: str | None = None
+    copy_of: str | None = None
     quarantine: str | None = None
     served_in: tuple[str, ...] = ()
     owner: str | None = None
@@ -46,6 +51,9 @@ def admit(environment: str, requires: Sequence[str], version: ModelVersion, evid
             f"its gates say {version.judgement.standing}: {version.judgement.because}",
         ),
         (evidence.signature_problem is None, f"its signature does not hold: {evidence.signature_problem}"),
+        (evidence.provenance_problem is None, f"its provenance does not hold: {evidence.provenance_problem}"),
+        (evidence.summary_problem is None, f"its summary does not hold: {evidence.summary_problem}"),
+        (evidence.copy_of is None, f"it is {evidence.copy_of} under another number"),
         (evidence.quarantine is None, f"its digest is quarantined: {evidence.quarantine}"),
         (not missing, f"this digest was not promoted in {', '.join(missing)}"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from interlock.gate.judgement import Judgement
 from interlock.pipeline.plan import EnvironmentPlan, PythonPlan
+from interlock.registry.attestation import Claim
 from interlock.vocabulary import Digest, Stored
 
 
@@ -12,8 +13,8 @@ class ModelVersion(Stored):
 
     ``digest`` is the model's artifact, ``lock`` the artifact that holds the files its environment is made of (for the
     interpreter ``python`` asks for), ``plan`` the digest of the plan, ``serving`` of what is delivered (model, lock,
-    format, golden requests and delivery plan): two versions of equal ``serving`` would serve alike. ``signature`` and
-    ``provenance`` are artifacts.
+    format, golden requests and delivery plan): two versions of equal ``serving`` would serve alike. ``signature``,
+    ``provenance`` and ``summary`` are artifacts; versions of earlier releases have no summary.
     """
 
     model: str
@@ -34,6 +35,7 @@ class ModelVersion(Stored):
     serving: Digest
     signature: Digest
     provenance: Digest
+    summary: Digest | None = None
     is_trusted: bool
     deploy: tuple[EnvironmentPlan, ...] = ()
     made: float
@@ -42,6 +44,20 @@ class ModelVersion(Stored):
     def key(self) -> str:
         """Its key in the store, ``model/number``."""
         return f"{self.model}/{self.number}"
+
+    @property
+    def claim(self) -> Claim:
+        """What its attestations have to say too."""
+        return Claim(
+            model=self.model,
+            digest=self.digest,
+            repository=self.repository,
+            ref=self.ref,
+            commit=self.commit,
+            run=self.run,
+            plan=self.plan,
+            deploy=self.deploy,
+        )
 
     @property
     def title(self) -> str:

@@ -52,10 +52,11 @@ class StageRun(Stored):
 
 
 class Sealed(Stored):
-    """What was made once the gates had passed: signature and provenance, as artifacts."""
+    """What was made once the gates had passed: signature, provenance and summary, as artifacts."""
 
     signature: Digest
     provenance: Digest
+    summary: Digest | None = None
 
 
 class Run(Stored):

@@ -59,10 +59,7 @@ def pull(session: Session, name: str, folder: Path) -> int:
     """Write the model that MODEL@ENVIRONMENT serves (or MODEL@NUMBER) into DIR, and verify its signature."""
     from interlock.cli import show
 
-    if session.address is not None:
-        raise Refused("a model is pulled where its server runs", session.address.url, "run this there, with --state")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Refused("it is there already and not empty", str(folder), "name a folder that is not there yet")
+    _require_empty(session, folder)
     with session.read() as reading:
         row = _find_version(reading, name)
         from interlock.app.pulling import pull as pull_version
@@ -72,6 +69,33 @@ def pull(session: Session, name: str, folder: Path) -> int:
     session.output.say(Line(f"{row.key} is in {folder}: its files are those that were signed", "good"))
     session.output.answer({"folder": str(folder.absolute()), **show.row_json(row)})
     return ExitCode.SUCCESS
+
+
+@models.command()
+@click.argument("name", metavar="MODEL@ENVIRONMENT")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@with_server
+def attestations(session: Session, name: str, folder: Path) -> int:
+    """Write what is signed of MODEL@ENVIRONMENT (or MODEL@NUMBER) into DIR: signature, statements, public key."""
+    from interlock.cli import show
+
+    _require_empty(session, folder)
+    with session.read() as reading:
+        row = _find_version(reading, name)
+        from interlock.app.pulling import export_attestations
+
+        files = export_attestations(session.state, show.read_version(row), folder)
+    session.output.say(Line(f"what is signed of {row.key} is in {folder}: {', '.join(files)}", "good"))
+    session.output.answer({"folder": str(folder.absolute()), "files": files, **show.row_json(row)})
+    return ExitCode.SUCCESS
+
+
+def _require_empty(session: Session, folder: Path) -> None:
+    """The state folder is of this machine, and there is nothing that would be overwritten."""
+    if session.address is not None:
+        raise Refused("a model is pulled where its server runs", session.address.url, "run this there, with --state")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Refused("it is there already and not empty", str(folder), "name a folder that is not there yet")
 
 
 @models.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from interlock.access.audit import Deed
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.going_back import go_back
 from interlock.control.delivering.quarantine import blocked_because, quarantine
@@ -25,7 +26,7 @@ from interlock.registry.admission import Admission, Evidence, admit
 from interlock.registry.version import ModelVersion
 from interlock.run.run import Run
 from interlock.run.stage import StageRequest
-from interlock.vocabulary import Kind, Phase, Write
+from interlock.vocabulary import Json, Kind, Phase, Write
 
 SERVICE_TIMES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
 """The measurements that tell what a request takes of a replica, the best first."""
@@ -67,7 +68,9 @@ class Deliveries:
         ]
         if after.rollouts != release.rollouts and release.here is not None:
             writes += self._begin_rollout(after, release.here)
-        return save_or_lose(self._store, *writes)
+        admission = seen.admission
+        is_refused = admission is not None and not admission.is_admitted and after.phase is ReleasePhase.STOPPED
+        return save_or_lose(self._store, *writes, audit=[_refusal(release, decision.because)] if is_refused else [])
 
     def step_rollout(self, key: str) -> bool:
         """Moves the rollout by one decision, its environment with it; whether anything moved."""
@@ -97,7 +100,7 @@ class Deliveries:
             followed = follow(environment, after)
             if followed != environment:
                 writes.append(write_environment(followed, environment_expected, decision.because))
-            if after.phase is RolloutPhase.ROLLED_BACK:
+            if after.phase is RolloutPhase.ROLLED_BACK and seen.quarantine is None:
                 writes += [quarantine(self._store, after.candidate, decision.because)]
             if not save_or_lose(self._store, *writes):
                 return False
@@ -154,10 +157,30 @@ class Deliveries:
         evidence = Evidence(
             owner=first.repository if first else None,
             signature_problem=self._sealing.problem_with(version),
+            provenance_problem=self._sealing.provenance_problem(version),
+            summary_problem=self._sealing.summary_problem(
+                version, self._now(), is_first=self._is_new(release, version)
+            ),
+            copy_of=self._original(version),
             quarantine=blocked_because(self._store, version.digest),
             served_in=tuple(name for name in release.rollouts if self._was_digest(release, name) == version.digest),
         )
         return admit(release.here.name, release.here.requires, version, evidence)
+
+    def _is_new(self, release: Release, version: ModelVersion) -> bool:
+        """Whether the digest is none that the environment serves, or served before."""
+        assert release.here is not None
+        key = release.environment_key(release.here.name)
+        environment, _ = load_state(self._store, Kind.ENVIRONMENT, key, Environment)
+        known = (environment.stable, environment.previous) if environment else ()
+        return version.digest not in {revision.model_digest for revision in known if revision}
+
+    def _original(self, version: ModelVersion) -> str | None:
+        """The older version that the same run registered: a run registers one."""
+        rows = self._store.rows(Kind.VERSION, prefix=f"{version.model}/")
+        older = next((row for row in rows if row.state["run"] == version.run), None)
+        found = read_state(older, ModelVersion) if older is not None else version
+        return found.title if found.number < version.number else None
 
     def _was_digest(self, release: Release, environment: str) -> str | None:
         """The digest that the release brought to an environment."""
@@ -218,6 +241,7 @@ class Deliveries:
             lost=tuple(name for name in running if self._attempts.is_lost(rollout.check_key(name))),
             superseded_by=self._newest_release(rollout.candidate.model) if is_superseded else None,
             # The way back, which no release brings, is never closed.
+            quarantine=blocked_because(self._store, rollout.candidate.model_digest) if rollout.release else None,
             held=held_because(environment.freeze, rollout.windows, self._now()) if rollout.release else None,
         )
 
@@ -247,3 +271,9 @@ class Deliveries:
                 endpoint=self._plane.endpoint(rollout.environment),
             )
             self._attempts.start(request, lambda _outcome: ())
+
+
+def _refusal(release: Release, because: str) -> Deed:
+    """That a version was not let in, for the audit log: somebody may have tampered with it."""
+    detail: dict[str, Json] = {"release": release.key, "because": because}
+    return Deed(who="interlock", action="refuse admission", thing=f"version/{release.version}", detail=detail)

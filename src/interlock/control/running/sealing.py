@@ -17,15 +17,22 @@ from interlock.later import Later
 from interlock.pipeline.models.formats import SERVED_MODEL
 from interlock.pipeline.outside.refresh import OWN_FOLDER
 from interlock.ports import Blobs, Signing, Store
+from interlock.registry.attestation import (
+    Claim,
+    attest_provenance,
+    attest_summary,
+    digest_set,
+    first_problem,
+    provenance_problem,
+    summary_problem,
+)
 from interlock.run.run import Run, Sealed, StageRun
-from interlock.vocabulary import Digest, Fact, Json, Kind, canonical
+from interlock.vocabulary import Digest, Fact, Json, Kind, Verdict, canonical
 
 if TYPE_CHECKING:
     from interlock.registry import version as versions
 else:
     versions = Later("interlock.registry.version")
-
-BUILD_TYPE = "https://interlock.dev/pipeline/v1"
 
 
 class Delivered(NamedTuple):
@@ -82,8 +89,11 @@ class Sealing:
             folder = Path(scratch) / "model"
             materialise_folder(self._blobs, digest, folder)
             signature = self._blobs.put_bytes(self._signing.sign(str(folder)))
-        provenance = self._blobs.put_bytes(self._signing.attest(self._statement(run, delivered, now)))
-        sealed = Sealed(signature=signature, provenance=provenance)
+        claim = self._claim(run, digest)
+        provenance = self._blobs.put_bytes(self._signing.attest(self._provenance(run, claim, delivered, now)))
+        standing = run.judgement.standing if run.judgement else Verdict.UNDECIDED
+        summary = self._blobs.put_bytes(self._signing.attest(attest_summary(claim, standing, provenance, now)))
+        sealed = Sealed(signature=signature, provenance=provenance, summary=summary)
         self._store.save(facts=[Fact("seal", run.key, sealed.model_dump(mode="json"))])
 
     def problem_with(self, version: versions.ModelVersion) -> str | None:
@@ -96,6 +106,25 @@ class Sealing:
             except (SignatureInvalid, ArtifactFault) as problem:
                 return str(problem)
         return None
+
+    def provenance_problem(self, version: versions.ModelVersion) -> str | None:
+        """Why the version's provenance does not hold for it; None where it does."""
+        try:
+            statement = self._signing.read(self._blobs.read(version.provenance))
+        except (SignatureInvalid, ArtifactFault) as problem:
+            return str(problem)
+        return provenance_problem(version.claim, statement, self._builder)
+
+    def summary_problem(self, version: versions.ModelVersion, now: float, *, is_first: bool) -> str | None:
+        """Why the version's summary does not let it in; None where it does. ``is_first``: it was not there before."""
+        if version.summary is None:
+            return "it has none; run its commit again"
+        try:
+            statement = self._signing.read(self._blobs.read(version.summary))
+        except (SignatureInvalid, ArtifactFault) as problem:
+            return str(problem)
+        said = summary_problem(version.claim, statement, version.provenance)
+        return said or (first_problem(version.claim, statement, now) if is_first else None)
 
     def version(self, run: Run, sealed: Sealed, now: float) -> versions.ModelVersion:
         """The model version that this run registers."""
@@ -123,6 +152,7 @@ class Sealing:
             serving=serving,
             signature=sealed.signature,
             provenance=sealed.provenance,
+            summary=sealed.summary,
             is_trusted=run.is_trusted,
             deploy=plan.deploy,
             made=now,
@@ -169,39 +199,35 @@ class Sealing:
             "deterministic": outcome.is_deterministic if outcome else None,
         }
 
-    def _statement(self, run: Run, delivered: Delivered, now: float) -> dict[str, Json]:
-        """An in-toto statement with SLSA 1.0 provenance: which commit, plan, inputs and sandbox made these bytes.
+    def _claim(self, run: Run, digest: Digest) -> Claim:
+        """What the version will say of itself."""
+        return Claim(
+            model=run.plan.model.name if run.plan.model else "",
+            digest=digest,
+            repository=run.commit.repository,
+            ref=run.commit.ref,
+            commit=run.commit.sha,
+            run=run.key,
+            plan=run.plan_digest,
+            deploy=run.plan.deploy,
+        )
+
+    def _provenance(self, run: Run, claim: Claim, delivered: Delivered, now: float) -> dict[str, Json]:
+        """Which commit, plan, inputs and sandbox made these bytes.
 
         It says past which gates a person let them, and how an exported model was proven to answer as the original.
         """
-        algorithm, _, value = delivered.digest.partition(":")
         stages: dict[str, Json] = {name: self._made(run, name) for name in run.stages}
-        source: Json = {"uri": run.commit.repository, "digest": {"gitCommit": run.commit.sha}}
         homes = {path: home for stage in run.plan.stages for path, home in stage.sources.items()}
         overrides: Json = [override.model_dump(mode="json") for override in run.overrides]
         data = [_resource(home, path, run.product(path)) for path, home in homes.items()]
-        return {
-            "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{"name": run.plan.model.name if run.plan.model else "", "digest": {algorithm: value}}],
-            "predicateType": "https://slsa.dev/provenance/v1",
-            "predicate": {
-                "buildDefinition": {
-                    "buildType": BUILD_TYPE,
-                    "externalParameters": {"ref": run.commit.ref, "plan": run.plan_digest, "project": run.plan.project},
-                    "internalParameters": {
-                        "stages": stages,
-                        "lock": run.lock,
-                        "overrides": overrides,
-                        "export": delivered.export,
-                    },
-                    "resolvedDependencies": [source, *data],
-                },
-                "runDetails": {
-                    "builder": {"id": self._builder},
-                    "metadata": {"invocationId": f"run/{run.key}", "finishedOn": now},
-                },
-            },
+        made: dict[str, Json] = {
+            "stages": stages,
+            "lock": run.lock,
+            "overrides": overrides,
+            "export": delivered.export,
         }
+        return attest_provenance(claim, self._builder, run.plan.project, now, made, data)
 
 
 def materialise_folder(blobs: Blobs, digest: Digest, folder: Path) -> None:
@@ -215,8 +241,7 @@ def materialise_folder(blobs: Blobs, digest: Digest, folder: Path) -> None:
 
 def _resource(place: str, path: str, digest: Digest | None) -> Json:
     """Data that was fetched, as the statement names it."""
-    algorithm, _, value = (digest or "").partition(":")
-    return {"uri": place, "name": path, "digest": {algorithm: value}}
+    return {"uri": place, "name": path, "digest": digest_set(digest or Digest(""))}
 
 
 def _made(run: Run, stage: str, stage_run: StageRun) -> dict[str, Json]:

@@ -87,3 +87,16 @@ class LocalSigning:
         envelope = dsse.Envelope(canonical(statement), STATEMENT_TYPE, {})
         envelope.sign(signer.CryptoSigner(self._keys.private()))  # type: ignore[attr-defined]  # exported without saying so
         return orjson.dumps(envelope.to_dict())
+
+    def read(self, envelope: bytes) -> dict[str, Json]:
+        """The statement in such an envelope. SignatureInvalid where this key did not sign just that."""
+        key = signer.SSlibKey.from_crypto(self._keys.private().public_key())  # type: ignore[attr-defined]  # the same
+        try:
+            signed = dsse.Envelope.from_dict(orjson.loads(envelope))
+            signed.verify([key], 1)
+            statement = orjson.loads(signed.payload)
+        except Exception as problem:  # whatever the library meets in an envelope, it does not hold
+            raise SignatureInvalid(f"it is not signed by this installation: {problem}") from problem
+        if signed.payload_type != STATEMENT_TYPE or not isinstance(statement, dict):
+            raise SignatureInvalid(f"it is no statement, but {signed.payload_type}")
+        return statement

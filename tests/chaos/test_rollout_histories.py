@@ -1,0 +1,191 @@
+"""The rules of rollouts over random histories: no promise is broken, everything ends; and planted mistakes are found.
+
+What must hold stands in tests/histories.py, in the words of the promises. A few histories are told in every test run,
+and one for each mistake, the first that is known to show it. ``make histories`` tells thousands of the right rules, and
+looks for each mistake from the first history on.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.histories import Broken, Workshop
+from tests.planted import Mistake, rules_with
+
+HISTORIES = int(os.environ.get("HISTORIES", "20"))
+MOST_TRIES = 400
+"""Histories until a mistake must have shown itself."""
+
+ROLLOUT, ENVIRONMENT, HOLDING, RELEASE = (
+    f"delivery.{name}" for name in ("rollout", "environment", "holding", "release")
+)
+DELIVERIES, DATAPLANE, BACK, QUARANTINE, REQUESTS = (
+    f"control.delivering.{name}" for name in ("deliveries", "dataplane", "going_back", "quarantine", "requests")
+)
+MISTAKES = {
+    # --- when a rollout moves ---
+    "a wish is not heard": Mistake(ROLLOUT, "if rollout.wish is not None:", "if rollout.wish == '':"),
+    "a wish ends in another way": Mistake(
+        ROLLOUT, "RolloutPhase.ROLLED_BACK, rollout.wish", "RolloutPhase.CANCELLED, rollout.wish"
+    ),
+    "a newer release does not matter": Mistake(
+        ROLLOUT, "if seen.superseded_by is not None:", "if seen.superseded_by == 0:"
+    ),
+    "a quarantine does not matter": Mistake(ROLLOUT, "if seen.quarantine is not None:", "if seen.quarantine == '':"),
+    "a freeze does not matter": Mistake(ROLLOUT, "if seen.held is not None:", "if seen.held == '':"),
+    "a freeze matters at the first step only": Mistake(
+        ROLLOUT, "if seen.held is not None:", "if seen.held is not None and rollout.step == 0:"
+    ),
+    "proven harm does not matter": Mistake(
+        ROLLOUT, "if result.verdict is Verdict.FAIL:", "if result.verdict is Verdict.FAIL and result.because == '':"
+    ),
+    "crashes do not matter": Mistake(ROLLOUT, "replica.restarts >= CRASHES", "replica.restarts >= CRASHES + 10"),
+    "the deadline is later": Mistake(ROLLOUT, "> rollout.deadline:", "> 3 * rollout.deadline:"),
+    "the deadline goes on while it is held": Mistake(
+        ROLLOUT, "now - rollout.started - rollout.stood >", "now - rollout.started >"
+    ),
+    "a step's time goes on while it is held": Mistake(ROLLOUT, "rollout.since + stood", "rollout.since"),
+    "the proxy need not be read": Mistake(ROLLOUT, "if plane.problem is not None:", "if plane.problem == '':"),
+    "the candidate need not be healthy": Mistake(
+        ROLLOUT, "if rollout.weight == 0 and not _is_healthy", "if rollout.weight < 0 and not _is_healthy"
+    ),
+    "one healthy replica is enough": Mistake(
+        ROLLOUT, "return all(\n        (endpoint", "return any(\n        (endpoint"
+    ),
+    "a weight need not be in force": Mistake(ROLLOUT, "if in_force != rollout.weight:", "if in_force > 100:"),
+    "a step is over sooner": Mistake(ROLLOUT, "if left > 0:", "if left > 2:"),
+    "a step's time is the rollout's": Mistake(ROLLOUT, '+ 1, "since": now,', '+ 1, "since": rollout.started,'),
+    "a step is left out": Mistake(ROLLOUT, '"step": rollout.step + 1', '"step": rollout.step + 2'),
+    "an analysis needs no request": Mistake(ROLLOUT, "and not _was_exposed(rollout.analysis)", "and False"),
+    "all traffic needs no proof": Mistake(ROLLOUT, "if weight < 100 or", "if weight <= 100 or"),
+    "no verdict is good enough": Mistake(
+        ROLLOUT, "None if result.verdict is Verdict.PASS", "None if result.verdict is not Verdict.FAIL"
+    ),
+    "the sides are exchanged": Mistake(
+        ROLLOUT, '{"stable": stable, "candidate": candidate}', '{"stable": candidate, "candidate": stable}'
+    ),
+    "nothing is compared": Mistake(ROLLOUT, "if is_compared else None", "if not is_compared else None"),
+    "the last step is not all traffic": Mistake(
+        ROLLOUT, "return (*strategy.steps, everything)", "return strategy.steps"
+    ),
+    "it ends before the last step": Mistake(
+        ROLLOUT,
+        "if rollout.step < len(rollout.steps):\n        return",
+        "if rollout.step < len(rollout.steps) - 1:\n        return",
+    ),
+    "an end leaves the weight": Mistake(
+        ROLLOUT,
+        "100 if phase is RolloutPhase.PROMOTED else 0",
+        "100 if phase is RolloutPhase.PROMOTED else rollout.weight",
+    ),
+    # --- when an environment may go forward ---
+    "a freeze is over before its time": Mistake(HOLDING, "now >= freeze.until", "now >= freeze.until - 10"),
+    "a freeze without an end is none": Mistake(
+        HOLDING, "if freeze is None or (", "if freeze is None or freeze.until is None or ("
+    ),
+    "a window is longer": Mistake(HOLDING, "now - window.seconds,", "now - window.seconds - 60,"),
+    # --- what an environment desires ---
+    "a number is used twice": Mistake(
+        ENVIRONMENT, '"revisions": rollout.candidate.number', '"revisions": environment.revisions'
+    ),
+    "there is no way back": Mistake(ENVIRONMENT, "return environment.previous if is_same else stable", "return None"),
+    "the way back is to the same": Mistake(
+        ENVIRONMENT, "return environment.previous if is_same else stable", "return stable"
+    ),
+    "a promotion moves nothing": Mistake(ENVIRONMENT, '"stable": rollout.candidate,', '"stable": environment.stable,'),
+    "a rollback keeps the weights": Mistake(
+        ENVIRONMENT, "{environment.stable.key: 100} if environment.stable else {}", "environment.weights"
+    ),
+    "a candidate is not started": Mistake(
+        ENVIRONMENT, "for revision in (stable, candidate) if", "for revision in (stable,) if"
+    ),
+    "a weight is no lease": Mistake(
+        ENVIRONMENT, "is_leased = stable is not None and", "is_leased = stable is None and"
+    ),
+    "traffic is sent to the sick": Mistake(ENVIRONMENT, "any(endpoint.is_healthy for", "any(True for"),
+    "who has traffic may leave": Mistake(
+        ENVIRONMENT,
+        "if seen.weights.get(key, 0) > 0:\n            continue",
+        "if seen.weights.get(key, 0) > 100:\n            continue",
+    ),
+    "who is busy may leave": Mistake(ENVIRONMENT, "elif any(endpoint.active for", "elif any(False for"),
+    "replicas leave before their endpoints": Mistake(
+        ENVIRONMENT, "elif key in seen.endpoints:", "elif key not in seen.endpoints:"
+    ),
+    "things are taken away unseen": Mistake(ENVIRONMENT, "if seen.problem is None:", "if seen.problem != '':"),
+    "who is dead goes back in a rollout too": Mistake(
+        ENVIRONMENT, "environment.is_dead and environment.rollout is None and", "environment.is_dead and"
+    ),
+    # --- when a release moves ---
+    "a newer release does not stop the older": Mistake(RELEASE, "if seen.newer is not None:", "if seen.newer == 0:"),
+    "a failed staging does not matter": Mistake(
+        RELEASE, "seen.rollout is not RolloutPhase.PROMOTED:", "seen.rollout is RolloutPhase.CANCELLED:"
+    ),
+    "the quarantined are admitted": Mistake("registry.admission", "(evidence.quarantine is None,", "(True,"),
+    # --- what is done about it ---
+    "a busy environment is not": Mistake(
+        DELIVERIES, "busy_with = environment.rollout if environment else None", "busy_with = None"
+    ),
+    "a release does not see the freeze": Mistake(
+        DELIVERIES, "held_because(environment.freeze if environment else None, release", "held_because(None, release"
+    ),
+    "a rollout does not see the freeze": Mistake(
+        DELIVERIES, "held_because(environment.freeze, rollout.windows", "held_because(None, rollout.windows"
+    ),
+    "the way back is held": Mistake(DELIVERIES, "self._now()) if rollout.release else None", "self._now())"),
+    "a rollback quarantines nothing": Mistake(
+        DELIVERIES, "if after.phase is RolloutPhase.ROLLED_BACK and", "if after.phase is RolloutPhase.CANCELLED and"
+    ),
+    "an environment does not follow": Mistake(DELIVERIES, "if followed != environment:", "if followed is None:"),
+    "an environment follows the loser": Mistake(
+        DELIVERIES, "write_environment(followed, environment_expected,", "write_environment(followed, -1,"
+    ),
+    "the way back may be quarantined": Mistake(BACK, "if blocked is not None:", "if blocked == '':"),
+    "the way back is of the same number": Mistake(BACK, "environment.revisions + 1", "environment.revisions"),
+    "a quarantine is none": Mistake(QUARANTINE, "phase=BLOCKED,", "phase=LIFTED,"),
+    "a rollback freezes nothing": Mistake(
+        REQUESTS,
+        'update={"freeze": freeze})\n        if environment.rollout',
+        'update={"freeze": None})\n        if environment.rollout',
+    ),
+    "an act is of no version": Mistake(DATAPLANE, "act.weights, version)", "act.weights, 0)"),
+    "an act is of the newest version, whatever it was decided at": Mistake(
+        DATAPLANE, "self._act(environment, act, version)", "self._act(environment, act, version + 50)"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    folder: Path = tmp_path_factory.mktemp("histories")
+    return Workshop(folder)  # type: ignore[return-value]
+
+
+def test_over_random_histories_every_promise_holds_and_everything_ends(workshop: Workshop) -> None:
+    ends: Counter[str] = Counter()
+    told: Counter[str] = Counter()
+    for seed in range(HISTORIES):
+        history = workshop.tell(seed)
+        ends += history.watch.ends
+        told += history.calls.told
+    print(f"{HISTORIES} histories: rollouts {dict(ends)}, control planes {dict(told)}")
+    assert min(ends["promoted"], ends["rolled_back"], ends["superseded"], told["killed"], told["overtaken"]) > 0
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_planted_mistake_breaks_a_promise(workshop: Workshop, name: str) -> None:
+    mistake = MISTAKES[name]
+    rules = rules_with(mistake)
+    for seed in range(mistake.seed, mistake.seed + MOST_TRIES):
+        try:
+            workshop.tell(seed, rules)
+        except Broken as broken:
+            print(broken)
+            return
+    pytest.fail(f"{MOST_TRIES} histories did not show it")
+
+
+def test_modules_loaded_anew_without_a_mistake_break_nothing(workshop: Workshop) -> None:
+    workshop.tell(0, rules_with(None))

@@ -1,0 +1,80 @@
+"""Rules with planted mistakes: modules loaded anew from their own text, of which one place is other than it was."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from tests.plant import Rules
+
+ROOMS = (
+    "delivery.holding",
+    "registry.admission",
+    "delivery.rollout",
+    "delivery.replaying",
+    "delivery.environment",
+    "delivery.release",
+    "control.delivering.quarantine",
+    "control.delivering.going_back",
+    "control.delivering.scaling",
+    "control.delivering.dataplane",
+    "control.delivering.deliveries",
+    "control.delivering.requests",
+    "control.loop",
+)
+"""What decides of deliveries, in the order in which one needs the other; each is loaded anew for every mistake."""
+
+
+class Mistake(NamedTuple):
+    """One edit: ``right`` is in the module's text once, and becomes ``wrong``. ``seed`` is a history that shows it."""
+
+    room: str
+    right: str
+    wrong: str
+    seed: int = 0
+
+
+@contextmanager
+def _apart(names: tuple[str, ...]) -> Iterator[None]:
+    """Modules of these names that are loaded within are forgotten afterwards."""
+    kept = {name: importlib.import_module(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, module in kept.items():
+            _put(name, module)
+
+
+def _put(name: str, module: ModuleType) -> None:
+    parent, _, last = name.rpartition(".")
+    sys.modules[name] = module
+    setattr(sys.modules[parent], last, module)
+
+
+def rules_with(mistake: Mistake | None) -> Rules:
+    """The modules that deliver with this mistake in them, beside the right ones, which stay as they are."""
+    names = tuple(f"interlock.{room}" for room in ROOMS)
+    with _apart(names):
+        for room, name in zip(ROOMS, names, strict=True):
+            spec = importlib.util.find_spec(name)
+            assert spec is not None
+            assert spec.origin is not None
+            text = Path(spec.origin).read_text()
+            if mistake is not None and mistake.room == room:
+                assert text.count(mistake.right) == 1, f"{room} has {mistake.right!r} {text.count(mistake.right)} times"
+                text = text.replace(mistake.right, mistake.wrong)
+            module = importlib.util.module_from_spec(spec)
+            _put(name, module)
+            exec(compile(text, spec.origin, "exec"), module.__dict__)
+        return Rules(
+            loop=sys.modules["interlock.control.loop"],
+            deliveries=sys.modules["interlock.control.delivering.deliveries"],
+            dataplane=sys.modules["interlock.control.delivering.dataplane"],
+            requests=sys.modules["interlock.control.delivering.requests"],
+        )
