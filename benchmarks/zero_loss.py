@@ -40,7 +40,7 @@ from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.edges.blobs import LocalBlobs
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.sandbox import SANDBOXES
-from interlock.edges.serving import LocalReplicas, ensure_supervise, stop_supervise
+from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.edges.store import SqlStore
 from interlock.errors import InterlockError
 from interlock.system.sockets import free_port
@@ -103,7 +103,9 @@ class Site:
     def _keep(self) -> None:
         store = SqlStore(f"sqlite:///{self.folder / 'rows.db'}")
         sandbox = SANDBOXES["namespace"]()
-        replicas = LocalReplicas(self.data, sandbox, self._place, lambda _revision: sys.prefix, PACKAGE / "inference")
+        installed, key = Installed(sys.prefix, None), self.folder / "key.pub.pem"
+        inference = PACKAGE / "inference"
+        replicas = LocalReplicas(self.data, sandbox, self._place, lambda _revision: installed, inference, key)
         plane = Plane(store, replicas, self.proxy, Scaling(store, time.monotonic, 2.0, 2.0**33))
         while True:
             try:

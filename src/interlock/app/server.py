@@ -35,7 +35,7 @@ from interlock.control.running.runs import SERVER
 from interlock.control.running.triggers import Arrivals, Clockwork
 from interlock.delivery.revision import Revision
 from interlock.edges.proxy import EnvoyProxy
-from interlock.edges.serving import LocalReplicas, ensure_supervise, stop_supervise
+from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.edges.signing import LocalSigning
 from interlock.edges.watch import ObjectWatch
 from interlock.errors import InterlockError, ProxyFault, StoreFault
@@ -193,7 +193,12 @@ class Server:
         proxy = EnvoyProxy(folder.data, listeners)
         _start(folder.data, proxy)
         replicas = LocalReplicas(
-            folder.data, self._parts.sandbox, self._place, self._serving_environment, PACKAGE / "inference"
+            folder.data,
+            self._parts.sandbox,
+            self._place,
+            self._serving_environment,
+            PACKAGE / "inference",
+            LocalSigning(folder.keys).public_key(),
         )
         scaling = Scaling(self._parts.store, time.monotonic, find_cores(), find_memory())
         return Plane(self._parts.store, replicas, proxy, scaling)
@@ -281,11 +286,13 @@ class Server:
     def _place(self, digest: Digest, target: Path) -> None:
         self._parts.blobs.materialise(digest, str(target))
 
-    def _serving_environment(self, revision: Revision) -> str:
+    def _serving_environment(self, revision: Revision) -> Installed:
         blobs = self._parts.blobs
         files = {path: blobs.read(digest) for path, digest in blobs.files(revision.lock).items()}
         purpose = serving_purpose(revision.format)
-        return self._parts.environments.ensure(revision.python, files, purpose, lambda _line: None)
+        environments = self._parts.environments
+        environment = environments.ensure(revision.python, files, purpose, lambda _line: None)
+        return Installed(environment, environments.contents_of(environment))
 
 
 class _EventTeller:

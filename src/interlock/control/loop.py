@@ -41,6 +41,7 @@ class Loop:
         for row in self._store.rows(Kind.ROLLOUT, phases=(RolloutPhase.PROGRESSING,)):
             busy = True
             self._until_still(self._deliveries.step_rollout, row.key)
+        self._guard(lambda _: self._forbid_quarantined(), "")
         for row in self._store.rows(Kind.ENVIRONMENT):
             busy = self._guard(self._deliveries.step_environment, row.key) or busy
             busy = self._guard(self._plane.keep, row.key) or busy
@@ -51,6 +52,10 @@ class Loop:
         while not is_over():
             busy = self._guard(lambda _: self.one_pass(), "")
             bell.wait(BUSY_SECONDS if busy else IDLE_SECONDS)
+
+    def _forbid_quarantined(self) -> bool:
+        self._plane.forbid_quarantined()
+        return False
 
     def _until_still(self, step: Callable[[str], bool], key: str) -> None:
         while self._guard(step, key):

@@ -25,6 +25,12 @@ def blocked_because(store: Store, digest: str) -> str | None:
     return None if row is None or row.phase != BLOCKED else read_state(row, Quarantine).because
 
 
+def quarantined(store: Store) -> dict[str, str]:
+    """Why which model versions are quarantined, by title: one of the same bytes in another environment is not."""
+    rows = store.rows(Kind.QUARANTINE, phases=(BLOCKED,))
+    return {state.title: state.because for state in (read_state(row, Quarantine) for row in rows)}
+
+
 def quarantine(store: Store, revision: Revision, because: str) -> Write:
     """The save that quarantines the revision's digest."""
     row = store.load(Kind.QUARANTINE, revision.model_digest)
