@@ -29,7 +29,7 @@ from interlock.edges.proxy import FakeProxy
 from interlock.edges.serving import FakeReplicas
 from interlock.edges.signing import LocalSigning
 from interlock.edges.store import MemoryStore
-from interlock.errors import NotFound, Refused
+from interlock.errors import NotFound, Refused, StoreFault
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.pipeline.plan import (
     AnalysisMetricPlan,
@@ -93,8 +93,12 @@ class Plant:
         runs = Runs(self.store, self.blobs, attempts, lookups, sealing, lambda: self.now)
         plane = Plane(self.store, self.replicas, self.proxy, Scaling(self.store, lambda: self.now, 2.0, 2.0**33))
         deliveries = Deliveries(self.store, attempts, sealing, plane, lambda: self.now)
-        self.loop = Loop(self.store, runs, deliveries, plane, SERVER, self.faults.append)
+        self.loop = Loop(self.store, runs, deliveries, plane, SERVER, self.faults.append, self._make_room)
         self.requests = Requests(self.store, lambda: self.now)
+
+    def _make_room(self) -> bool:
+        has_room, self.store.is_full = self.store.is_full, False
+        return has_room
 
     def register(self, number: int, model: str = "small", **other: Any) -> ModelVersion:
         content = {"model.skops": f"{model} {number}".encode() * 100}
@@ -164,9 +168,15 @@ class Plant:
 
 
 class RivalStore(MemoryStore):
-    """Somebody else saves a row of this kind once, between another's look and its save."""
+    """Somebody else saves a row of this kind once, between another's look and its save; and the disk may be full."""
 
     rival_of: Kind | None = None
+    is_full = False
+
+    def save(self, *writes: Write, **more: Any) -> None:
+        if self.is_full:
+            raise StoreFault("database or disk is full")
+        super().save(*writes, **more)
 
     def load(self, kind: Kind, key: str) -> Row | None:
         row = super().load(kind, key)
@@ -459,6 +469,37 @@ def test_a_revision_that_cannot_live_and_has_nothing_before_it_is_told(plant: Pl
     assert production.stable.version == 1
     assert "no memory" in production.trouble
     assert plant.phases(Kind.ROLLOUT) == ["promoted", "promoted"]
+
+
+def test_what_is_quarantined_starts_no_more_unless_nothing_else_could_serve(plant: Plant) -> None:
+    for number in (1, 2):
+        plant.register(number)
+        plant.deliver(number)
+    plant.store.save(quarantine(plant.store, plant.environment("production").stable, "odd numbers"))
+    plant.turn()
+    assert plant.replicas.forbidden == {"small v2": "odd numbers"}
+    crash(plant, 2)
+    plant.turn(20)
+    production = plant.environment("production")
+    assert (production.stable.version, production.freeze) == (1, None)  # the quarantine keeps it from coming again
+    assert set(plant.replicas.forbidden) == {"small v2"}
+    plant.store.save(quarantine(plant.store, production.stable, "odd numbers too"))
+    plant.turn()
+    assert plant.replicas.forbidden == {}  # in staging 2 serves, and in production 1; neither has another
+
+
+def test_a_rollback_on_a_full_disk_is_saved_with_the_space_that_is_kept_for_it(plant: Plant) -> None:
+    plant.register(1)
+    plant.deliver(1)
+    plant.register(2)
+    plant.release(2)
+    while not plant.environment("production").weights.get("small.production.r2"):
+        plant.turn()
+    plant.store.is_full = True
+    plant.turn(20, candidate_errors=0.5)
+    assert plant.phases(Kind.ROLLOUT)[-1] == "rolled_back"
+    assert plant.proxy.observe("small/production").weights.get("small.production.r2", 0) == 0
+    assert any("reserved space was given up" in fault for fault in plant.faults)
 
 
 def test_the_previous_revision_is_not_gone_back_to_while_it_is_quarantined(plant: Plant) -> None:

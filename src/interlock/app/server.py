@@ -15,6 +15,7 @@ from interlock.app.folder import StateFolder
 from interlock.app.operating.credentials import Credentials
 from interlock.app.operating.forges import Forges, watch_list
 from interlock.app.operating.leftovers import collect_environments, collect_logs
+from interlock.app.operating.reserve import Reserve
 from interlock.app.operating.rounds import Rounds
 from interlock.app.parts import PACKAGE, Parts, Remotes
 from interlock.app.services import Health, Services
@@ -103,6 +104,8 @@ class Server:
         forges = Forges(settings.repositories, credentials, time.time)
         self._parts = self._open_parts(state, forges)
         self._parts.store.check()
+        self._reserve = Reserve(self._parts.folder.root)
+        self._reserve.keep()
         self._repositories = watch_list(settings.repositories, self._parts.folder.mirrors)
         store = self._parts.store
         self._store_problem: str | None = None
@@ -154,7 +157,8 @@ class Server:
         """Until ``end``. ProxyFault where the environments' addresses cannot be had."""
         plane = self._open_data_plane()
         deliveries = Deliveries(self._parts.store, self._parts.attempts, self._parts.sealing, plane, time.time)
-        loop = Loop(self._parts.store, self._parts.runs, deliveries, plane, SERVER, self._say)
+        reserve, store = self._reserve, self._parts.store
+        loop = Loop(store, self._parts.runs, deliveries, plane, SERVER, self._say, reserve.give_up)
         rounds = self._rounds
         for name, repository in self._repositories.items():
             if repository.url is None:
@@ -279,6 +283,7 @@ class Server:
             self._parts.store.forget_notices(time.time() - NOTICES_KEPT)
             self._people.flush_last_used()
             self._store_problem = None
+            self._reserve.keep()
         except StoreFault as fault:
             self._store_problem = str(fault)
             raise

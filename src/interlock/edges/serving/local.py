@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from interlock.delivery.revision import ReplicaSeen, Revision
-from interlock.errors import InterlockError, StaleWrite
+from interlock.errors import InterlockError, ServingFault, StaleWrite
 from interlock.ports import Isolation, Sandbox
 from interlock.system.files import locked, write_atomically
 from interlock.system.processes import is_alive
@@ -109,8 +109,11 @@ class LocalReplicas:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with locked(self._folder / LOCK):
-            yield
+        try:
+            with locked(self._folder / LOCK):
+                yield
+        except OSError as problem:
+            raise ServingFault(f"the data plane's files cannot be written: {problem}") from problem
 
     def _process_file(self, name: str) -> Path:
         return self._folder / "processes" / f"{name}.json"
