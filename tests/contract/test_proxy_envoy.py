@@ -470,7 +470,7 @@ def test_another_envoy_takes_over_under_load_and_fails_no_request(plane: Plane) 
     assert seen.counters[STABLE].epoch != epoch
     assert 400 < seen.counters[STABLE].requests < load.answered  # what the old one answered is not counted twice
     os.kill(plane.pid("envoy"), signal.SIGKILL)
-    eventually(lambda: plane.ask_or_none() == 200, "after a kill one without a predecessor serves")
+    eventually(lambda: plane.ask_or_none() == 200, "a killed one is started again beside the one that drains")
 
 
 def test_errors_of_the_model_are_counted_not_retried_and_eject_nobody(plane: Plane) -> None:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from interlock.delivery.revision import Revision
 from interlock.errors import StaleWrite
@@ -57,7 +57,7 @@ def write_quarantined(folder: Path, versions: Mapping[str, str], version: int) -
     StaleWrite where others were written at a later ``version``. Whoever calls holds the replicas' lock.
     """
     path = folder / QUARANTINED
-    known = json.loads(path.read_bytes()) if path.exists() else {"version": 0, "versions": {}}
+    known: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {"version": 0, "versions": {}}
     if known["versions"] == dict(versions):
         return
     if version < known["version"]:
