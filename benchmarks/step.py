@@ -87,9 +87,10 @@ def main() -> None:
     print(f"{'requests':>9} {'failed':>7} {'enough after':>13} {'p99 well after':>15} {'most replicas':>14}  because")
     for _ in range(asked.runs):
         folder = Path(tempfile.mkdtemp(prefix="interlock-step-"))
-        (folder / "model.py").write_text(MODEL)
+        (folder / "model").mkdir()
+        (folder / "model" / "model.py").write_text(MODEL)
         scaling = ScalingPlan(most=MOST, latency_ms=GATE * 1000.0)
-        site = Site(folder, MadeOf(folder / "model.py", "python", scaling, SERVICE * 1000.0))
+        site = Site(folder, MadeOf(folder / "model", "python", scaling, SERVICE * 1000.0))
         try:
             site.begin()
             found = play(site, asked.before)
