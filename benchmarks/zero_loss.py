@@ -1,9 +1,5 @@
 """Whether production loses a request while it changes: real Envoy, real model servers, requests in an open loop.
 
-A child process keeps the data plane as the environment's row says, with the server's own parts; this one plays the
-rollouts and saves the row. Requests come at fixed moments whatever became of those before, from a process of their own,
-over kept-alive connections.
-
     python benchmarks/zero_loss.py [--rate PER_SECOND] [--seconds SECONDS] [--runs RUNS] [--only NAME]
 
 Targets: 0 failed requests in each of the changes, and their p99 at most three times that of the steady state. With the
@@ -13,155 +9,24 @@ defaults each change sees 50,000 requests, five times; that takes an hour. ``mak
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import skops.io
+from live_plane import KEY, Load, MadeOf, Site, percentile
 from sklearn.linear_model import LogisticRegression
 
-from interlock.app.parts import PACKAGE
-from interlock.control.delivering.dataplane import Plane
-from interlock.control.delivering.scaling import Scaling
-from interlock.control.rows import load_state, write_environment
-from interlock.delivery.environment import Environment
-from interlock.delivery.revision import DataPlaneSeen, Revision
-from interlock.edges.blobs import LocalBlobs
-from interlock.edges.proxy import EnvoyProxy
-from interlock.edges.sandbox import SANDBOXES
-from interlock.edges.serving import LocalReplicas, ensure_supervise, stop_supervise
-from interlock.edges.store import SqlStore
+from interlock.delivery.revision import Revision
 from interlock.errors import InterlockError
-from interlock.system.sockets import free_port
-from interlock.vocabulary import Digest, Kind
-
-KEY = "small/production"
-BODY = json.dumps(
-    {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 4], "data": [0.1, 0.2, 0.3, 0.4]}]}
-).encode()
-
-
-class Site:
-    """A data-plane folder with one environment, and what one does to it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.data = folder / "data"
-        self.data.mkdir()
-        self.store = SqlStore(f"sqlite:///{folder / 'rows.db'}")
-        self.blobs = LocalBlobs(folder / "artifacts")
-        self.proxy = EnvoyProxy(self.data, {"production": f"127.0.0.1:{free_port()}"})
-        rows = np.random.default_rng(1).normal(size=(200, 4))
-        model = LogisticRegression().fit(rows, rows[:, 0] > 0.0)
-        path = folder / "model.skops"
-        skops.io.dump(model, path)
-        self.digest = self.blobs.put(str(path))
-        self.number = 0
-        self.keeper: multiprocessing.process.BaseProcess | None = None
-
-    def begin(self) -> None:
-        """The first revision serves."""
-        ensure_supervise(self.data)
-        self.proxy.start()
-        first = self.revision()
-        environment = Environment(name="production", model="small", stable=first, weights={first.key: 100}, revisions=1)
-        self.store.save(write_environment(environment, 0, "begun"))
-        self.keeper = self.start_keeper()
-        self.wait(lambda seen: self.is_served(seen, first), "the first revision serves")
-
-    def revision(self) -> Revision:
-        """The next one; all serve the same model."""
-        self.number += 1
-        return Revision(
-            environment=KEY,
-            number=self.number,
-            version=self.number,
-            model="small",
-            model_digest=self.digest,
-            lock=Digest("blake3:none"),
-            format="skops",
-            replicas=2,
-        )
-
-    def start_keeper(self) -> multiprocessing.process.BaseProcess:
-        """The control plane's part that keeps the world as the row says."""
-        process = multiprocessing.get_context("fork").Process(target=self._keep, daemon=True)
-        process.start()
-        return process
-
-    def _keep(self) -> None:
-        store = SqlStore(f"sqlite:///{self.folder / 'rows.db'}")
-        sandbox = SANDBOXES["namespace"]()
-        replicas = LocalReplicas(self.data, sandbox, self._place, lambda _revision: sys.prefix, PACKAGE / "inference")
-        plane = Plane(store, replicas, self.proxy, Scaling(store, time.monotonic, 2.0, 2.0**33))
-        while True:
-            try:
-                plane.keep(KEY)
-            except InterlockError as fault:
-                sys.stderr.write(f"{fault}\n")
-            time.sleep(0.1)
-
-    def _place(self, digest: Digest, target: Path) -> None:
-        self.blobs.materialise(digest, str(target))
-
-    def change(self, **fields: object) -> None:
-        """Saves the environment with other fields."""
-        environment, version = load_state(self.store, Kind.ENVIRONMENT, KEY, Environment)
-        assert environment is not None
-        self.store.save(write_environment(environment.model_copy(update=fields), version, "a change"))
-
-    @property
-    def environment(self) -> Environment:
-        """As its row says."""
-        environment, _ = load_state(self.store, Kind.ENVIRONMENT, KEY, Environment)
-        assert environment is not None
-        return environment
-
-    def wait(self, holds: Callable[[DataPlaneSeen], bool], what: str, seconds: float = 90.0) -> None:
-        """Until the proxy shows it."""
-        until = time.monotonic() + seconds
-        while not holds(self.proxy.observe(KEY)):
-            if time.monotonic() > until:
-                raise SystemExit(f"not within {seconds:g} s: {what}")
-            time.sleep(0.05)
-
-    def is_served(self, seen: DataPlaneSeen, revision: Revision) -> bool:
-        """Whether all its replicas are healthy in the proxy's eyes, and it has weight."""
-        return self.is_healthy(seen, revision) and seen.weights.get(revision.key, 0) > 0
-
-    def is_healthy(self, seen: DataPlaneSeen, revision: Revision) -> bool:
-        """Whether all its replicas are, in the proxy's eyes."""
-        endpoints = seen.endpoints.get(revision.key, {})
-        names = [revision.replica(index) for index in range(revision.replicas)]
-        return all(name in endpoints and endpoints[name].is_healthy for name in names)
-
-    def pid(self, name: str) -> int:
-        """The process group of a replica or of Envoy."""
-        return int(json.loads((self.data / "status" / f"{name}.json").read_bytes())["pid"])
-
-    def kill_keeper(self) -> None:
-        """At once, whatever it does just now."""
-        if self.keeper is not None:
-            self.keeper.kill()
-            self.keeper.join()
-
-    def close(self) -> None:
-        """Ends everything."""
-        self.kill_keeper()
-        stop_supervise(self.data)
-        self.store.close()
-
+from interlock.system.files import write_atomically
 
 # ---- changes
 
@@ -234,6 +99,19 @@ def killed_replica(site: Site) -> None:
     site.wait(lambda seen: site.is_healthy(seen, stable), "it is back")
 
 
+def hot_restart(site: Site) -> None:
+    """Another Envoy takes over, as after an upgrade; the old one drains and ends."""
+    path = site.data / "processes" / "envoy.json"
+    process = json.loads(path.read_bytes())
+    before = site.pid("envoy")
+    write_atomically(path, json.dumps(process | {"generation": process["generation"] + 1}).encode())
+    until = time.monotonic() + 60.0
+    while site.pid("envoy") == before or site.status("envoy")["predecessor"] is not None:
+        if time.monotonic() > until:
+            raise SystemExit("not within 60 s: another Envoy has taken over")
+        time.sleep(0.1)
+
+
 def killed_control_plane(site: Site) -> None:
     """What keeps the world is killed with -9 in the middle of an update; another one goes on."""
     stable, candidate = introduce(site)
@@ -264,75 +142,24 @@ CHANGES: dict[str, Callable[[Site], None]] = {
     "rollback": rollback,
     "scale up and down": scale,
     "replica kill -9": killed_replica,
+    "Envoy hot restart": hot_restart,
     "control plane kill -9": killed_control_plane,
     "configuration": configuration,
 }
 
-# ---- load
+# ---- what came of it
 
 
-class Load:
-    """A process that asks at fixed moments; ``end`` answers latencies in seconds and what failed."""
-
-    def __init__(self, address: str, rate: float) -> None:
-        context = multiprocessing.get_context("fork")
-        self._ours, theirs = context.Pipe()
-        self._process = context.Process(target=lambda: asyncio.run(_ask_on(address, rate, theirs)), daemon=True)
-        self._process.start()
-
-    def end(self) -> tuple[list[float], list[str]]:
-        """Stops asking."""
-        self._ours.send(None)
-        latencies, failed = self._ours.recv()
-        self._process.join()
-        return latencies, failed
-
-
-async def _ask_on(address: str, rate: float, pipe: Any) -> None:
-    host, port = address.removeprefix("http://").split(":")
-    head = f"POST /v2/models/small/infer HTTP/1.1\r\nHost: m\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
-    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-    latencies: list[float] = []
-    failed: list[str] = []
-
-    async def ask(due: float) -> None:
-        try:
-            reader, writer = idle.pop() if idle else await asyncio.open_connection(host, int(port))
-            writer.write(head + BODY)
-            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20.0)
-            length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            body = await reader.readexactly(int(length.partition(b":")[2]))
-        except (OSError, EOFError, TimeoutError, StopIteration) as problem:
-            failed.append(repr(problem))
-            return
-        if answer.startswith(b"HTTP/1.1 200"):
-            latencies.append(asyncio.get_running_loop().time() - due)
-        else:
-            failed.append(f"{answer[:20]!r} {body[:200]!r}")
-        idle.append((reader, writer))
-
-    loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[None]] = set()
-    due = loop.time()
-    while not pipe.poll():
-        due += 1.0 / rate
-        if due > loop.time():
-            await asyncio.sleep(due - loop.time())
-        task = loop.create_task(ask(due))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    await asyncio.gather(*tasks)
-    pipe.send((latencies, failed))
-
-
-def percentile(latencies: list[float], share: float) -> float:
-    """Milliseconds."""
-    return sorted(latencies)[int(share * (len(latencies) - 1))] * 1000.0
+def logistic_regression(folder: Path) -> Path:
+    """A small model."""
+    rows = np.random.default_rng(1).normal(size=(200, 4))
+    skops.io.dump(LogisticRegression().fit(rows, rows[:, 0] > 0.0), folder / "model.skops")
+    return folder / "model.skops"
 
 
 def measure(site: Site, rate: float, seconds: float, change: Callable[[Site], None]) -> tuple[list[float], list[str]]:
     """The change, again and again for so long, under load."""
-    load = Load(site.proxy.endpoint(KEY), rate)
+    load = Load(site.proxy.endpoint(KEY), lambda _seconds: rate)
     until = time.monotonic() + seconds
     try:
         time.sleep(0.5)
@@ -342,8 +169,8 @@ def measure(site: Site, rate: float, seconds: float, change: Callable[[Site], No
                 break
         time.sleep(0.5)
     finally:
-        found = load.end()
-    return found
+        answered, failed = load.end()
+    return [one.seconds for one in answered], failed
 
 
 def main() -> None:
@@ -355,7 +182,7 @@ def main() -> None:
     parser.add_argument("--only", choices=CHANGES)
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="interlock-zero-loss-"))
-    site = Site(folder)
+    site = Site(folder, MadeOf(logistic_regression(folder), "skops"))
     missed = False
     try:
         site.begin()

@@ -26,6 +26,7 @@ from interlock.edges.proxy import FakeProxy
 from interlock.edges.serving import FakeReplicas
 from interlock.edges.signing import LocalSigning
 from interlock.edges.store import MemoryStore
+from interlock.errors import StoreFault
 from interlock.gate.judgement import Judgement
 from interlock.pipeline.plan import (
     AnalysisMetricPlan,
@@ -112,8 +113,12 @@ class Plant:
         runs = Runs(store, self.blobs, attempts, self._lookups, self.sealing, self._clock)
         plane = rules.dataplane.Plane(store, replicas, proxy, Scaling(store, self._clock, 2.0, 2.0**33))
         delivering = rules.deliveries.Deliveries(store, attempts, self.sealing, plane, self._clock)
-        begun = rules.loop.Loop(store, runs, delivering, plane, SERVER, self.faults.append)
+        begun = rules.loop.Loop(store, runs, delivering, plane, SERVER, self.faults.append, self._make_room)
         return begun, rules.requests.Requests(store, self._clock)
+
+    def _make_room(self) -> bool:
+        has_room, self.store.is_full = self.store.is_full, False
+        return has_room
 
     def register(self, number: int, model: str = "small", **other: Any) -> ModelVersion:
         """A version in the store."""
@@ -199,9 +204,15 @@ class Plant:
 
 
 class RivalStore(MemoryStore):
-    """Somebody else saves a row of this kind once, between another's look and its save."""
+    """Somebody else saves a row of this kind once, between another's look and its save; and the disk may be full."""
 
     rival_of: Kind | None = None
+    is_full = False
+
+    def save(self, *writes: Write, **more: Any) -> tuple[Row, ...]:
+        if self.is_full:
+            raise StoreFault("database or disk is full")
+        return super().save(*writes, **more)
 
     def load(self, kind: Kind, key: str) -> Row | None:
         row = super().load(kind, key)

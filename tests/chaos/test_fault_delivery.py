@@ -299,6 +299,37 @@ def test_a_revision_that_cannot_live_and_has_nothing_before_it_is_told(plant: Pl
     assert plant.phases(Kind.ROLLOUT) == ["promoted", "promoted"]
 
 
+def test_what_is_quarantined_starts_no_more_unless_nothing_else_could_serve(plant: Plant) -> None:
+    for number in (1, 2):
+        plant.register(number)
+        plant.deliver(number)
+    plant.store.save(quarantine(plant.store, plant.environment("production").stable, "odd numbers"))
+    plant.turn()
+    assert plant.replicas.forbidden == {"small v2": "odd numbers"}
+    crash(plant, 2)
+    plant.turn(20)
+    production = plant.environment("production")
+    assert (production.stable.version, production.freeze) == (1, None)  # the quarantine keeps it from coming again
+    assert set(plant.replicas.forbidden) == {"small v2"}
+    plant.store.save(quarantine(plant.store, production.stable, "odd numbers too"))
+    plant.turn()
+    assert plant.replicas.forbidden == {}  # in staging 2 serves, and in production 1; neither has another
+
+
+def test_a_rollback_on_a_full_disk_is_saved_with_the_space_that_is_kept_for_it(plant: Plant) -> None:
+    plant.register(1)
+    plant.deliver(1)
+    plant.register(2)
+    plant.release(2)
+    while not plant.environment("production").weights.get("small.production.r2"):
+        plant.turn()
+    plant.store.is_full = True
+    plant.turn(20, candidate_errors=0.5)
+    assert plant.phases(Kind.ROLLOUT)[-1] == "rolled_back"
+    assert plant.proxy.observe("small/production").weights.get("small.production.r2", 0) == 0
+    assert any("reserved space was given up" in fault for fault in plant.faults)
+
+
 def test_the_previous_revision_is_not_gone_back_to_while_it_is_quarantined(plant: Plant) -> None:
     for number in (1, 2):
         plant.register(number)

@@ -21,6 +21,7 @@ from interlock.delivery.revision import DataPlaneSeen
 from interlock.edges.proxy.configuration import socket_of
 from interlock.edges.proxy.envoy import EnvoyProxy
 from interlock.errors import NotFound, ProxyFault, StaleWrite
+from interlock.system.files import write_atomically
 from interlock.system.sockets import free_port
 
 REPLICA = """
@@ -116,6 +117,11 @@ class Plane:
     def seen(self) -> DataPlaneSeen:
         return self.proxy.observe(ENVIRONMENT)
 
+    def epoch(self) -> str | None:
+        """Which Envoy counts now; None while none can be read."""
+        counters = self.seen().counters
+        return counters[STABLE].epoch if STABLE in counters else None
+
     def pid(self, name: str) -> int:
         """The program itself, below its stub."""
         try:
@@ -138,6 +144,12 @@ class Plane:
             return answer.status, answer.read().decode()
         finally:
             connection.close()
+
+    def ask_or_none(self) -> int | None:
+        try:
+            return self.ask()[0]
+        except OSError:
+            return None
 
     def share(self, requests: int = 200) -> Counter[str]:
         """Who answers, by revision."""
@@ -436,6 +448,29 @@ def test_a_second_start_changes_no_process(plane: Plane) -> None:
     assert again.observe(ENVIRONMENT).weights == {STABLE: 100}
     with pytest.raises(StaleWrite):
         again.ensure_weights(ENVIRONMENT, {}, 0)
+
+
+def test_another_envoy_takes_over_under_load_and_fails_no_request(plane: Plane) -> None:
+    plane.serve(STABLE)
+    plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 1)
+    before, epoch = plane.pid("envoy"), plane.seen().counters[STABLE].epoch
+    with Load(plane) as load:
+        load.wait_for(100)
+        path = plane.folder / "processes" / "envoy.json"
+        process = json.loads(path.read_text())
+        write_atomically(path, json.dumps(process | {"generation": process["generation"] + 1}).encode())
+        plane.wait_replaced("envoy", before)
+        eventually(lambda: plane.epoch() not in (None, epoch), "the new one can be read")
+        load.wait_for(500)
+        plane.proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 2)
+    assert load.failed == []
+    assert Path(f"/proc/{before}").exists()  # it answers what it has
+    seen = plane.seen()
+    assert (seen.problem, seen.weights) == (None, {STABLE: 100})
+    assert seen.counters[STABLE].epoch != epoch
+    assert 400 < seen.counters[STABLE].requests < load.answered  # what the old one answered is not counted twice
+    os.kill(plane.pid("envoy"), signal.SIGKILL)
+    eventually(lambda: plane.ask_or_none() == 200, "a killed one is started again beside the one that drains")
 
 
 def test_errors_of_the_model_are_counted_not_retried_and_eject_nobody(plane: Plane) -> None:

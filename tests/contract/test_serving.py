@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from interlock.delivery.revision import ReplicaSeen, Revision
 from interlock.edges.sandbox import BubblewrapSandbox, NoSandbox
-from interlock.edges.serving import FakeReplicas, LocalReplicas, ensure_supervise, stop_supervise
+from interlock.edges.serving import FakeReplicas, Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.errors import ServingFault, StaleWrite
 from interlock.ports import Replicas, Sandbox
 from interlock.system.sockets import http_over
@@ -63,6 +64,9 @@ def digest(letter: str) -> Digest:
     return Digest(f"blake3:{letter * 64}")
 
 
+GOLDEN = Digest(f"blake3:{blake3(b'golden').hexdigest()}")
+
+
 def revision(number: int = 1, model: str = "a", environment: str = ENVIRONMENT, golden: bool = False) -> Revision:
     return Revision(
         environment=environment,
@@ -72,11 +76,11 @@ def revision(number: int = 1, model: str = "a", environment: str = ENVIRONMENT, 
         model_digest=digest(model),
         lock=digest("e"),
         format="skops",
-        golden=digest("d") if golden else None,
+        golden=GOLDEN if golden else None,
     )
 
 
-CONTENTS = {digest("a"): "good", digest("b"): "broken", digest("c"): "slow", digest("d"): "golden"}
+CONTENTS = {digest("a"): "good", digest("b"): "broken", digest("c"): "slow", GOLDEN: "golden"}
 
 
 def eventually(holds: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
@@ -100,7 +104,9 @@ class Machine:
         (path / "environment" / "bin").mkdir(parents=True)
         (path / "environment" / "bin" / "python").symlink_to(sys.executable)
         self.environment = path / "environment"
-        self.replicas = LocalReplicas(self.folder, sandbox, self.place, self.environment_of, self.inference)
+        self.key = path / "key.pub.pem"
+        key = self.key
+        self.replicas = LocalReplicas(self.folder, sandbox, self.place, self.environment_of, self.inference, key)
 
     def place(self, artifact: Digest, target: Path) -> None:
         assert not target.exists()
@@ -108,9 +114,9 @@ class Machine:
         target.write_text(CONTENTS[artifact])
         self.placed.append(artifact)
 
-    def environment_of(self, revision: Revision) -> str:
+    def environment_of(self, revision: Revision) -> Installed:
         assert revision.lock == digest("e")
-        return str(self.environment)
+        return Installed(str(self.environment), None)
 
     def status(self, name: str) -> dict[str, object]:
         path = self.folder / "status" / f"{name}.json"
@@ -199,7 +205,7 @@ def test_what_a_replica_is_given_and_what_it_sees(machine: Machine) -> None:
     assert said["sockets"] == [R1[0]]  # not even that of its neighbour
     written = machine.folder / "predictions" / "flights.production" / "flights.production.r1.jsonl"
     assert written.read_text() == "{}"
-    assert machine.placed == [digest("a"), digest("d")]  # once for all replicas
+    assert machine.placed == [digest("a"), GOLDEN]  # once for all replicas
 
 
 def test_a_killed_replica_comes_back(machine: Machine) -> None:

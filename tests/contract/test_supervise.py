@@ -95,7 +95,10 @@ class Folder:
         return [event for event in map(json.loads, lines) if event["name"] == name]
 
     def children(self, name: str) -> list[int]:
-        stub = self.status(name)["pid"]
+        return self.children_of(self.status(name)["pid"])
+
+    @staticmethod
+    def children_of(stub: int) -> list[int]:
         return [int(pid) for pid in Path(f"/proc/{stub}/task/{stub}/children").read_text().split()]
 
     def supervisor(self) -> int:
@@ -169,6 +172,40 @@ def test_another_generation_replaces_the_program_one_after_the_other(folder: Fol
     assert folder.log("a") == "up\nleaving\nup\n"
     assert not is_alive(first["identity"])
     assert (second["generation"], second["restarts"]) == (2, 0)
+
+
+def test_a_successor_stands_beside_until_the_other_has_left(folder: Folder) -> None:
+    code = "import signal, sys; print('up', sys.argv[1], flush=True); signal.pause()"
+    argv = [sys.executable, "-S", "-c", code, "{epoch}"]
+    folder.want_command("a", argv, succession="1.4")
+    first = folder.wait_up("a")
+    folder.want_command("a", argv, succession="1.4", generation=2)
+    second = folder.wait_up("a", 2)
+    assert is_alive(first["identity"])
+    assert (second["generation"], second["predecessor"]) == (2, [first["pid"], first["identity"]])
+    folder.want_command("a", argv, succession="1.4", generation=3)
+    folder.kill_supervise()
+    ensure_supervise(folder.path)
+    time.sleep(0.3)
+    assert folder.status("a")["identity"] == second["identity"]  # one after the other
+    os.kill(folder.children_of(first["pid"])[0], signal.SIGKILL)  # as one does that has handed over
+    folder.wait_up("a", 3)
+    assert is_alive(second["identity"])
+    assert folder.log("a").split() == ["up", "0", "up", "1", "up", "2"]
+    assert [event["event"] for event in folder.events("a")] == ["adopted", "handed over"]
+
+
+def test_a_successor_that_cannot_live_leaves_the_other_where_it_is(folder: Folder) -> None:
+    folder.want("a", succession="1")
+    first = folder.wait_up("a")
+    folder.want("a", "print('up'); raise SystemExit(7)", succession="1", generation=2)
+    eventually(lambda: folder.status("a").get("restarts", 0) >= 2, "it was tried three times")
+    assert is_alive(first["identity"])
+    folder.want("a", GENTLE, succession="2", generation=3)  # it takes over from nobody
+    folder.wait_up("a", folder.log("a").count("up") + 1)
+    folder.unwant("a")
+    eventually(lambda: not folder.status("a"), "its status is gone")
+    assert not is_alive(first["identity"])
 
 
 def test_the_same_generation_written_again_changes_nothing(folder: Folder) -> None:

@@ -15,6 +15,7 @@ from interlock.app.folder import StateFolder
 from interlock.app.operating.credentials import Credentials
 from interlock.app.operating.forges import Forges, watch_list
 from interlock.app.operating.leftovers import collect_environments, collect_logs
+from interlock.app.operating.reserve import Reserve
 from interlock.app.operating.rounds import Rounds
 from interlock.app.parts import PACKAGE, Parts, Remotes
 from interlock.app.services import Health, Services
@@ -35,7 +36,7 @@ from interlock.control.running.runs import SERVER
 from interlock.control.running.triggers import Arrivals, Clockwork
 from interlock.delivery.revision import Revision
 from interlock.edges.proxy import EnvoyProxy
-from interlock.edges.serving import LocalReplicas, ensure_supervise, stop_supervise
+from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.edges.signing import LocalSigning
 from interlock.edges.watch import ObjectWatch
 from interlock.errors import InterlockError, ProxyFault, StoreFault
@@ -103,6 +104,8 @@ class Server:
         forges = Forges(settings.repositories, credentials, time.time)
         self._parts = self._open_parts(state, forges)
         self._parts.store.check()
+        self._reserve = Reserve(self._parts.folder.root)
+        self._reserve.keep()
         self._repositories = watch_list(settings.repositories, self._parts.folder.mirrors)
         store = self._parts.store
         self._store_problem: str | None = None
@@ -154,7 +157,8 @@ class Server:
         """Until ``end``. ProxyFault where the environments' addresses cannot be had."""
         plane = self._open_data_plane()
         deliveries = Deliveries(self._parts.store, self._parts.attempts, self._parts.sealing, plane, time.time)
-        loop = Loop(self._parts.store, self._parts.runs, deliveries, plane, SERVER, self._say)
+        reserve, store = self._reserve, self._parts.store
+        loop = Loop(store, self._parts.runs, deliveries, plane, SERVER, self._say, reserve.give_up)
         rounds = self._rounds
         for name, repository in self._repositories.items():
             if repository.url is None:
@@ -193,7 +197,12 @@ class Server:
         proxy = EnvoyProxy(folder.data, listeners)
         _start(folder.data, proxy)
         replicas = LocalReplicas(
-            folder.data, self._parts.sandbox, self._place, self._serving_environment, PACKAGE / "inference"
+            folder.data,
+            self._parts.sandbox,
+            self._place,
+            self._serving_environment,
+            PACKAGE / "inference",
+            LocalSigning(folder.keys).public_key(),
         )
         scaling = Scaling(self._parts.store, time.monotonic, find_cores(), find_memory())
         return Plane(self._parts.store, replicas, proxy, scaling)
@@ -274,6 +283,7 @@ class Server:
             self._parts.store.forget_notices(time.time() - NOTICES_KEPT)
             self._people.flush_last_used()
             self._store_problem = None
+            self._reserve.keep()
         except StoreFault as fault:
             self._store_problem = str(fault)
             raise
@@ -281,11 +291,13 @@ class Server:
     def _place(self, digest: Digest, target: Path) -> None:
         self._parts.blobs.materialise(digest, str(target))
 
-    def _serving_environment(self, revision: Revision) -> str:
+    def _serving_environment(self, revision: Revision) -> Installed:
         blobs = self._parts.blobs
         files = {path: blobs.read(digest) for path, digest in blobs.files(revision.lock).items()}
         purpose = serving_purpose(revision.format)
-        return self._parts.environments.ensure(revision.python, files, purpose, lambda _line: None)
+        environments = self._parts.environments
+        environment = environments.ensure(revision.python, files, purpose, lambda _line: None)
+        return Installed(environment, environments.contents_of(environment))
 
 
 class _EventTeller:

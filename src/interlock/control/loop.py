@@ -9,7 +9,7 @@ from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import ACTIVE_RELEASES, Deliveries
 from interlock.control.running.runs import Runs
 from interlock.delivery.rollout import RolloutPhase
-from interlock.errors import InterlockError
+from interlock.errors import Fault, InterlockError
 from interlock.ports import Store
 from interlock.vocabulary import Kind, Phase
 
@@ -17,10 +17,21 @@ ACTIVE_RUNS = (Phase.QUEUED, Phase.RUNNING)
 
 
 class Loop:
-    """Steps all rows of one driver. ``say`` hears of faults, each of which is retried at the next pass."""
+    """Steps all rows of one driver. ``say`` hears of faults, each of which is retried at the next pass.
+
+    ``make_room`` answers whether the disk was full and has just got some space again that was reserved: then what moves
+    or keeps an environment is tried once more at once, or a rollback could not be saved.
+    """
 
     def __init__(
-        self, store: Store, runs: Runs, deliveries: Deliveries, plane: Plane, driver: str, say: Callable[[str], None]
+        self,
+        store: Store,
+        runs: Runs,
+        deliveries: Deliveries,
+        plane: Plane,
+        driver: str,
+        say: Callable[[str], None],
+        make_room: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._runs = runs
@@ -28,6 +39,7 @@ class Loop:
         self._plane = plane
         self._driver = driver
         self._say = say
+        self._make_room = make_room
         self._last_fault = ""
 
     def one_pass(self) -> bool:
@@ -40,10 +52,11 @@ class Loop:
             self._until_still(self._deliveries.step_release, row.key)
         for row in self._store.rows(Kind.ROLLOUT, phases=(RolloutPhase.PROGRESSING,)):
             busy = True
-            self._until_still(self._deliveries.step_rollout, row.key)
+            self._until_still(self._insisting(self._deliveries.step_rollout), row.key)
+        self._guard(lambda _: self._forbid_quarantined(), "")
         for row in self._store.rows(Kind.ENVIRONMENT):
-            busy = self._guard(self._deliveries.step_environment, row.key) or busy
-            busy = self._guard(self._plane.keep, row.key) or busy
+            busy = self._guard(self._insisting(self._deliveries.step_environment), row.key) or busy
+            busy = self._guard(self._insisting(self._plane.keep), row.key) or busy
         return busy
 
     def run_until(self, is_over: Callable[[], bool], bell: Bell) -> None:
@@ -51,6 +64,24 @@ class Loop:
         while not is_over():
             busy = self._guard(lambda _: self.one_pass(), "")
             bell.wait(BUSY_SECONDS if busy else IDLE_SECONDS)
+
+    def _forbid_quarantined(self) -> bool:
+        self._plane.forbid_quarantined()
+        return False
+
+    def _insisting(self, step: Callable[[str], bool]) -> Callable[[str], bool]:
+        """The step, tried again where room could be made for it."""
+
+        def insist(key: str) -> bool:
+            try:
+                return step(key)
+            except Fault:
+                if not self._make_room():
+                    raise
+                self._say("the disk is full: reserved space was given up for what delivers and rolls back")
+                return step(key)
+
+        return insist
 
     def _until_still(self, step: Callable[[str], bool], key: str) -> None:
         while self._guard(step, key):

@@ -9,9 +9,9 @@ from interlock.vocabulary import Digest, Stored
 class Revision(Stored):
     """``environment`` is ``model/environment``; ``number`` counts that environment's rollouts, so no key is used twice.
 
-    ``model_digest``, ``lock`` and ``golden`` are artifacts; ``replicas`` how many processes serve it, the fewest where
-    ``scaling`` lets the load decide. ``service_ms`` and ``memory_mb`` are what the gates measured of one process;
-    ``memory`` is what one may use, in bytes.
+    ``model_digest``, ``lock``, ``golden`` and ``provenance``, the version's signed statement, are artifacts;
+    ``replicas`` how many processes serve it, the fewest where ``scaling`` lets the load decide. ``service_ms`` and
+    ``memory_mb`` are what the gates measured of one process; ``memory`` is what one may use, in bytes.
     """
 
     environment: str
@@ -23,6 +23,7 @@ class Revision(Stored):
     python: PythonPlan = PythonPlan()
     format: str
     golden: Digest | None = None
+    provenance: Digest | None = None
     replicas: int = 2
     scaling: ScalingPlan | None = None
     service_ms: float | None = None

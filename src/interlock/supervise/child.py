@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .program import Program
+from .program import EPOCH, Program
 
 STUB = Path(__file__).with_name("stub.py")
 
@@ -56,11 +56,12 @@ class Child:
             )
         return cls(popen.pid, identity_of(popen.pid) or "", popen)
 
-    def begin(self, program: Program) -> None:
+    def begin(self, program: Program, epoch: int) -> None:
         """Tells the waiting stub what to run."""
         assert self._popen is not None
         assert self._popen.stdin is not None
-        message = {"argv": program.argv, "env": program.env, "folder": program.folder}
+        argv = [word.replace(EPOCH, str(epoch)) for word in program.argv]
+        message = {"argv": argv, "env": program.env, "folder": program.folder}
         with contextlib.suppress(BrokenPipeError), self._popen.stdin as pipe:  # broken: killed just now; we shall see
             pipe.write(json.dumps(message).encode())
 

@@ -6,6 +6,8 @@ seen                   done
 not running, wanted    started; after a death at once, then 0.2, 0.4 ... 5 s later, until it lived 10 s
 running, other         TERM, after its grace KILL; then the new generation is started at once
 generation wanted
+the same, which is     the new generation is started beside it, which takes over and ends it; while it cannot live
+its successor          the old one stays
 running, not wanted    TERM, after its grace KILL; then its status goes away
 too much memory        TERM, after its grace KILL; started again as after a death
 no answer for 20 s     KILL; started again as after a death
@@ -33,6 +35,8 @@ STEADY = 10.0
 HUNG = 20.0
 """Seconds without an answer after which a program hangs: longer than any request may take."""
 MEMORY_LOOK = 1.0
+HAND_OVER = 60.0
+"""Seconds that a successor lives beside its predecessor before that is killed."""
 
 
 class Keeper:
@@ -54,6 +58,9 @@ class Keeper:
         self._pulse: Pulse | None = None
         self._next_memory = 0.0
         self._ailment = ""
+        self._succession: str | None = None
+        self._predecessor: Child | None = None
+        self._epoch = 0
         self._status: dict[str, Any] = {}
 
     @classmethod
@@ -66,6 +73,10 @@ class Keeper:
             keeper._generation = int(status["generation"])
             keeper._grace = float(status["grace"])
             keeper._unlink = tuple(status["unlink"])
+            keeper._succession = status.get("succession")
+            keeper._epoch = int(status.get("epoch", 0))
+            if status.get("predecessor") is not None:
+                keeper._predecessor = Child.adopt(*status["predecessor"])
             keeper._status = status
         except (OSError, ValueError, KeyError, TypeError):
             return keeper
@@ -78,21 +89,56 @@ class Keeper:
         """One look: does what is due. Answers whether there is anything left to keep."""
         if self._child is not None and self._child.has_ended():
             self._note_end(self._child, now)
-        if self._child is not None:
-            if wanted is None or wanted.generation != self._generation or self._kill_at is not None:
-                self._end(self._child, now)
-            else:
-                self._examine(self._child, wanted, now)
+        if self._predecessor is not None:
+            self._see_off(self._predecessor, wanted, now)
+        if self._child is not None and not self._give_way(wanted):
+            self._keep(self._child, wanted, now)
             return True
         if wanted is None:
-            self._clean()
-            self._status_file.unlink(missing_ok=True)
-            return False
+            return self._predecessor is not None or self._forget()
         if wanted.generation != self._generation:
             self._deaths, self._due, self._status = 0, now, {}
         if now >= self._due:
             self._start(wanted, now)
         return True
+
+    def _keep(self, child: Child, wanted: Program | None, now: float) -> None:
+        """Ends what is not wanted any more, and looks after what is."""
+        if wanted is None or self._kill_at is not None:
+            self._end(child, now)
+        elif wanted.generation == self._generation:
+            self._examine(child, wanted, now)
+        elif not self._is_succeeded(wanted):  # else it waits until its own predecessor has left
+            self._end(child, now)
+
+    def _give_way(self, wanted: Program | None) -> bool:
+        """Makes what runs the predecessor of another generation that is wanted, if that takes over from it now."""
+        if wanted is None or not self._is_succeeded(wanted) or self._predecessor is not None:
+            return False
+        self._predecessor, self._child = self._child, None
+        self._epoch += 1
+        return True
+
+    def _is_succeeded(self, wanted: Program) -> bool:
+        """Whether another generation is wanted which takes over from the one that runs, and is not ended anyway."""
+        if wanted.generation == self._generation or self._kill_at is not None:
+            return False
+        return wanted.succession is not None and wanted.succession == self._succession
+
+    def _forget(self) -> bool:
+        """Nothing runs and nothing is wanted; nothing is left to keep."""
+        self._clean()
+        self._status_file.unlink(missing_ok=True)
+        return False
+
+    def _see_off(self, predecessor: Child, wanted: Program | None, now: float) -> None:
+        """It ends by itself once its successor has taken over; until then it is what serves."""
+        if predecessor.has_ended():
+            self._predecessor = None
+            self._say(predecessor=None)
+            record(self._folder, self._name, "handed over", f"process {predecessor.pid} has ended")
+        elif wanted is None or (self._child is not None and now - self._started >= HAND_OVER):
+            predecessor.kill()
 
     def _examine(self, child: Child, wanted: Program, now: float) -> None:
         """Ends a program that hangs or has taken too much memory; what becomes of it is that of one that died."""
@@ -110,9 +156,13 @@ class Keeper:
 
     def _start(self, program: Program, now: float) -> None:
         self._unlink = program.unlink
-        self._clean()
+        if self._predecessor is None:
+            self._clean()
         rotate(self._log)
+        self._epoch = 0 if self._predecessor is None else self._epoch
+        before = self._predecessor and (self._predecessor.pid, self._predecessor.identity)
         child = Child.prepare(self._folder, self._log)
+        self._succession = program.succession
         self._child, self._generation, self._grace = child, program.generation, program.grace
         self._started, self._kill_at = now, None
         # Written down before it may run: whenever supervise dies, the next one knows of everything that runs.
@@ -124,11 +174,14 @@ class Keeper:
             generation=program.generation,
             grace=program.grace,
             unlink=list(program.unlink),
+            succession=program.succession,
+            epoch=self._epoch,
+            predecessor=before,
             state="running",
             exit=self._status.get("exit"),
             ailment=self._status.get("ailment", ""),
         )
-        child.begin(program)
+        child.begin(program, self._epoch)
 
     def _end(self, child: Child, now: float) -> None:
         if self._kill_at is None:

@@ -7,15 +7,20 @@ from typing import Any, NamedTuple
 
 from .files import read_object
 
+EPOCH = "{epoch}"
+
 
 class Program(NamedTuple):
     """One program that shall run.
 
     ``folder`` (relative to the data-plane folder) is where it is started, ``env`` its whole environment. Another
     ``generation`` is another program: the old one ends before the new one starts. ``grace`` is how many seconds it
-    has between TERM and KILL. ``unlink`` names files (relative to the data-plane folder) that a dead predecessor
-    may have left, removed before each start. One that uses more than ``memory`` bytes, or does not answer at the Unix
+    has between TERM and KILL. ``unlink`` names files (relative to the data-plane folder) that a dead one may
+    have left, removed before each start. One that uses more than ``memory`` bytes, or does not answer at the Unix
     socket ``pulse`` any more, is ended and started again; None is any, and nobody asks.
+
+    Where the running generation has the same ``succession`` (not None), another one is started beside it, takes over
+    what it listens at, and ends it; ``EPOCH`` in a word of ``argv`` is how many have done so before without a gap.
     """
 
     argv: tuple[str, ...]
@@ -26,6 +31,7 @@ class Program(NamedTuple):
     unlink: tuple[str, ...]
     memory: int | None
     pulse: str | None
+    succession: str | None
 
 
 def _parse(document: dict[str, Any]) -> Program:
@@ -41,6 +47,7 @@ def _parse(document: dict[str, Any]) -> Program:
         unlink=tuple(str(path) for path in document.get("unlink", ())),
         memory=None if document.get("memory") is None else int(document["memory"]),
         pulse=None if document.get("pulse") is None else str(document["pulse"]),
+        succession=None if document.get("succession") is None else str(document["succession"]),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from interlock.control.delivering.quarantine import forbidden
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.rows import load_state, save_or_lose, write_environment
 from interlock.delivery.environment import Act, Environment, desired, differences, examine
@@ -31,6 +32,11 @@ class Plane:
     def endpoint(self, environment: str) -> str:
         """The base URL at which the environment answers."""
         return self._proxy.endpoint(environment)
+
+    def forbid_quarantined(self) -> None:
+        """What is quarantined does not start again, also while no control plane is there."""
+        version = self._store.last_event()
+        self._replicas.forbid(forbidden(self._store), version)
 
     def keep(self, key: str) -> bool:
         """Acts on every difference of one environment; whether there was anything to change.

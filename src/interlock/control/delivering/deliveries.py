@@ -114,8 +114,9 @@ class Deliveries:
             return False
         try:
             freeze = Freeze(by="interlock", reason=f"rolled back: {environment.trouble}")
-            frozen = environment.model_copy(update={"freeze": freeze})
-            _, writes = go_back(self._store, frozen, expected, environment.trouble, "itself", self._now())
+            is_known = environment.stable and blocked_because(self._store, environment.stable.model_digest)
+            before = environment if is_known else environment.model_copy(update={"freeze": freeze})
+            _, writes = go_back(self._store, before, expected, environment.trouble, "itself", self._now())
         except Refused:  # nothing to go back to that may serve: the trouble is told, and it is tried again and again
             return False
         return save_or_lose(self._store, *writes)
@@ -204,6 +205,7 @@ class Deliveries:
             python=version.python,
             format=version.format,
             golden=version.golden,
+            provenance=version.provenance,
             replicas=plan.replicas,
             scaling=plan.scaling,
             service_ms=next((version.metrics[name] for name in SERVICE_TIMES if name in version.metrics), None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from interlock.control.rows import read_state, write_state
+from interlock.delivery.environment import Environment
 from interlock.delivery.revision import Revision
 from interlock.ports import Store
 from interlock.vocabulary import Kind, Stored, Write
@@ -23,6 +24,24 @@ def blocked_because(store: Store, digest: str) -> str | None:
     """Why the digest is quarantined; None where it is not."""
     row = store.load(Kind.QUARANTINE, digest)
     return None if row is None or row.phase != BLOCKED else read_state(row, Quarantine).because
+
+
+def forbidden(store: Store) -> dict[str, str]:
+    """The quarantined model versions by title, of which no replica may start any more, and why.
+
+    Not one that an environment serves which has nothing to go back to: to serve it is better than to serve nobody.
+    """
+    blocked = [read_state(row, Quarantine) for row in store.rows(Kind.QUARANTINE, phases=(BLOCKED,))]
+    if not blocked:
+        return {}
+    digests = {one.digest for one in blocked}
+    environments = [read_state(row, Environment) for row in store.rows(Kind.ENVIRONMENT)]
+    needed = {
+        environment.stable.title
+        for environment in environments
+        if environment.stable and (environment.previous is None or environment.previous.model_digest in digests)
+    }
+    return {one.title: one.because for one in blocked if one.title not in needed}
 
 
 def quarantine(store: Store, revision: Revision, because: str) -> Write:

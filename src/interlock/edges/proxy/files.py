@@ -35,9 +35,12 @@ class ConfigurationFiles:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the lock in the block. Nothing slow belongs inside."""
-        with locked(self.folder / LOCK):
-            yield
+        """Holds the lock in the block. Nothing slow belongs inside. ProxyFault where the files cannot be used."""
+        try:
+            with locked(self.folder / LOCK):
+                yield
+        except OSError as problem:
+            raise ProxyFault(f"the proxy's files cannot be written: {problem}") from problem
 
     def read(self, name: str) -> list[dict[str, Any]]:
         """The resources of a file; none where it is not there."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from interlock.delivery.revision import ReplicaSeen, Revision
 from interlock.errors import StaleWrite
 
@@ -13,6 +15,7 @@ class FakeReplicas:
         self._is_ready_at_once = is_ready_at_once
         self._seen: dict[str, dict[str, dict[str, ReplicaSeen]]] = {}
         self._versions: dict[str, int] = {}
+        self.forbidden: dict[str, str] = {}
 
     def observe(self, environment: str) -> dict[str, ReplicaSeen]:
         """The replicas of ``model/environment`` by name."""
@@ -33,6 +36,12 @@ class FakeReplicas:
             kept = revisions.pop(revision_key, {})
             kept = {name: seen for name, seen in kept.items() if int(name.rpartition(".")[2]) < beyond}
             revisions.update({revision_key: kept} if kept else {})
+
+    def forbid(self, versions: Mapping[str, str], version: int) -> None:
+        """Remembered in ``forbidden``."""
+        if dict(versions) != self.forbidden:
+            self._advance("quarantined", version)
+            self.forbidden = dict(versions)
 
     def set_seen(self, replica: str, seen: ReplicaSeen) -> None:
         """What the next observation says of a replica."""

@@ -6,20 +6,21 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from interlock.delivery.revision import ReplicaSeen, Revision
-from interlock.errors import InterlockError, StaleWrite
+from interlock.errors import InterlockError, ServingFault, StaleWrite
 from interlock.ports import Isolation, Sandbox
 from interlock.system.files import locked, write_atomically
 from interlock.system.processes import is_alive
 from interlock.system.sockets import http_over
 from interlock.vocabulary import Digest
 
+from .admitted import OTHER_ENVIRONMENT, REPAIRABLE, Installed, guarded, write_quarantined
 from .copies import ArtifactCopies, copy_program
 from .supervising import ensure_supervise, supervisor_of
 
@@ -31,16 +32,16 @@ READY_SECONDS = 0.3
 TROUBLED_AFTER = 2
 """Restarts after which a replica that is not ready has a problem."""
 PROBED_AT_ONCE = 16
-OTHER_BYTES = 3
-"""The exit code of a model server whose model's bytes are not the ones that were admitted."""
 
 
 class LocalReplicas:
     """The replicas of one data-plane folder.
 
     ``place`` writes an artifact to a path that does not exist; ``environment_of`` answers the Python environment that
-    serves a revision; ``inference`` is the folder of the model server's program. Inside the sandbox a replica sees
-    the program, its model and golden requests, and may write to its own socket's folder and its prediction log.
+    serves a revision; ``inference`` is the folder of the model server's program; ``key`` the file of the public key
+    under which signed statements must hold. Before each start all is compared with what was admitted (``admitted``).
+    Inside the sandbox a replica sees the program, its model and golden requests, and may write to its own socket's
+    folder and its prediction log.
     """
 
     def __init__(
@@ -48,13 +49,15 @@ class LocalReplicas:
         folder: Path,
         sandbox: Sandbox,
         place: Callable[[Digest, Path], None],
-        environment_of: Callable[[Revision], str],
+        environment_of: Callable[[Revision], Installed],
         inference: Path,
+        key: Path,
     ) -> None:
         self._folder = folder.absolute()
         self._sandbox = sandbox
         self._environment_of = environment_of
         self._inference = inference
+        self._key = key
         self._copies = ArtifactCopies(self._folder, place)
 
     def observe(self, environment: str) -> dict[str, ReplicaSeen]:
@@ -73,17 +76,20 @@ class LocalReplicas:
         """
         names = [revision.replica(index) for index in range(revision.replicas)]
         if not all(self._process_file(name).exists() for name in names):
-            python = str(Path(self._environment_of(revision)) / "bin" / "python")  # may take minutes: no lock yet
+            installed = self._environment_of(revision)  # may take minutes: no lock yet
             with self._locked():
                 self._advance(revision.key, version)
                 for name in names:
-                    self._run(name, self._isolation(name, revision, python), revision.memory)
+                    self._run(name, revision, installed)
         else:
             with self._locked():
                 self._advance(revision.key, version)
             if any(self._found_other_bytes(name) for name in names):
-                with suppress(InterlockError):  # the store's own bytes are wrong too: what is asked besides must go on
-                    self._copies.renew(revision.model_digest)
+                for artifact in _artifacts(revision):
+                    with suppress(InterlockError):  # the store's own are wrong too: what is asked besides must go on
+                        self._copies.renew(artifact)
+            if any(self._exit_code(name) == OTHER_ENVIRONMENT for name in names):
+                self._environment_of(revision)  # built again, if it was removed
         ensure_supervise(self._folder)
 
     def remove(self, revision_key: str, version: int, beyond: int = 0) -> None:
@@ -96,10 +102,18 @@ class LocalReplicas:
                     self._process_file(name).unlink()
             self._sweep()
 
+    def forbid(self, versions: Mapping[str, str], version: int) -> None:
+        """No replica of these model versions starts any more; see the port."""
+        with self._locked():
+            write_quarantined(self._folder, versions, version)
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with locked(self._folder / LOCK):
-            yield
+        try:
+            with locked(self._folder / LOCK):
+                yield
+        except OSError as problem:
+            raise ServingFault(f"the data plane's files cannot be written: {problem}") from problem
 
     def _process_file(self, name: str) -> Path:
         return self._folder / "processes" / f"{name}.json"
@@ -149,8 +163,14 @@ class LocalReplicas:
             interpreters=(python,),
         )
 
-    def _run(self, name: str, isolation: Isolation, memory: int | None) -> None:
-        argv = self._sandbox.command(isolation)
+    def _run(self, name: str, revision: Revision, installed: Installed) -> None:
+        path = self._process_file(name)
+        if path.exists():
+            return
+        isolation = self._isolation(name, revision, str(Path(installed.folder) / "bin" / "python"))
+        copies = {artifact: self._copies.ensure(artifact) for artifact in _artifacts(revision)[1:]}
+        command = self._sandbox.command(isolation)
+        argv = guarded(command, revision, installed, copies, self._folder, self._key)
         process = {
             "name": name,
             "argv": argv,
@@ -160,12 +180,10 @@ class LocalReplicas:
             "grace": GRACE_SECONDS,
             "unlink": [f"s/{name}/http"],
             "pulse": f"s/{name}/http",
-            "memory": memory,
+            "memory": revision.memory,
         }
-        path = self._process_file(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_atomically(path, json.dumps(process).encode())
+        write_atomically(path, json.dumps(process).encode())
 
     def _sweep(self) -> None:
         """Removes what belongs to no replica that shall run or still runs."""
@@ -188,9 +206,14 @@ class LocalReplicas:
         return ReplicaSeen(is_running=is_running, is_ready=is_ready, restarts=restarts, problem=problem)
 
     def _found_other_bytes(self, name: str) -> bool:
-        """Whether a replica refused to start with the copy it was given, and does not run meanwhile."""
+        """Whether a replica refused to start with the copies it was given, and does not run meanwhile."""
+        return self._exit_code(name) in REPAIRABLE
+
+    def _exit_code(self, name: str) -> int | None:
+        """Of a replica that waits for its next start."""
         status = self._status(name)
-        return status.get("state") == "backing_off" and status.get("exit") == OTHER_BYTES
+        code: int | None = status.get("exit")
+        return code if status.get("state") == "backing_off" else None
 
     def _status(self, name: str) -> dict[str, Any]:
         try:
@@ -213,3 +236,8 @@ class LocalReplicas:
             lines = []
         ailment = str(self._status(name).get("ailment") or "")
         return ailment or next((line.strip() for line in reversed(lines) if line.strip()), "it ends without a word")
+
+
+def _artifacts(revision: Revision) -> list[Digest]:
+    """What a revision's replicas are given copies of, the model first."""
+    return [revision.model_digest, *(one for one in (revision.golden, revision.provenance) if one is not None)]

@@ -1,0 +1,235 @@
+"""A real data plane for benchmarks: Envoy, model servers and the part of the control plane that keeps them, and load.
+
+A child process keeps the data plane as the environment's row says, with the server's own parts; the benchmark saves the
+row. Requests come at fixed moments whatever became of those before, from a process of their own, over kept-alive
+connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from interlock.app.parts import PACKAGE
+from interlock.control.delivering.dataplane import Plane
+from interlock.control.delivering.scaling import Scaling
+from interlock.control.rows import load_state, write_environment
+from interlock.delivery.environment import Environment
+from interlock.delivery.revision import DataPlaneSeen, Revision
+from interlock.edges.blobs import LocalBlobs
+from interlock.edges.proxy import EnvoyProxy
+from interlock.edges.sandbox import SANDBOXES
+from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
+from interlock.edges.store import SqlStore
+from interlock.errors import InterlockError
+from interlock.pipeline.plan import ScalingPlan
+from interlock.system.machine import find_cores, find_memory
+from interlock.system.sockets import free_port
+from interlock.vocabulary import Digest, Kind
+
+KEY = "small/production"
+BODY = json.dumps(
+    {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 4], "data": [0.1, 0.2, 0.3, 0.4]}]}
+).encode()
+
+
+class MadeOf(NamedTuple):
+    """A model, its format, and how its replicas follow the load."""
+
+    model: Path
+    format: str
+    scaling: ScalingPlan | None = None
+    service_ms: float | None = None
+
+
+class Answered(NamedTuple):
+    """A request that was answered with 200: the moment it was due (``loop.time``), and the seconds it took since."""
+
+    due: float
+    seconds: float
+
+
+class Site:
+    """A data-plane folder with one environment, and what one does to it. ``made_of`` is what its revisions serve."""
+
+    def __init__(self, folder: Path, made_of: MadeOf) -> None:
+        self.folder = folder
+        self.made_of = made_of
+        self.data = folder / "data"
+        self.data.mkdir()
+        self.store = SqlStore(f"sqlite:///{folder / 'rows.db'}")
+        self.blobs = LocalBlobs(folder / "artifacts")
+        self.proxy = EnvoyProxy(self.data, {"production": f"127.0.0.1:{free_port()}"})
+        self.digest = self.blobs.put(str(made_of.model))
+        self.number = 0
+        self.keeper: multiprocessing.process.BaseProcess | None = None
+
+    def begin(self) -> None:
+        """The first revision serves."""
+        ensure_supervise(self.data)
+        self.proxy.start()
+        first = self.revision()
+        environment = Environment(name="production", model="small", stable=first, weights={first.key: 100}, revisions=1)
+        self.store.save(write_environment(environment, 0, "begun"))
+        self.keeper = self.start_keeper()
+        self.wait(lambda seen: self.is_served(seen, first), "the first revision serves")
+
+    def revision(self) -> Revision:
+        """The next one; all serve the same model."""
+        self.number += 1
+        return Revision(
+            environment=KEY,
+            number=self.number,
+            version=self.number,
+            model="small",
+            model_digest=self.digest,
+            lock=Digest("blake3:none"),
+            format=self.made_of.format,
+            replicas=2,
+            scaling=self.made_of.scaling,
+            service_ms=self.made_of.service_ms,
+        )
+
+    def start_keeper(self) -> multiprocessing.process.BaseProcess:
+        """The control plane's part that keeps the world as the row says."""
+        process = multiprocessing.get_context("fork").Process(target=self._keep, daemon=True)
+        process.start()
+        return process
+
+    def _keep(self) -> None:
+        store = SqlStore(f"sqlite:///{self.folder / 'rows.db'}")
+        sandbox = SANDBOXES["namespace"]()
+        installed, key = Installed(sys.prefix, None), self.folder / "key.pub.pem"
+        inference = PACKAGE / "inference"
+        replicas = LocalReplicas(self.data, sandbox, self._place, lambda _revision: installed, inference, key)
+        plane = Plane(store, replicas, self.proxy, Scaling(store, time.monotonic, find_cores(), find_memory()))
+        while True:
+            try:
+                plane.keep(KEY)
+            except InterlockError as fault:
+                sys.stderr.write(f"{fault}\n")
+            time.sleep(0.1)
+
+    def _place(self, digest: Digest, target: Path) -> None:
+        self.blobs.materialise(digest, str(target))
+
+    def change(self, **fields: object) -> None:
+        """Saves the environment with other fields."""
+        environment, version = load_state(self.store, Kind.ENVIRONMENT, KEY, Environment)
+        assert environment is not None
+        self.store.save(write_environment(environment.model_copy(update=fields), version, "a change"))
+
+    @property
+    def environment(self) -> Environment:
+        """As its row says."""
+        environment, _ = load_state(self.store, Kind.ENVIRONMENT, KEY, Environment)
+        assert environment is not None
+        return environment
+
+    def wait(self, holds: Callable[[DataPlaneSeen], bool], what: str, seconds: float = 90.0) -> None:
+        """Until the proxy shows it."""
+        until = time.monotonic() + seconds
+        while not holds(self.proxy.observe(KEY)):
+            if time.monotonic() > until:
+                raise SystemExit(f"not within {seconds:g} s: {what}")
+            time.sleep(0.05)
+
+    def is_served(self, seen: DataPlaneSeen, revision: Revision) -> bool:
+        """Whether all its replicas are healthy in the proxy's eyes, and it has weight."""
+        return self.is_healthy(seen, revision) and seen.weights.get(revision.key, 0) > 0
+
+    def is_healthy(self, seen: DataPlaneSeen, revision: Revision) -> bool:
+        """Whether all its replicas are, in the proxy's eyes."""
+        endpoints = seen.endpoints.get(revision.key, {})
+        names = [revision.replica(index) for index in range(revision.replicas)]
+        return all(name in endpoints and endpoints[name].is_healthy for name in names)
+
+    def pid(self, name: str) -> int:
+        """The process group of a replica or of Envoy."""
+        return int(self.status(name)["pid"])
+
+    def status(self, name: str) -> dict[str, Any]:
+        """What supervise says of a process."""
+        status: dict[str, Any] = json.loads((self.data / "status" / f"{name}.json").read_bytes())
+        return status
+
+    def kill_keeper(self) -> None:
+        """At once, whatever it does just now."""
+        if self.keeper is not None:
+            self.keeper.kill()
+            self.keeper.join()
+
+    def close(self) -> None:
+        """Ends everything."""
+        self.kill_keeper()
+        stop_supervise(self.data)
+        self.store.close()
+
+
+class Load:
+    """A process that asks at fixed moments, ``rate`` of the seconds since its begin times in a second."""
+
+    def __init__(self, address: str, rate: Callable[[float], float]) -> None:
+        context = multiprocessing.get_context("fork")
+        self._ours, theirs = context.Pipe()
+        self._process = context.Process(target=lambda: asyncio.run(_ask_on(address, rate, theirs)), daemon=True)
+        self._process.start()
+
+    def end(self) -> tuple[list[Answered], list[str]]:
+        """Stops asking; what was answered, and what failed."""
+        self._ours.send(None)
+        answered, failed = self._ours.recv()
+        self._process.join()
+        return answered, failed
+
+
+async def _ask_on(address: str, rate: Callable[[float], float], pipe: Any) -> None:
+    host, port = address.removeprefix("http://").split(":")
+    head = f"POST /v2/models/small/infer HTTP/1.1\r\nHost: m\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    answered: list[Answered] = []
+    failed: list[str] = []
+
+    loop = asyncio.get_running_loop()
+
+    async def ask(due: float) -> None:
+        try:
+            reader, writer = idle.pop() if idle else await asyncio.open_connection(host, int(port))
+            writer.write(head + BODY)
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20.0)
+            length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            body = await reader.readexactly(int(length.partition(b":")[2]))
+        except (OSError, EOFError, TimeoutError, StopIteration) as problem:
+            failed.append(repr(problem))
+            return
+        if answer.startswith(b"HTTP/1.1 200"):
+            answered.append(Answered(due, loop.time() - due))
+        else:
+            failed.append(f"{answer[:20]!r} {body[:200]!r}")
+        if b"connection: close" in answer.lower():
+            writer.close()
+        else:
+            idle.append((reader, writer))
+
+    tasks: set[asyncio.Task[None]] = set()
+    began = due = loop.time()
+    while not pipe.poll():
+        due += 1.0 / rate(due - began)
+        if due > loop.time():
+            await asyncio.sleep(due - loop.time())
+        task = loop.create_task(ask(due))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    await asyncio.gather(*tasks)
+    pipe.send((answered, failed))
+
+
+def percentile(latencies: list[float], share: float) -> float:
+    """Milliseconds."""
+    return sorted(latencies)[int(share * (len(latencies) - 1))] * 1000.0
