@@ -45,11 +45,12 @@ class Revision(Stored):
 
 
 class ReplicaSeen(Stored):
-    """One replica as its supervisor and its own health endpoint show it."""
+    """One replica as its supervisor and its own health endpoint show it. ``age`` in seconds, of its present process."""
 
     is_running: bool
     is_ready: bool
     restarts: int = 0
+    age: float | None = None
     problem: str | None = None
 
 
@@ -85,12 +86,23 @@ class LoadSeen(Stored):
     within: tuple[tuple[float, int], ...] = ()
 
 
+class LatencySeen(Stored):
+    """How long one revision's answers took since the proxy's process began (``epoch``).
+
+    ``answers`` are at least so many milliseconds, at most so many, and how many took that. Requests that were given up
+    at the proxy's time limit are among them, with that time.
+    """
+
+    epoch: str
+    answers: tuple[tuple[float, float, int], ...] = ()
+
+
 class DataPlaneSeen(Stored):
     """One ``model/environment`` as it is in the world.
 
     ``replicas`` by replica name; ``endpoints`` by revision key, then replica name; ``weights`` in percent by revision
-    key as the proxy's configuration has them; ``counters`` and ``loads`` by revision key. ``problem`` is set where the
-    proxy cannot be read or rejected its configuration; then the other fields are what could still be seen.
+    key as the proxy's configuration has them; ``counters``, ``loads`` and ``latencies`` by revision key. ``problem`` is
+    set where the proxy cannot be read or rejected its configuration; then the others are what could still be seen.
     """
 
     replicas: dict[str, ReplicaSeen] = {}
@@ -98,4 +110,5 @@ class DataPlaneSeen(Stored):
     weights: dict[str, int] = {}
     counters: dict[str, CounterSeen] = {}
     loads: dict[str, LoadSeen] = {}
+    latencies: dict[str, LatencySeen] = {}
     problem: str | None = None

@@ -24,21 +24,25 @@ no step is left, all checks passed                  promoted
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
 from pydantic import model_validator
 
-from interlock.delivery.analysis.engine import Analysis, begin_analysis, conclude, observe
-from interlock.delivery.analysis.streams import Rule
-from interlock.delivery.analysis.ticks import Counts, Tick
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, Revision
+from interlock.delivery.analysis.engine import Analysis, conclude, observe
+from interlock.delivery.analysis.ticks import Tick
+from interlock.delivery.evidence import (
+    TICK_SECONDS,
+    analysis_of,
+    counts_between,
+    evidence_of,
+    latencies_between,
+    youngest_of,
+)
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
 from interlock.pipeline.plan import AnalysisPlan, CommandPlan, EnvironmentPlan, StepPlan, StrategyPlan, WindowPlan
 from interlock.vocabulary import Decision, Json, Phase, Stored, Verdict
 
-TICK_SECONDS = 1.0
-"""Least time between two looks at the counters that are fed to the analysis."""
 CRASHES = 3
 """Restarts of one candidate replica that count as a crash loop."""
 
@@ -70,9 +74,9 @@ class Rollout(Stored):
     """``step`` indexes ``steps``; ``since`` is when it was entered, ``started`` when the rollout began (wall seconds).
 
     ``weight`` is the candidate's share in percent; ``analysis`` all evidence so far, with the rules it is judged by;
-    ``counted`` the counters at the last look. ``wish`` is a person's request for the way back. ``replicas`` is how many
-    of the candidate's have to be healthy before it gets traffic: as many as the load asks of the stable side; 0: its
-    own.
+    ``counted`` and ``timed`` the counters and latencies at the last look. ``wish`` is a person's request for the way
+    back. ``replicas`` is how many of the candidate's have to be healthy before it gets traffic: as many as the load
+    asks of the stable side; 0: its own.
     While it is held, ``held_since`` is since when (wall seconds); ``stood`` is how long its clocks stood still before.
     ``windows`` are those of its environment.
     """
@@ -92,6 +96,7 @@ class Rollout(Stored):
     analysis: Analysis | None = None
     counted: dict[str, CounterSeen] = {}
     counted_at: float = 0.0
+    timed: dict[str, LatencySeen] = {}
     check_runs: dict[str, CheckRun] = {}
     wish: str | None = None
     replicas: int = 0
@@ -192,21 +197,6 @@ def begin(
     )
 
 
-def analysis_of(plan: AnalysisPlan, seconds: float) -> Analysis:
-    """The analysis that a plan asks for, without evidence, of a rollout that may last so many seconds."""
-    rules = [
-        Rule(
-            metric=metric.metric,
-            share=1.0 / len(plan.metrics),
-            max_ratio=metric.max_ratio,
-            margin=metric.margin,
-            max=metric.max,
-        )
-        for metric in plan.metrics
-    ]
-    return begin_analysis(rules, round(seconds / TICK_SECONDS), alpha=plan.alpha)
-
-
 def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout]:
     """The next state of the rollout, and why (the table above)."""
     if rollout.phase.is_final:
@@ -269,31 +259,34 @@ def _harm(rollout: Rollout, plane: DataPlaneSeen) -> str | None:
 
 
 def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
-    """Feeds the counters' growth since the last look to the analysis; a counter that began anew is no evidence."""
+    """Feeds what grew since the last look to the analysis; what began anew is no evidence."""
     if rollout.analysis is None or rollout.stable is None or now - rollout.counted_at < TICK_SECONDS:
         return rollout
-    stable = plane.counters.get(rollout.stable.key)
-    candidate = plane.counters.get(rollout.candidate.key)
-    if stable is None or candidate is None:
+    sides = {"stable": rollout.stable, "candidate": rollout.candidate}
+    if not all(side.key in plane.counters for side in sides.values()):
         return rollout
-    counted = {"stable": stable, "candidate": candidate}
-    growth, analysis = _growth(rollout.counted, counted), rollout.analysis
-    if growth is not None and any(growth.candidate + growth.stable):
-        seen = {rule.metric: {"": growth} for rule in analysis.rules}
-        analysis = observe(analysis, Tick(number=analysis.last + 1, seconds=now - rollout.counted_at, seen=seen))
-    return rollout.model_copy(update={"analysis": analysis, "counted": counted, "counted_at": now})
-
-
-def _growth(before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen]) -> Counts | None:
-    if not before or any(before[side].epoch != after[side].epoch for side in after):
-        return None
-    growth: dict[str, int] = {}
-    for side in after:
-        growth[f"{side}_requests"] = after[side].requests - before[side].requests
-        growth[f"{side}_events"] = after[side].errors - before[side].errors
-        if not 0 <= growth[f"{side}_events"] <= growth[f"{side}_requests"]:
-            return None
-    return Counts(**growth)
+    counted = {side: plane.counters[revision.key] for side, revision in sides.items()}
+    timed = {side: plane.latencies[revision.key] for side, revision in sides.items() if revision.key in plane.latencies}
+    is_timed = len(timed) == len(sides)
+    analysis = rollout.analysis
+    found = evidence_of(
+        analysis.rules,
+        counts_between(rollout.counted, counted),
+        latencies_between(rollout.timed, timed) if is_timed else None,
+    )
+    if found:
+        seconds = now - rollout.counted_at
+        youngest = max(0.0, youngest_of(plane, list(sides.values())) - seconds)
+        tick = Tick(number=analysis.last + 1, seconds=seconds, youngest=youngest, seen=found)
+        analysis = observe(analysis, tick)
+    return rollout.model_copy(
+        update={
+            "analysis": analysis,
+            "counted": counted,
+            "counted_at": now,
+            "timed": timed if is_timed else rollout.timed,
+        }
+    )
 
 
 def _is_healthy(rollout: Rollout, plane: DataPlaneSeen) -> bool:

@@ -12,7 +12,7 @@ from interlock.cli.output import Line
 from interlock.delivery.analysis.engine import SAFETY_ALPHA, harm_of, observe
 from interlock.delivery.analysis.forecast import smallest_ratio
 from interlock.delivery.analysis.ticks import Counts, Tick
-from interlock.delivery.rollout import analysis_of
+from interlock.delivery.evidence import analysis_of
 from interlock.pipeline.plan import StrategyPlan
 
 TICK = 10.0

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from interlock.delivery.revision import CounterSeen, EndpointSeen, LoadSeen
+from interlock.delivery.revision import CounterSeen, EndpointSeen, LatencySeen, LoadSeen
 
 from .admin import Bucket
+from .configuration import TIMEOUT_SECONDS
 
 
 def split_environment(environment: str) -> tuple[str, str]:
@@ -50,6 +51,14 @@ def load(buckets: Sequence[Bucket], hosts: Mapping[str, EndpointSeen], epoch: st
         seconds=sum((bucket.lower + bound) / 2000.0 * bucket.answers for bound, bucket in counted),
         within=tuple(zip((bound for bound, _ in counted), accumulate(one.answers for one in buckets), strict=True)),
     )
+
+
+def latency(cluster: str, buckets: Sequence[Bucket], stats: Mapping[str, int | str], epoch: str) -> LatencySeen:
+    """How long a cluster's answers took. Envoy times no request that it gave up: those took its whole time limit."""
+    given_up = int(stats.get(f"cluster.{cluster}.upstream_rq_timeout", 0))
+    most = 1000.0 * TIMEOUT_SECONDS
+    answers = [(one.lower, one.lower + max(one.width, 1.0), one.answers) for one in buckets if one.answers]
+    return LatencySeen(epoch=epoch, answers=(*answers, *([(most, most, given_up)] if given_up else [])))
 
 
 def endpoints(hosts: Sequence[Mapping[str, Any]]) -> dict[str, EndpointSeen]:

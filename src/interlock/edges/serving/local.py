@@ -16,7 +16,7 @@ from interlock.delivery.revision import ReplicaSeen, Revision
 from interlock.errors import InterlockError, StaleWrite
 from interlock.ports import Isolation, Sandbox
 from interlock.system.files import locked, write_atomically
-from interlock.system.processes import is_alive
+from interlock.system.processes import age_of
 from interlock.system.sockets import http_over
 from interlock.vocabulary import Digest
 
@@ -177,7 +177,8 @@ class LocalReplicas:
 
     def _see(self, name: str) -> ReplicaSeen:
         status = self._status(name)
-        is_running = status.get("state") == "running" and is_alive(str(status.get("identity")))
+        age = age_of(str(status.get("identity"))) if status.get("state") == "running" else None
+        is_running = age is not None
         is_ready = is_running and self._says_ready(name)
         restarts = int(status.get("restarts", 0))
         problem = None
@@ -185,7 +186,7 @@ class LocalReplicas:
             problem = "nobody supervises it"
         elif not is_ready and restarts + (not is_running) >= TROUBLED_AFTER:
             problem = self._last_words(name)
-        return ReplicaSeen(is_running=is_running, is_ready=is_ready, restarts=restarts, problem=problem)
+        return ReplicaSeen(is_running=is_running, is_ready=is_ready, restarts=restarts, age=age, problem=problem)
 
     def _found_other_bytes(self, name: str) -> bool:
         """Whether a replica refused to start with the copy it was given, and does not run meanwhile."""

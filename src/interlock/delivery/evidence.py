@@ -1,0 +1,87 @@
+"""Live evidence: what a plan wants judged, and what one look at the data plane adds for both sides of a rollout.
+
+A source that is not there, began anew or fell says nothing in that look; the metric then has no evidence of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from interlock.delivery.analysis.engine import Analysis, begin_analysis
+from interlock.delivery.analysis.latency import Span, bins_of_sides
+from interlock.delivery.analysis.streams import Rule
+from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Seen
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
+from interlock.pipeline.plan import LATENCY_QUANTILES, AnalysisMetricPlan, AnalysisPlan
+
+TICK_SECONDS = 1.0
+"""Least time between two looks at the counters that are fed to the analysis."""
+OLD = 1e9
+"""The age in seconds of replicas of which none is known to be younger."""
+
+
+def analysis_of(plan: AnalysisPlan, seconds: float) -> Analysis:
+    """The analysis that a plan asks for, without evidence, of a rollout that may last so many seconds."""
+    rules = [_rule(metric, 1.0 / len(plan.metrics)) for metric in plan.metrics]
+    return begin_analysis(rules, round(seconds / TICK_SECONDS), alpha=plan.alpha, warm_up=plan.warm_up)
+
+
+def _rule(metric: AnalysisMetricPlan, share: float) -> Rule:
+    rule = Rule(metric=metric.metric, share=share, max_ratio=metric.max_ratio, margin=metric.margin, max=metric.max)
+    quantile = LATENCY_QUANTILES.get(metric.metric)
+    return rule if quantile is None else rule.model_copy(update={"kind": "latency", "quantiles": (quantile,)})
+
+
+def counts_between(before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen]) -> Counts | None:
+    """Requests and errors of ``candidate`` and ``stable`` between two looks."""
+    if not before or any(before[side].epoch != after[side].epoch for side in after):
+        return None
+    growth: dict[str, int] = {}
+    for side in after:
+        growth[f"{side}_requests"] = after[side].requests - before[side].requests
+        growth[f"{side}_events"] = after[side].errors - before[side].errors
+        if not 0 <= growth[f"{side}_events"] <= growth[f"{side}_requests"]:
+            return None
+    return Counts(**growth)
+
+
+def latencies_between(before: Mapping[str, LatencySeen], after: Mapping[str, LatencySeen]) -> Latencies | None:
+    """How long answers of ``candidate`` and ``stable`` took between two looks."""
+    if not before or any(before[side].epoch != after[side].epoch for side in after):
+        return None
+    growth = {side: _grown(before[side], after[side]) for side in after}
+    if any(count < 0 for spans in growth.values() for count in spans.values()):
+        return None
+    candidate, stable = bins_of_sides(growth["candidate"], growth["stable"])
+    return Latencies(candidate=candidate, stable=stable)
+
+
+def _grown(before: LatencySeen, after: LatencySeen) -> dict[Span, int]:
+    """What was added in each span; less than nothing where it fell."""
+    spans = {(least, most): count for least, most, count in after.answers}
+    for least, most, count in before.answers:
+        spans[least, most] = spans.get((least, most), 0) - count
+    return {span: count for span, count in spans.items() if count}
+
+
+def evidence_of(
+    rules: Sequence[Rule], counts: Counts | None, latencies: Latencies | None
+) -> dict[str, dict[str, Seen]]:
+    """What a tick brings for each rule, empty where nobody asked anything."""
+    found: dict[str, Seen] = {}
+    if counts is not None and any(counts.candidate + counts.stable):
+        found["rate"] = counts
+    if latencies is not None and (latencies.candidate or latencies.stable):
+        found["latency"] = latencies
+    return {rule.metric: {WHOLE: found[rule.kind]} for rule in rules if rule.kind in found}
+
+
+def youngest_of(plane: DataPlaneSeen, revisions: Sequence[Revision]) -> float:
+    """The age in seconds of the youngest replica of these that answers requests."""
+    keys = {revision.key for revision in revisions}
+    ages = [
+        replica.age
+        for name, replica in plane.replicas.items()
+        if name.rpartition(".")[0] in keys and replica.is_ready and replica.age is not None
+    ]
+    return min(ages, default=OLD)
