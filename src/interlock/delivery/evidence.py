@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from interlock.delivery.analysis.engine import Analysis, begin_analysis
+from interlock.delivery.analysis.forecast import visible_errors
 from interlock.delivery.analysis.latency import Span, bins_of_sides
+from interlock.delivery.analysis.spread import Spread
 from interlock.delivery.analysis.streams import Rule
 from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Seen
+from interlock.delivery.baseline import Baseline, traffic_of
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
-from interlock.pipeline.plan import LATENCY_QUANTILES, AnalysisMetricPlan, AnalysisPlan
+from interlock.pipeline.plan import LATENCY_QUANTILES, AnalysisMetricPlan, AnalysisPlan, StrategyPlan
 
 TICK_SECONDS = 1.0
 """Least time between two looks at the counters that are fed to the analysis."""
@@ -20,16 +23,34 @@ OLD = 1e9
 """The age in seconds of replicas of which none is known to be younger."""
 
 
-def analysis_of(plan: AnalysisPlan, seconds: float) -> Analysis:
-    """The analysis that a plan asks for, without evidence, of a rollout that may last so many seconds."""
-    rules = [_rule(metric, 1.0 / len(plan.metrics)) for metric in plan.metrics]
+def analysis_of(plan: AnalysisPlan, seconds: float, spread: Spread | None = None) -> Analysis:
+    """The analysis that a plan asks for, without evidence, of a rollout that may last so many seconds.
+
+    ``spread`` is how far replicas of one revision differ in errors.
+    """
+    rules = [_rule(metric, 1.0 / len(plan.metrics), spread) for metric in plan.metrics]
     return begin_analysis(rules, round(seconds / TICK_SECONDS), alpha=plan.alpha, warm_up=plan.warm_up)
 
 
-def _rule(metric: AnalysisMetricPlan, share: float) -> Rule:
+def _rule(metric: AnalysisMetricPlan, share: float, spread: Spread | None) -> Rule:
     rule = Rule(metric=metric.metric, share=share, max_ratio=metric.max_ratio, margin=metric.margin, max=metric.max)
     quantile = LATENCY_QUANTILES.get(metric.metric)
-    return rule if quantile is None else rule.model_copy(update={"kind": "latency", "quantiles": (quantile,)})
+    if quantile is not None:
+        return rule.model_copy(update={"kind": "latency", "quantiles": (quantile,)})
+    return rule if spread is None else rule.model_copy(update={"spreads": {metric.metric: spread}})
+
+
+def forecast_of(strategy: StrategyPlan, baseline: Baseline) -> str:
+    """The smallest regression that the traffic of the stable revision can show, weight by weight, for people."""
+    traffic = traffic_of(baseline)
+    if traffic is None:
+        return "; its traffic is not known, so neither is what it can show"
+    parts = [
+        f"{weight} % for {minutes:.3g} min "
+        + ("shows nothing" if ratio is None else f"shows errors x{ratio:.2g} ({100.0 * ratio * traffic.rate:.2g} %)")
+        for weight, minutes, ratio in visible_errors(strategy, traffic.requests, traffic.rate)
+    ]
+    return f"; at {traffic.requests:.3g} requests/min {', '.join(parts)}" if parts else ""
 
 
 def counts_between(before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen]) -> Counts | None:

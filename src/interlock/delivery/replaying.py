@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from interlock.delivery.analysis.engine import begin_again
-from interlock.delivery.revision import DataPlaneSeen
+from interlock.delivery.revision import DataPlaneSeen, EndpointSeen
 from interlock.delivery.rollout import CheckRun, Rollout, RolloutPhase, RolloutSeen, advance
 from interlock.vocabulary import Event, Json, Stored
 
@@ -44,7 +44,13 @@ def of_interest(rollout: Rollout, seen: RolloutSeen) -> RolloutSeen:
     is_timed = rollout.analysis is not None and any(rule.kind == "latency" for rule in rollout.analysis.rules)
     plane = DataPlaneSeen(
         replicas={name: one for name, one in seen.plane.replicas.items() if name.rpartition(".")[0] in keys},
-        endpoints={key: of for key, of in seen.plane.endpoints.items() if key == rollout.candidate.key},
+        endpoints={
+            key: {
+                name: EndpointSeen(is_healthy=one.is_healthy, is_draining=one.is_draining) for name, one in of.items()
+            }
+            for key, of in seen.plane.endpoints.items()
+            if key == rollout.candidate.key
+        },
         weights=seen.plane.weights,
         counters={key: counter for key, counter in seen.plane.counters.items() if key in keys},
         latencies={key: one for key, one in seen.plane.latencies.items() if is_timed and key in keys},

@@ -55,11 +55,13 @@ class ReplicaSeen(Stored):
 
 
 class EndpointSeen(Stored):
-    """One replica as the proxy sees it. ``active`` counts requests in flight."""
+    """One replica as the proxy sees it. ``active`` counts requests in flight, the others all that were."""
 
     is_healthy: bool
     is_draining: bool
     active: int = 0
+    requests: int = 0
+    errors: int = 0
 
 
 class CounterSeen(Stored):

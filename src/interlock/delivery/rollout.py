@@ -31,11 +31,13 @@ from pydantic import model_validator
 
 from interlock.delivery.analysis.engine import Analysis, conclude, observe
 from interlock.delivery.analysis.ticks import Tick
+from interlock.delivery.baseline import NOTHING_KNOWN, Baseline, spread_of
 from interlock.delivery.evidence import (
     TICK_SECONDS,
     analysis_of,
     counts_between,
     evidence_of,
+    forecast_of,
     latencies_between,
     youngest_of,
 )
@@ -174,8 +176,12 @@ def begin(
     release: int | None,
     now: float,
     replicas: int = 0,
+    baseline: Baseline = NOTHING_KNOWN,
 ) -> Rollout:
-    """A rollout of ``candidate`` with its plan frozen; ``replicas`` as in ``Rollout``."""
+    """A rollout of ``candidate`` with its plan frozen; ``replicas`` as in ``Rollout``.
+
+    ``baseline`` is what is known of the stable revision: evidence is worth less where its replicas differ.
+    """
     strategy = plan.strategy
     is_compared = strategy.kind == "canary" and stable is not None
     return Rollout(
@@ -189,11 +195,13 @@ def begin(
         checks=plan.checks,
         started=now,
         since=now,
-        analysis=analysis_of(strategy.analysis, strategy.deadline) if is_compared else None,
+        analysis=analysis_of(strategy.analysis, strategy.deadline, spread_of(baseline)) if is_compared else None,
         check_runs={check.name: CheckRun() for check in plan.checks},
         replicas=replicas,
         windows=plan.windows,
-        because=f"{candidate.title} starts" + (f" beside {stable.title}" if stable else ": the first here"),
+        because=f"{candidate.title} starts"
+        + (f" beside {stable.title}" if stable else ": the first here")
+        + (forecast_of(strategy, baseline) if is_compared else ""),
     )
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from interlock.cli.output import Line
 from interlock.delivery.analysis.engine import SAFETY_ALPHA, harm_of, observe
-from interlock.delivery.analysis.forecast import smallest_ratio
+from interlock.delivery.analysis.forecast import visible_errors
 from interlock.delivery.analysis.ticks import Counts, Tick
 from interlock.delivery.evidence import analysis_of
 from interlock.pipeline.plan import StrategyPlan
@@ -112,30 +112,13 @@ def _failing(random: Random, requests: int, rate: float) -> int:
 
 def visible_lines(strategy: StrategyPlan, traffic: Traffic) -> list[Line]:
     """For each weight the smallest regression that this traffic shows while it lasts."""
-    ticks: dict[float, int] = {}
-    for weight, is_last in weights_over_time(strategy):
-        if weight > 0.0 and not is_last:
-            ticks[weight] = ticks.get(weight, 0) + 1
     lines = []
-    for weight, count in ticks.items():
-        minutes = count * TICK / 60.0
-        requests = traffic.requests * minutes
-        found = [
-            smallest_ratio(
-                requests * weight,
-                requests * (1.0 - weight),
-                traffic.rate,
-                metric.max_ratio,
-                strategy.analysis.alpha / len(strategy.analysis.metrics) / (1 if metric.max is None else 2),
-            )
-            for metric in strategy.analysis.metrics
-        ]
-        least = min((ratio for ratio in found if ratio is not None), default=None)
-        told = f"at {traffic.requests:g} requests/min and {100.0 * weight:g} % you will see"
-        if least is None:
+    for weight, minutes, ratio in visible_errors(strategy, traffic.requests, traffic.rate):
+        told = f"at {traffic.requests:g} requests/min and {weight} % you will see"
+        if ratio is None:
             lines.append(Line(f"  {told} nothing in {minutes:g} min: raise the weight, or wait longer", "warn"))
         else:
-            lines.append(Line(f"  {told} errors x{least:.2g} or more in {minutes:g} min"))
+            lines.append(Line(f"  {told} errors x{ratio:.2g} or more in {minutes:g} min"))
     return lines
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.rows import load_state, save_or_lose, write_environment
+from interlock.delivery.baseline import Baseline
 from interlock.delivery.environment import Act, Environment, desired, differences, examine
 from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.errors import StaleWrite
@@ -31,6 +32,10 @@ class Plane:
     def endpoint(self, environment: str) -> str:
         """The base URL at which the environment answers."""
         return self._proxy.endpoint(environment)
+
+    def baseline(self, environment: str) -> Baseline:
+        """What is known of its stable revision from the time before a rollout."""
+        return self._scaling.baseline(environment)
 
     def keep(self, key: str) -> bool:
         """Acts on every difference of one environment; whether there was anything to change.

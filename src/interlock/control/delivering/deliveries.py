@@ -195,6 +195,7 @@ class Deliveries:
             release=release.number,
             now=self._now(),
             replicas=scaled(environment, candidate).replicas,
+            baseline=self._plane.baseline(key),
         )
         return [
             write_state(Kind.ROLLOUT, rollout.key, rollout, expected=0, phase=rollout.phase, because=rollout.because),

@@ -69,6 +69,12 @@ def endpoints(hosts: Sequence[Mapping[str, Any]]) -> dict[str, EndpointSeen]:
 def _endpoint(host: Mapping[str, Any]) -> EndpointSeen:
     health = dict(host.get("health_status", {}))
     configured = health.pop("eds_health_status", "UNKNOWN")
-    active = [int(one.get("value", 0)) for one in host.get("stats", []) if one["name"] == "rq_active"]
+    stats = {one["name"]: int(one.get("value", 0)) for one in host.get("stats", [])}
     is_failing = any(flag is True for flag in health.values())  # the rest are flags, each for something wrong
-    return EndpointSeen(is_healthy=not is_failing, is_draining=configured == "DRAINING", active=sum(active))
+    return EndpointSeen(
+        is_healthy=not is_failing,
+        is_draining=configured == "DRAINING",
+        active=stats.get("rq_active", 0),
+        requests=stats.get("rq_total", 0),
+        errors=stats.get("rq_error", 0),
+    )
