@@ -215,3 +215,35 @@ def test_rounding_never_makes_a_tolerated_candidate_look_slower(latencies, ratio
 def test_a_limit_counts_only_what_surely_took_longer(limit):
     first = edge_of(limit_bin(float(limit)))
     assert limit < first <= 1.0201 * limit
+
+
+LABELS = AnalysisMetricPlan(metric="accuracy", max_ratio=1.5, margin=0.1)
+
+
+def labels(wrong, lag=3):
+    """Every request gets its label ``lag`` seconds later; of the candidate's answers one in ``wrong`` is wrong."""
+
+    def with_labels(second, seen):
+        found = {}
+        for key, every in ((STABLE.key, 20), (CANDIDATE.key, wrong)):
+            judged = max(0, seen.counters[key].requests - 12 * lag)
+            if judged:
+                found[key] = CounterSeen(epoch="labels", requests=judged, errors=judged // every)
+        return seen.model_copy(update={"labelled": found})
+
+    return with_labels
+
+
+def test_a_candidate_that_answers_wrongly_is_rolled_back_by_labels():
+    rollout, _, events = play(canary(ERRORS, LABELS), World(), 300, labels(wrong=3))
+    assert rollout.phase is RolloutPhase.ROLLED_BACK
+    assert "accuracy" in rollout.because
+    again = replay(Rollout.model_validate_json(rollout.model_dump_json()), events)
+    assert again.differences == ()
+    assert play(canary(ERRORS, LABELS), World(), 390, labels(wrong=20))[0].phase is RolloutPhase.PROMOTED
+
+
+def test_without_labels_it_is_held_and_rolled_back_at_the_deadline():
+    rollout, ended, _ = play(canary(ERRORS, LABELS), World(), 500)
+    assert (rollout.phase, ended) == (RolloutPhase.ROLLED_BACK, 401)
+    assert "no evidence of accuracy yet" in rollout.because

@@ -6,6 +6,7 @@ A source that is not there, began anew or fell says nothing in that look; the me
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from interlock.delivery.analysis.engine import Analysis, begin_analysis
 from interlock.delivery.analysis.forecast import visible_errors
@@ -15,10 +16,11 @@ from interlock.delivery.analysis.streams import Rule
 from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Seen
 from interlock.delivery.baseline import Baseline, traffic_of
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
-from interlock.pipeline.plan import LATENCY_QUANTILES, AnalysisMetricPlan, AnalysisPlan, StrategyPlan
+from interlock.pipeline.plan import ACCURACY, LATENCY_QUANTILES, AnalysisMetricPlan, AnalysisPlan, StrategyPlan
 
 TICK_SECONDS = 1.0
 """Least time between two looks at the counters that are fed to the analysis."""
+Source = TypeVar("Source", CounterSeen, LatencySeen)
 OLD = 1e9
 """The age in seconds of replicas of which none is known to be younger."""
 
@@ -37,7 +39,11 @@ def _rule(metric: AnalysisMetricPlan, share: float, spread: Spread | None) -> Ru
     quantile = LATENCY_QUANTILES.get(metric.metric)
     if quantile is not None:
         return rule.model_copy(update={"kind": "latency", "quantiles": (quantile,)})
-    return rule if spread is None else rule.model_copy(update={"spreads": {metric.metric: spread}})
+    return (
+        rule
+        if spread is None or metric.metric == ACCURACY
+        else rule.model_copy(update={"spreads": {metric.metric: spread}})
+    )
 
 
 def forecast_of(strategy: StrategyPlan, baseline: Baseline) -> str:
@@ -55,7 +61,7 @@ def forecast_of(strategy: StrategyPlan, baseline: Baseline) -> str:
 
 def counts_between(before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen]) -> Counts | None:
     """Requests and errors of ``candidate`` and ``stable`` between two looks."""
-    if not before or any(before[side].epoch != after[side].epoch for side in after):
+    if not before or not after or any(before[side].epoch != after[side].epoch for side in after):
         return None
     growth: dict[str, int] = {}
     for side in after:
@@ -68,7 +74,7 @@ def counts_between(before: Mapping[str, CounterSeen], after: Mapping[str, Counte
 
 def latencies_between(before: Mapping[str, LatencySeen], after: Mapping[str, LatencySeen]) -> Latencies | None:
     """How long answers of ``candidate`` and ``stable`` took between two looks."""
-    if not before or any(before[side].epoch != after[side].epoch for side in after):
+    if not before or not after or any(before[side].epoch != after[side].epoch for side in after):
         return None
     growth = {side: _grown(before[side], after[side]) for side in after}
     if any(count < 0 for spans in growth.values() for count in spans.values()):
@@ -85,16 +91,47 @@ def _grown(before: LatencySeen, after: LatencySeen) -> dict[Span, int]:
     return {span: count for span, count in spans.items() if count}
 
 
-def evidence_of(
-    rules: Sequence[Rule], counts: Counts | None, latencies: Latencies | None
-) -> dict[str, dict[str, Seen]]:
+class Sources(NamedTuple):
+    """What was last seen of both sides, by ``candidate`` and ``stable``: each of them whole, or empty."""
+
+    counted: dict[str, CounterSeen] = {}
+    timed: dict[str, LatencySeen] = {}
+    labelled: dict[str, CounterSeen] = {}
+
+
+def sources_of(plane: DataPlaneSeen, stable: Revision, candidate: Revision) -> Sources:
+    """What a look shows of both sides. Labels may come later than all else: nothing of them yet is a zero."""
+    none = next((one.model_copy(update={"requests": 0, "errors": 0}) for one in plane.labelled.values()), None)
+    return Sources(
+        counted=_both(plane.counters, stable, candidate),
+        timed=_both(plane.latencies, stable, candidate),
+        labelled={
+            side: found
+            for side, revision in (("stable", stable), ("candidate", candidate))
+            if (found := plane.labelled.get(revision.key, none)) is not None
+        },
+    )
+
+
+def _both(seen: Mapping[str, Source], stable: Revision, candidate: Revision) -> dict[str, Source]:
+    if stable.key not in seen or candidate.key not in seen:
+        return {}
+    return {"stable": seen[stable.key], "candidate": seen[candidate.key]}
+
+
+def evidence_of(rules: Sequence[Rule], before: Sources, after: Sources) -> dict[str, dict[str, Seen]]:
     """What a tick brings for each rule, empty where nobody asked anything."""
+    counts = counts_between(before.counted, after.counted)
+    labelled = counts_between(before.labelled, after.labelled)
+    latencies = latencies_between(before.timed, after.timed)
     found: dict[str, Seen] = {}
-    if counts is not None and any(counts.candidate + counts.stable):
-        found["rate"] = counts
-    if latencies is not None and (latencies.candidate or latencies.stable):
-        found["latency"] = latencies
-    return {rule.metric: {WHOLE: found[rule.kind]} for rule in rules if rule.kind in found}
+    for rule in rules:
+        if rule.kind == "latency" and latencies is not None and (latencies.candidate or latencies.stable):
+            found[rule.metric] = latencies
+        of_rule = labelled if rule.metric == ACCURACY else counts
+        if rule.kind == "rate" and of_rule is not None and any(of_rule.candidate + of_rule.stable):
+            found[rule.metric] = of_rule
+    return {metric: {WHOLE: seen} for metric, seen in found.items()}
 
 
 def youngest_of(plane: DataPlaneSeen, revisions: Sequence[Revision]) -> float:

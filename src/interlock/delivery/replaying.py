@@ -54,6 +54,7 @@ def of_interest(rollout: Rollout, seen: RolloutSeen) -> RolloutSeen:
         weights=seen.plane.weights,
         counters={key: counter for key, counter in seen.plane.counters.items() if key in keys},
         latencies={key: one for key, one in seen.plane.latencies.items() if is_timed and key in keys},
+        labelled={key: one for key, one in seen.plane.labelled.items() if key in keys},
         problem=seen.plane.problem,
     )
     return seen.model_copy(update={"plane": plane})

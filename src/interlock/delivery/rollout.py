@@ -34,11 +34,11 @@ from interlock.delivery.analysis.ticks import Tick
 from interlock.delivery.baseline import NOTHING_KNOWN, Baseline, spread_of
 from interlock.delivery.evidence import (
     TICK_SECONDS,
+    Sources,
     analysis_of,
-    counts_between,
     evidence_of,
     forecast_of,
-    latencies_between,
+    sources_of,
     youngest_of,
 )
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
@@ -76,9 +76,9 @@ class Rollout(Stored):
     """``step`` indexes ``steps``; ``since`` is when it was entered, ``started`` when the rollout began (wall seconds).
 
     ``weight`` is the candidate's share in percent; ``analysis`` all evidence so far, with the rules it is judged by;
-    ``counted`` and ``timed`` the counters and latencies at the last look. ``wish`` is a person's request for the way
-    back. ``replicas`` is how many of the candidate's have to be healthy before it gets traffic: as many as the load
-    asks of the stable side; 0: its own.
+    ``counted``, ``timed`` and ``labelled`` the counters, latencies and labels at the last look. ``wish`` is a person's
+    request for the way back. ``replicas`` is how many of the candidate's have to be healthy before it gets traffic: as
+    many as the load asks of the stable side; 0: its own.
     While it is held, ``held_since`` is since when (wall seconds); ``stood`` is how long its clocks stood still before.
     ``windows`` are those of its environment.
     """
@@ -99,6 +99,7 @@ class Rollout(Stored):
     counted: dict[str, CounterSeen] = {}
     counted_at: float = 0.0
     timed: dict[str, LatencySeen] = {}
+    labelled: dict[str, CounterSeen] = {}
     check_runs: dict[str, CheckRun] = {}
     wish: str | None = None
     replicas: int = 0
@@ -270,31 +271,30 @@ def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
     """Feeds what grew since the last look to the analysis; what began anew is no evidence."""
     if rollout.analysis is None or rollout.stable is None or now - rollout.counted_at < TICK_SECONDS:
         return rollout
-    sides = {"stable": rollout.stable, "candidate": rollout.candidate}
-    if not all(side.key in plane.counters for side in sides.values()):
+    after = sources_of(plane, rollout.stable, rollout.candidate)
+    if not after.counted:
         return rollout
-    counted = {side: plane.counters[revision.key] for side, revision in sides.items()}
-    timed = {side: plane.latencies[revision.key] for side, revision in sides.items() if revision.key in plane.latencies}
-    is_timed = len(timed) == len(sides)
+    before = Sources(counted=rollout.counted, timed=rollout.timed, labelled=rollout.labelled)
     analysis = rollout.analysis
-    found = evidence_of(
-        analysis.rules,
-        counts_between(rollout.counted, counted),
-        latencies_between(rollout.timed, timed) if is_timed else None,
-    )
+    found = evidence_of(analysis.rules, before, after)
     if found:
         seconds = now - rollout.counted_at
-        youngest = max(0.0, youngest_of(plane, list(sides.values())) - seconds)
-        tick = Tick(number=analysis.last + 1, seconds=seconds, youngest=youngest, seen=found)
-        analysis = observe(analysis, tick)
+        youngest = max(0.0, youngest_of(plane, [rollout.stable, rollout.candidate]) - seconds)
+        analysis = observe(analysis, Tick(number=analysis.last + 1, seconds=seconds, youngest=youngest, seen=found))
     return rollout.model_copy(
         update={
             "analysis": analysis,
-            "counted": counted,
             "counted_at": now,
-            "timed": timed if is_timed else rollout.timed,
+            "counted": after.counted,
+            "timed": after.timed or before.timed,
+            "labelled": after.labelled or before.labelled,
         }
     )
+
+
+def judges(rollout: Rollout, metric: str) -> bool:
+    """Whether its analysis asks for a metric."""
+    return rollout.analysis is not None and any(rule.metric == metric for rule in rollout.analysis.rules)
 
 
 def _is_healthy(rollout: Rollout, plane: DataPlaneSeen) -> bool:

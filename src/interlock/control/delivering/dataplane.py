@@ -9,7 +9,7 @@ from interlock.control.delivering.scaling import Scaling
 from interlock.control.rows import load_state, save_or_lose, write_environment
 from interlock.delivery.baseline import Baseline
 from interlock.delivery.environment import Act, Environment, desired, differences, examine
-from interlock.delivery.revision import DataPlaneSeen, Revision
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, Revision
 from interlock.errors import StaleWrite
 from interlock.ports import Proxy, Replicas, Store
 from interlock.vocabulary import Kind
@@ -28,6 +28,10 @@ class Plane:
         """The environment as it is in the world."""
         seen = self._proxy.observe(environment)
         return seen.model_copy(update={"replicas": self._replicas.observe(environment)})
+
+    def labelled(self, environment: str) -> dict[str, CounterSeen]:
+        """By revision key the answers whose truth is known by now."""
+        return self._replicas.labelled(environment)
 
     def endpoint(self, environment: str) -> str:
         """The base URL at which the environment answers."""

@@ -24,13 +24,15 @@ def visible_errors(strategy: StrategyPlan, per_minute: float, rate: float) -> It
     ``rate`` is the share of stable's that fail. Nothing where errors are not judged.
     """
     judged = next((metric for metric in strategy.analysis.metrics if metric.metric == "error_rate"), None)
+    if judged is None:
+        return
     seconds: dict[int, float] = {}
     weight = 0
     for step in strategy.steps:
         weight = step.set_weight or weight
         if weight < 100:
             seconds[weight] = seconds.get(weight, 0.0) + (step.analysis or 0.0) + (step.pause or 0.0)
-    for weight, lasting in seconds.items() if judged is not None else ():
+    for weight, lasting in seconds.items():
         requests = per_minute * lasting / 60.0
         alpha = strategy.analysis.alpha / len(strategy.analysis.metrics) / (1 if judged.max is None else 2)
         candidate = requests * weight / 100.0

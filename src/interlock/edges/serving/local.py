@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from interlock.delivery.revision import ReplicaSeen, Revision
+from interlock.delivery.revision import CounterSeen, ReplicaSeen, Revision
 from interlock.errors import InterlockError, StaleWrite
 from interlock.ports import Isolation, Sandbox
 from interlock.system.files import locked, write_atomically
@@ -21,6 +21,7 @@ from interlock.system.sockets import http_over
 from interlock.vocabulary import Digest
 
 from .copies import ArtifactCopies, copy_program
+from .labelled import LabelledAnswers
 from .supervising import ensure_supervise, supervisor_of
 
 LOCK = "replicas.lock"
@@ -56,6 +57,7 @@ class LocalReplicas:
         self._environment_of = environment_of
         self._inference = inference
         self._copies = ArtifactCopies(self._folder, place)
+        self._labelled = LabelledAnswers(self._folder)
 
     def observe(self, environment: str) -> dict[str, ReplicaSeen]:
         """The replicas that shall run, as they are."""
@@ -65,6 +67,10 @@ class LocalReplicas:
             return {}
         with ThreadPoolExecutor(max_workers=min(PROBED_AT_ONCE, len(names))) as pool:
             return dict(zip(names, pool.map(self._see, names), strict=True))
+
+    def labelled(self, environment: str) -> dict[str, CounterSeen]:
+        """By revision key the answers whose truth is known by now; see the port."""
+        return self._labelled.observe(environment)
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started; see the port.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from interlock.pipeline.plan import LATENCY_QUANTILES
+from interlock.pipeline.plan import ACCURACY, LATENCY_QUANTILES
 from interlock.pipeline.rules.values import Alpha, Choice, Duration, NotYet, Section, shape_of
 
-LIVE_METRICS = ("error_rate", *LATENCY_QUANTILES)
-LATER_LIVE_METRICS = ("accuracy", "auc")
+LIVE_METRICS = ("error_rate", *LATENCY_QUANTILES, ACCURACY)
+LATER_LIVE_METRICS = ("auc",)
 
 
 class WaitSpec(Section):
@@ -38,18 +38,20 @@ class LiveMetricSpec(Section):
 
     metric: Annotated[str, Choice(LIVE_METRICS, LATER_LIVE_METRICS, remedy=f"use {' or '.join(LIVE_METRICS)}")]
     """The measurement. `error_rate`: the share of requests that fail. `latency_p99_ms` (p95, p50): how long answers
-    take at the proxy, looked at where 1 % (5 %, 50 %) of stable's own recent answers are slower."""
+    take at the proxy, looked at where 1 % (5 %, 50 %) of stable's own recent answers are slower. `accuracy`: the share
+    of wrong answers among those whose label has come while both revisions serve."""
     max_ratio: Annotated[float, Field(ge=1.0)] = 1.5
     """The most that the candidate's rate may be of the stable one's, or how many times as long its answers may take."""
     margin: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """How much worse the candidate may be at most, as a share of requests: that fail, or that are too slow. Without
-    this key: 0.01, of a latency 0.05."""
+    """How much worse the candidate may be at most, as a share of requests: that fail, are too slow, or are answered
+    wrongly. Without this key: 0.01, of a latency 0.05."""
     max: Annotated[float, Field(gt=0.0)] | None = None
     """The most that its rate may be at all, or the milliseconds that no more than 1 % (5 %, 50 %) of its answers may
     take longer than."""
-    source: Annotated[None, NotYet("remove it: the proxy's own numbers are the source")] = None
-    """Where the numbers are from."""
-    delay: Annotated[None, NotYet("remove it: metrics of labels are not judged yet")] = None
+    source: Annotated[Literal["labels"], Choice(("labels",))] | None = None
+    """Where the numbers are from. `labels`, for `accuracy`: predictions joined with the labels that the label endpoint
+    was sent. Without this key: the proxy."""
+    delay: Annotated[None, NotYet("remove it: labels are judged as they come, while the rollout lasts")] = None
     """How late labels come."""
 
 
