@@ -232,6 +232,11 @@ def test_the_load_is_counted_with_the_time_that_answers_took(plane: Plane) -> No
     assert load.epoch == plane.seen().counters[STABLE].epoch
     assert 0.6 <= load.seconds <= 1.5
     assert load.active == 0
+    latencies = plane.seen().latencies[STABLE]
+    assert latencies.epoch == load.epoch
+    assert sum(count for _, _, count in latencies.answers) == 23
+    assert sum(count for least, _, count in latencies.answers if least >= 200.0) == 3
+    assert all(0.0 <= least < most <= 1000.0 for least, most, _ in latencies.answers)
     assert max(count for bound, count in load.within if bound <= 150.0) == 20
     assert load.within[-1][0] >= 200.0
     assert load.within[-1][1] == 23

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from interlock.system.processes import identity_of, is_alive, kill_tree
+from interlock.system.processes import age_of, identity_of, is_alive, kill_tree
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -48,12 +48,16 @@ def test_this_process_is_alive_and_keeps_its_identity() -> None:
 
 def test_a_process_that_ended_has_no_identity_even_before_it_is_reaped(sleeper: subprocess.Popen[bytes]) -> None:
     identity = identity_of(sleeper.pid)
+    age = age_of(identity or "")
+    assert age is not None
+    assert 0.0 <= age < 30.0
     assert identity is not None
     sleeper.kill()
     while Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.01)
     assert not is_alive(identity)
     assert identity_of(sleeper.pid) is None
+    assert age_of(identity or "") is None
     sleeper.wait()
     assert identity_of(sleeper.pid) is None
 

@@ -172,9 +172,7 @@ NOT_YET = [
     ("{set_weight: 5}", "{mirror: {percent: 100, for: 5m}}", "mirror"),
     ("deadline: 2h", "probation: 24h", "probation"),
     ("on_no_data: hold", "on_no_data: promote", "promote"),
-    ("metric: error_rate", "metric: latency_p99_ms", "latency_p99_ms"),
-    ("metric: error_rate", "metric: accuracy", "accuracy"),
-    ("max: 0.02", "source: labels", "source"),
+    ("metric: error_rate", "metric: auc", "auc"),
     ("max: 0.02", "delay: 24h", "delay"),
     ("format: skops", "format: catboost", "catboost"),
     ("path: data/train.parquet", "path: data/train.feather", "data/train.feather"),
@@ -464,6 +462,26 @@ def canary(steps: str) -> str:
         (
             "[{set_weight: 10}, {analysis: {for: 1m}}], analysis: {metrics: [{metric: eror_rate}]}",
             "eror_rate is not known",
+        ),
+        (
+            "[{set_weight: 10}, {analysis: {for: 1m}}], analysis: {metrics: [{metric: error_rate, max: 1}]}",
+            "every rate is below 1",
+        ),
+        (
+            "[{set_weight: 10}, {analysis: {for: 1m}}], analysis: {metrics: [{metric: latency_p99_ms, max: 0.5}]}",
+            "the proxy counts whole milliseconds",
+        ),
+        (
+            "[{set_weight: 10}, {analysis: {for: 1m}}], analysis: {metrics: [{metric: accuracy}]}",
+            "accuracy comes from labels",
+        ),
+        (
+            "[{set_weight: 10}, {analysis: {for: 1m}}], analysis: {metrics: [{metric: error_rate, source: labels}]}",
+            "error_rate comes from the proxy",
+        ),
+        (
+            "[{set_weight: 10}, {analysis: {for: 1m}}], analysis: {metrics: [{metric: accuracy, source: proxy}]}",
+            "proxy is not known here",
         ),
     ],
 )

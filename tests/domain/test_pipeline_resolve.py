@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from interlock.errors import SeveralRefused
 from interlock.pipeline.entries import entry_files, has_tests
 from interlock.pipeline.plan import (
+    AnalysisMetricPlan,
+    AnalysisPlan,
     ConcurrencyPlan,
     DataPlan,
     GatePlan,
@@ -179,6 +181,17 @@ def test_gates_and_delivery_of_the_whole_file() -> None:
     whole = planned(WHOLE.replace("{pause: {for: 30s}}", "{set_weight: 100}")).deploy[1].strategy.steps
     assert whole[-1:] == (StepPlan(set_weight=100),)
     assert len(whole) == 3
+
+
+def test_what_an_analysis_does_not_say() -> None:
+    errors = AnalysisMetricPlan(metric="error_rate", margin=0.01)
+    assert planned(WHOLE).deploy[1].strategy.analysis == AnalysisPlan(metrics=(errors,))
+    written = "deadline: 10m, analysis: {metrics: [{metric: latency_p99_ms, max_ratio: 1.2, max: 50}]}"
+    slow = AnalysisMetricPlan(metric="latency_p99_ms", max_ratio=1.2, margin=0.05, max=50.0)
+    found = planned(WHOLE.replace("deadline: 10m", written)).deploy[1].strategy.analysis
+    assert found == AnalysisPlan(warm_up=30.0, metrics=(slow,))
+    shorter = planned(WHOLE.replace("deadline: 10m", written.replace("analysis: {", "analysis: {warm_up: 5s, ")))
+    assert shorter.deploy[1].strategy.analysis.warm_up == 5.0
 
 
 def test_what_begins_a_run_of_the_whole_file() -> None:

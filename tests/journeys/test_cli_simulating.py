@@ -47,6 +47,15 @@ def test_much_traffic_promotes_what_is_good_and_finds_what_is_not(path, capsys):
     assert simulated(path, capsys, "--requests", "3000", "--worse", "10") == odds
 
 
+def test_latencies_and_labels_are_played_as_those_of_stable(path, capsys):
+    more = "{metric: latency_p95_ms, max_ratio: 1.2}, {metric: accuracy, source: labels, margin: 0.02}"
+    path.write_text(FILE.replace("max: 0.5}", "max: 0.5}, " + more))
+    odds = simulated(path, capsys, "--requests", "6000", "--worse", "10")
+    assert odds["like_stable"]["rolled_back"] <= 1
+    assert odds["like_stable"]["promoted"] >= 36
+    assert odds["worse"]["rolled_back"] == 40
+
+
 def test_little_traffic_holds_until_the_deadline_and_says_what_cannot_be_seen(path, capsys):
     odds = simulated(path.parent, capsys, "--requests", "2")
     assert odds["like_stable"]["promoted"] == 0

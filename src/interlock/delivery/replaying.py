@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from interlock.delivery.analysis.engine import begin_again
-from interlock.delivery.revision import DataPlaneSeen
+from interlock.delivery.revision import DataPlaneSeen, EndpointSeen
 from interlock.delivery.rollout import CheckRun, Rollout, RolloutPhase, RolloutSeen, advance
 from interlock.vocabulary import Event, Json, Stored
 
@@ -41,12 +41,20 @@ class Replay(Stored):
 def of_interest(rollout: Rollout, seen: RolloutSeen) -> RolloutSeen:
     """What a decision may depend on, and nothing else: so much is kept of a look, to decide the same from it again."""
     keys = {rollout.candidate.key} | ({rollout.stable.key} if rollout.stable else set())
-    candidates = {rollout.candidate.replica(index) for index in range(rollout.candidate.replicas)}
+    is_timed = rollout.analysis is not None and any(rule.kind == "latency" for rule in rollout.analysis.rules)
     plane = DataPlaneSeen(
-        replicas={name: replica for name, replica in seen.plane.replicas.items() if name in candidates},
-        endpoints={key: of for key, of in seen.plane.endpoints.items() if key == rollout.candidate.key},
+        replicas={name: one for name, one in seen.plane.replicas.items() if name.rpartition(".")[0] in keys},
+        endpoints={
+            key: {
+                name: EndpointSeen(is_healthy=one.is_healthy, is_draining=one.is_draining) for name, one in of.items()
+            }
+            for key, of in seen.plane.endpoints.items()
+            if key == rollout.candidate.key
+        },
         weights=seen.plane.weights,
         counters={key: counter for key, counter in seen.plane.counters.items() if key in keys},
+        latencies={key: one for key, one in seen.plane.latencies.items() if is_timed and key in keys},
+        labelled={key: one for key, one in seen.plane.labelled.items() if key in keys},
         problem=seen.plane.problem,
     )
     return seen.model_copy(update={"plane": plane})

@@ -46,20 +46,23 @@ class Revision(Stored):
 
 
 class ReplicaSeen(Stored):
-    """One replica as its supervisor and its own health endpoint show it."""
+    """One replica as its supervisor and its own health endpoint show it. ``age`` in seconds, of its present process."""
 
     is_running: bool
     is_ready: bool
     restarts: int = 0
+    age: float | None = None
     problem: str | None = None
 
 
 class EndpointSeen(Stored):
-    """One replica as the proxy sees it. ``active`` counts requests in flight."""
+    """One replica as the proxy sees it. ``active`` counts requests in flight, the others all that were."""
 
     is_healthy: bool
     is_draining: bool
     active: int = 0
+    requests: int = 0
+    errors: int = 0
 
 
 class CounterSeen(Stored):
@@ -86,12 +89,24 @@ class LoadSeen(Stored):
     within: tuple[tuple[float, int], ...] = ()
 
 
+class LatencySeen(Stored):
+    """How long one revision's answers took since the proxy's process began (``epoch``).
+
+    ``answers`` are at least so many milliseconds, at most so many, and how many took that. Requests that were given up
+    at the proxy's time limit are among them, with that time.
+    """
+
+    epoch: str
+    answers: tuple[tuple[float, float, int], ...] = ()
+
+
 class DataPlaneSeen(Stored):
     """One ``model/environment`` as it is in the world.
 
     ``replicas`` by replica name; ``endpoints`` by revision key, then replica name; ``weights`` in percent by revision
-    key as the proxy's configuration has them; ``counters`` and ``loads`` by revision key. ``problem`` is set where the
-    proxy cannot be read or rejected its configuration; then the other fields are what could still be seen.
+    key as the proxy's configuration has them; ``counters``, ``loads`` and ``latencies`` by revision key, and so is
+    ``labelled``: answers whose truth is known, of which ``errors`` were wrong. ``problem`` is set where the proxy
+    cannot be read or rejected its configuration; then the others are what could still be seen.
     """
 
     replicas: dict[str, ReplicaSeen] = {}
@@ -99,4 +114,6 @@ class DataPlaneSeen(Stored):
     weights: dict[str, int] = {}
     counters: dict[str, CounterSeen] = {}
     loads: dict[str, LoadSeen] = {}
+    latencies: dict[str, LatencySeen] = {}
+    labelled: dict[str, CounterSeen] = {}
     problem: str | None = None

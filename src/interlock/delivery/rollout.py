@@ -25,21 +25,27 @@ no step is left, all checks passed                  promoted
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
 from pydantic import model_validator
 
-from interlock.delivery.analysis.engine import Analysis, begin_analysis, conclude, observe
-from interlock.delivery.analysis.streams import Rule
-from interlock.delivery.analysis.ticks import Counts, Tick
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, Revision
+from interlock.delivery.analysis.engine import Analysis, conclude, observe
+from interlock.delivery.analysis.ticks import Tick
+from interlock.delivery.baseline import NOTHING_KNOWN, Baseline, spread_of
+from interlock.delivery.evidence import (
+    TICK_SECONDS,
+    Sources,
+    analysis_of,
+    evidence_of,
+    forecast_of,
+    sources_of,
+    youngest_of,
+)
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
 from interlock.pipeline.plan import AnalysisPlan, CommandPlan, EnvironmentPlan, StepPlan, StrategyPlan, WindowPlan
 from interlock.vocabulary import Decision, Json, Phase, Stored, Verdict
 
-TICK_SECONDS = 1.0
-"""Least time between two looks at the counters that are fed to the analysis."""
 CRASHES = 3
 """Restarts of one candidate replica that count as a crash loop."""
 
@@ -71,9 +77,9 @@ class Rollout(Stored):
     """``step`` indexes ``steps``; ``since`` is when it was entered, ``started`` when the rollout began (wall seconds).
 
     ``weight`` is the candidate's share in percent; ``analysis`` all evidence so far, with the rules it is judged by;
-    ``counted`` the counters at the last look. ``wish`` is a person's request for the way back. ``replicas`` is how many
-    of the candidate's have to be healthy before it gets traffic: as many as the load asks of the stable side; 0: its
-    own.
+    ``counted``, ``timed`` and ``labelled`` the counters, latencies and labels at the last look. ``wish`` is a person's
+    request for the way back. ``replicas`` is how many of the candidate's have to be healthy before it gets traffic: as
+    many as the load asks of the stable side; 0: its own.
     While it is held, ``held_since`` is since when (wall seconds); ``stood`` is how long its clocks stood still before.
     ``windows`` are those of its environment.
     """
@@ -93,6 +99,8 @@ class Rollout(Stored):
     analysis: Analysis | None = None
     counted: dict[str, CounterSeen] = {}
     counted_at: float = 0.0
+    timed: dict[str, LatencySeen] = {}
+    labelled: dict[str, CounterSeen] = {}
     check_runs: dict[str, CheckRun] = {}
     wish: str | None = None
     replicas: int = 0
@@ -171,8 +179,12 @@ def begin(
     release: int | None,
     now: float,
     replicas: int = 0,
+    baseline: Baseline = NOTHING_KNOWN,
 ) -> Rollout:
-    """A rollout of ``candidate`` with its plan frozen; ``replicas`` as in ``Rollout``."""
+    """A rollout of ``candidate`` with its plan frozen; ``replicas`` as in ``Rollout``.
+
+    ``baseline`` is what is known of the stable revision: evidence is worth less where its replicas differ.
+    """
     strategy = plan.strategy
     is_compared = strategy.kind == "canary" and stable is not None
     return Rollout(
@@ -186,27 +198,14 @@ def begin(
         checks=plan.checks,
         started=now,
         since=now,
-        analysis=analysis_of(strategy.analysis, strategy.deadline) if is_compared else None,
+        analysis=analysis_of(strategy.analysis, strategy.deadline, spread_of(baseline)) if is_compared else None,
         check_runs={check.name: CheckRun() for check in plan.checks},
         replicas=replicas,
         windows=plan.windows,
-        because=f"{candidate.title} starts" + (f" beside {stable.title}" if stable else ": the first here"),
+        because=f"{candidate.title} starts"
+        + (f" beside {stable.title}" if stable else ": the first here")
+        + (forecast_of(strategy, baseline) if is_compared else ""),
     )
-
-
-def analysis_of(plan: AnalysisPlan, seconds: float) -> Analysis:
-    """The analysis that a plan asks for, without evidence, of a rollout that may last so many seconds."""
-    rules = [
-        Rule(
-            metric=metric.metric,
-            share=1.0 / len(plan.metrics),
-            max_ratio=metric.max_ratio,
-            margin=metric.margin,
-            max=metric.max,
-        )
-        for metric in plan.metrics
-    ]
-    return begin_analysis(rules, round(seconds / TICK_SECONDS), alpha=plan.alpha)
 
 
 def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout]:
@@ -273,31 +272,33 @@ def _harm(rollout: Rollout, plane: DataPlaneSeen) -> str | None:
 
 
 def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
-    """Feeds the counters' growth since the last look to the analysis; a counter that began anew is no evidence."""
+    """Feeds what grew since the last look to the analysis; what began anew is no evidence."""
     if rollout.analysis is None or rollout.stable is None or now - rollout.counted_at < TICK_SECONDS:
         return rollout
-    stable = plane.counters.get(rollout.stable.key)
-    candidate = plane.counters.get(rollout.candidate.key)
-    if stable is None or candidate is None:
+    after = sources_of(plane, rollout.stable, rollout.candidate)
+    if not after.counted:
         return rollout
-    counted = {"stable": stable, "candidate": candidate}
-    growth, analysis = _growth(rollout.counted, counted), rollout.analysis
-    if growth is not None and any(growth.candidate + growth.stable):
-        seen = {rule.metric: {"": growth} for rule in analysis.rules}
-        analysis = observe(analysis, Tick(number=analysis.last + 1, seconds=now - rollout.counted_at, seen=seen))
-    return rollout.model_copy(update={"analysis": analysis, "counted": counted, "counted_at": now})
+    before = Sources(counted=rollout.counted, timed=rollout.timed, labelled=rollout.labelled)
+    analysis = rollout.analysis
+    found = evidence_of(analysis.rules, before, after)
+    if found:
+        seconds = now - rollout.counted_at
+        youngest = max(0.0, youngest_of(plane, [rollout.stable, rollout.candidate]) - seconds)
+        analysis = observe(analysis, Tick(number=analysis.last + 1, seconds=seconds, youngest=youngest, seen=found))
+    return rollout.model_copy(
+        update={
+            "analysis": analysis,
+            "counted_at": now,
+            "counted": after.counted,
+            "timed": after.timed or before.timed,
+            "labelled": after.labelled or before.labelled,
+        }
+    )
 
 
-def _growth(before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen]) -> Counts | None:
-    if not before or any(before[side].epoch != after[side].epoch for side in after):
-        return None
-    growth: dict[str, int] = {}
-    for side in after:
-        growth[f"{side}_requests"] = after[side].requests - before[side].requests
-        growth[f"{side}_events"] = after[side].errors - before[side].errors
-        if not 0 <= growth[f"{side}_events"] <= growth[f"{side}_requests"]:
-            return None
-    return Counts(**growth)
+def judges(rollout: Rollout, metric: str) -> bool:
+    """Whether its analysis asks for a metric."""
+    return rollout.analysis is not None and any(rule.metric == metric for rule in rollout.analysis.rules)
 
 
 def _is_healthy(rollout: Rollout, plane: DataPlaneSeen) -> bool:

@@ -240,19 +240,34 @@ class StepPlan(Stored):
     pause: float | None = None
 
 
-class AnalysisMetricPlan(Stored):
-    """A live metric: ``max_ratio`` and ``max`` roll back; ``margin`` must be proven to promote."""
+LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
+"""The live metrics of latency, and the quantile of stable's own answers that each of them looks at."""
 
-    metric: Literal["error_rate"]
+
+ACCURACY = "accuracy"
+"""The live metric that needs labels: the share of wrong answers among those whose truth is known."""
+
+
+class AnalysisMetricPlan(Stored):
+    """A live metric: ``max_ratio`` and ``max`` roll back; ``margin`` must be proven to promote.
+
+    ``max`` is a share of requests for ``error_rate``, of wrong answers for ``accuracy``, milliseconds for a latency.
+    """
+
+    metric: Literal["error_rate", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy"]
     max_ratio: float = 1.5
     margin: float = 0.01
     max: float | None = None
 
 
 class AnalysisPlan(Stored):
-    """``alpha`` is the chance of a false rollback over the whole rollout, however often one looks."""
+    """``alpha`` is the chance of a false rollback over the whole rollout, however often one looks.
+
+    Looks while a replica is younger than ``warm_up`` seconds are not judged.
+    """
 
     alpha: float = 0.01
+    warm_up: float = 0.0
     metrics: tuple[AnalysisMetricPlan, ...] = (AnalysisMetricPlan(metric="error_rate"),)
 
 

@@ -17,6 +17,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from blake3 import blake3
 
+from interlock.pipeline.canaries.resolution import analysis_plan_of
+from interlock.pipeline.canaries.spec import CanarySpec
 from interlock.pipeline.checks.resolution import data_checks, serving_checks
 from interlock.pipeline.document import Path, Problem, refuse_all
 from interlock.pipeline.entries import entry_files, has_tests
@@ -26,8 +28,6 @@ from interlock.pipeline.outside.refresh import refresh_of, with_version
 from interlock.pipeline.outside.sources import fetch_stage, find_sources, hidden_files
 from interlock.pipeline.params import nearest_param, override, parse_overrides, select
 from interlock.pipeline.plan import (
-    AnalysisMetricPlan,
-    AnalysisPlan,
     Builtin,
     CommandPlan,
     ConcurrencyPlan,
@@ -48,7 +48,6 @@ from interlock.pipeline.rules.reading import PipelineFile, read_pipeline
 from interlock.pipeline.rules.work import UNIT_CHECK, gate_of, is_table, lack_of_gpus, model_of
 from interlock.pipeline.spec import (
     BUILTIN_CHECKS,
-    CanarySpec,
     CheckSpec,
     ConcurrencySpec,
     EnvironmentSpec,
@@ -371,12 +370,9 @@ def _canary(canary: CanarySpec) -> StrategyPlan:
     ]
     if all(step.set_weight != 100 for step in steps):
         steps.append(StepPlan(set_weight=100))
-    metrics = tuple(
-        AnalysisMetricPlan(metric="error_rate", max_ratio=metric.max_ratio, margin=metric.margin, max=metric.max)
-        for metric in canary.analysis.metrics
+    return StrategyPlan(
+        kind="canary", steps=tuple(steps), deadline=canary.deadline, analysis=analysis_plan_of(canary.analysis)
     )
-    analysis = AnalysisPlan(alpha=canary.analysis.alpha, metrics=metrics)
-    return StrategyPlan(kind="canary", steps=tuple(steps), deadline=canary.deadline, analysis=analysis)
 
 
 def _warnings(spec: FileSpec) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from interlock.pipeline.canaries.spec import Strategy
 from interlock.pipeline.checks.data import DataChecksSpec
 from interlock.pipeline.checks.serving import ServingChecksSpec
 from interlock.pipeline.gates.spec import GateSpec
@@ -27,7 +28,6 @@ from interlock.pipeline.rules.patterns import (
     TimeZone,
 )
 from interlock.pipeline.rules.values import (
-    Alpha,
     Choice,
     Duration,
     ModelName,
@@ -53,7 +53,6 @@ MOST = 200
 """The most datasets, gates, environments or checks that one file may hold."""
 MOST_STAGES = 1000
 """The most stages."""
-LATER_LIVE_METRICS = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy", "auc")
 
 
 class PushSpec(Section):
@@ -250,81 +249,6 @@ class ModelSpec(Section):
     ones are answered. Without it one caller asks, the next request after the answer."""
     checks: ServingChecksSpec = ServingChecksSpec()
     """What the served model is asked besides."""
-
-
-class WaitSpec(Section):
-    """A span of time."""
-
-    duration: Annotated[Duration, Field(alias="for")]
-    """How long."""
-
-
-class StepSpec(Section):
-    """One step of a canary; exactly one key."""
-
-    set_weight: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Give the candidate this percentage of the traffic."""
-    analysis: WaitSpec | None = None
-    """Watch the metrics of the analysis; go on when they are good enough."""
-    pause: WaitSpec | None = None
-    """Wait."""
-    mirror: Annotated[None, NotYet("remove the step; begin with a small set_weight")] = None
-    """Copy traffic to the candidate, its answers thrown away."""
-
-
-class LiveMetricSpec(Section):
-    """A live metric. `max_ratio` and `max` roll back; `margin` must be proven to promote."""
-
-    metric: Annotated[str, Choice(("error_rate",), LATER_LIVE_METRICS, remedy="use error_rate")]
-    """The measurement: `error_rate`."""
-    max_ratio: Annotated[float, Field(ge=1.0)] = 1.5
-    """The most that the candidate's rate may be of the stable one's."""
-    margin: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.01
-    """How much worse the candidate may be at most, as a share of requests."""
-    max: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """The most that its rate may be at all."""
-    source: Annotated[None, NotYet("remove it: the proxy's own counters are the source")] = None
-    """Where the numbers are from."""
-    delay: Annotated[None, NotYet("remove it: metrics of labels are not judged yet")] = None
-    """How late labels come."""
-
-
-class AnalysisSpec(Section):
-    """How live evidence is judged."""
-
-    alpha: Alpha = 0.01
-    """The chance of a false rollback over the whole rollout, however often one looks."""
-    on_no_data: Annotated[str, Choice(("hold",), ("rollback", "promote"), remedy="write hold, or remove it")] = "hold"
-    """Without data: hold until the deadline, then roll back."""
-    metrics: Annotated[list[LiveMetricSpec], Field(min_length=1)] = [LiveMetricSpec(metric="error_rate")]
-    """What is watched."""
-
-
-class CanarySpec(Section):
-    """A rollout by growing weights."""
-
-    steps: Annotated[list[StepSpec], Field(min_length=1)]
-    """The steps in order. The last one, `set_weight: 100`, may be left out."""
-    deadline: Duration = 7200.0
-    """After this time a rollout that is not promoted is rolled back."""
-    analysis: AnalysisSpec = AnalysisSpec()
-    """How the live evidence is judged."""
-    probation: Annotated[None, NotYet("remove it: a promoted revision is not watched by rules yet")] = None
-    """How long a promoted revision is watched."""
-
-
-class StrategySpec(Section):
-    """How an environment moves to a new revision. The text `rolling` moves all traffic at once."""
-
-    canary: CanarySpec
-    """By growing weights."""
-
-
-Strategy: TypeAlias = Annotated[
-    Annotated[Annotated[str, Choice(("rolling",), remedy="write rolling, or canary: {steps: [...]}")], Tag("<text>")]
-    | Annotated[StrategySpec, Tag("<mapping>")],
-    Discriminator(shape_of),
-]
 
 
 class WindowSpec(Section):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from interlock.delivery.revision import DataPlaneSeen, ReplicaSeen, Revision
+    from interlock.delivery.revision import CounterSeen, DataPlaneSeen, ReplicaSeen, Revision
 
 
 class Replicas(Protocol):
@@ -17,6 +17,9 @@ class Replicas(Protocol):
 
     def observe(self, environment: str) -> dict[str, ReplicaSeen]:
         """The replicas of ``model/environment`` by name."""
+
+    def labelled(self, environment: str) -> dict[str, CounterSeen]:
+        """By revision key the answers whose truth is known by now; ``errors`` of them were wrong."""
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started."""

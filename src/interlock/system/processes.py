@@ -56,6 +56,14 @@ def identity_of(pid: int) -> str | None:
     return f"{pid}:{process.started}:{boot}"
 
 
+def age_of(identity: str) -> float | None:
+    """How many seconds ago that process began; None where it has ended."""
+    if not is_alive(identity):
+        return None
+    since_boot = float((PROC / "uptime").read_text().split()[0])
+    return max(0.0, since_boot - int(identity.split(":")[1]) / os.sysconf("SC_CLK_TCK"))
+
+
 def is_alive(identity: str) -> bool:
     """Whether that very process still runs."""
     pid = identity.partition(":")[0]

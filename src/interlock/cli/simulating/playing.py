@@ -1,22 +1,34 @@
-"""A canary played over made traffic: analysis and steps are those of live ones, without replicas and waiting."""
+"""A canary played over made traffic: analysis and steps are those of live ones, without replicas and waiting.
+
+A bad candidate is bad by its errors. Its latencies, and its accuracy where labels are asked for, are those of stable.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
 from interlock.cli.output import Line
 from interlock.delivery.analysis.engine import SAFETY_ALPHA, harm_of, observe
-from interlock.delivery.analysis.forecast import smallest_ratio
-from interlock.delivery.analysis.ticks import Counts, Tick
-from interlock.delivery.rollout import analysis_of
-from interlock.pipeline.plan import StrategyPlan
+from interlock.delivery.analysis.forecast import visible_errors
+from interlock.delivery.analysis.gains import Side
+from interlock.delivery.analysis.streams import Rule
+from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Seen, Tick
+from interlock.delivery.evidence import analysis_of
+from interlock.pipeline.plan import ACCURACY, StrategyPlan
 
 TICK = 10.0
 """Seconds between two looks. Live ones are closer, which changes little: each is judged within itself."""
+
+
+WRONG = 0.1
+"""The share of answers that labels prove wrong, on both sides."""
+SLOWER = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
+"""Shares of answers that take more than one more step of made latency: each step is 1.5 times as long."""
+STEP_BINS = 20
 
 
 class Traffic(NamedTuple):
@@ -82,20 +94,37 @@ def _play_once(strategy: StrategyPlan, traffic: Traffic, rate: float, random: Ra
             requests = int(owed[index])
             owed[index] -= requests
             sides.append((_failing(random, requests, traffic.rate if index else rate), requests))
-        counts = Counts(
-            candidate_events=sides[0][0],
-            candidate_requests=sides[0][1],
-            stable_events=sides[1][0],
-            stable_requests=sides[1][1],
-        )
         seconds += TICK
-        seen = {rule.metric: {"": counts} for rule in analysis.rules}
+        seen = {rule.metric: {WHOLE: _made(rule, sides, random)} for rule in analysis.rules}
         analysis = observe(analysis, Tick(number=analysis.last + 1, seconds=TICK, seen=seen))
         if harm_of(analysis) >= needed:
             return seconds, True
         if is_last and min(stream.log_safety for stream in analysis.streams) >= proof:
             return seconds, False
     return seconds, None
+
+
+def _made(rule: Rule, sides: Sequence[Side], random: Random) -> Seen:
+    """What a tick brings for a rule; ``sides`` are (errors, requests) of the candidate and of stable."""
+    requests = [of_side for _, of_side in sides]
+    if rule.kind == "latency":
+        candidate, stable = (_latencies(count, random) for count in requests)
+        return Latencies(candidate=candidate, stable=stable)
+    if rule.metric == ACCURACY:
+        sides = [(_failing(random, count, WRONG), count) for count in requests]
+    (x1, n1), (x0, n0) = sides
+    return Counts(candidate_events=x1, candidate_requests=n1, stable_events=x0, stable_requests=n0)
+
+
+def _latencies(requests: int, random: Random) -> dict[int, int]:
+    """So many answers by bin of their latency."""
+    bins: dict[int, int] = {}
+    left, share = requests, 1.0
+    for step, slower in enumerate((*SLOWER, 0.0)):
+        beyond = _failing(random, left, slower / share)
+        bins[step * STEP_BINS] = left - beyond
+        left, share = beyond, slower
+    return {index: count for index, count in bins.items() if count}
 
 
 def _failing(random: Random, requests: int, rate: float) -> int:
@@ -112,30 +141,13 @@ def _failing(random: Random, requests: int, rate: float) -> int:
 
 def visible_lines(strategy: StrategyPlan, traffic: Traffic) -> list[Line]:
     """For each weight the smallest regression that this traffic shows while it lasts."""
-    ticks: dict[float, int] = {}
-    for weight, is_last in weights_over_time(strategy):
-        if weight > 0.0 and not is_last:
-            ticks[weight] = ticks.get(weight, 0) + 1
     lines = []
-    for weight, count in ticks.items():
-        minutes = count * TICK / 60.0
-        requests = traffic.requests * minutes
-        found = [
-            smallest_ratio(
-                requests * weight,
-                requests * (1.0 - weight),
-                traffic.rate,
-                metric.max_ratio,
-                strategy.analysis.alpha / len(strategy.analysis.metrics) / (1 if metric.max is None else 2),
-            )
-            for metric in strategy.analysis.metrics
-        ]
-        least = min((ratio for ratio in found if ratio is not None), default=None)
-        told = f"at {traffic.requests:g} requests/min and {100.0 * weight:g} % you will see"
-        if least is None:
+    for weight, minutes, ratio in visible_errors(strategy, traffic.requests, traffic.rate):
+        told = f"at {traffic.requests:g} requests/min and {weight} % you will see"
+        if ratio is None:
             lines.append(Line(f"  {told} nothing in {minutes:g} min: raise the weight, or wait longer", "warn"))
         else:
-            lines.append(Line(f"  {told} errors x{least:.2g} or more in {minutes:g} min"))
+            lines.append(Line(f"  {told} errors x{ratio:.2g} or more in {minutes:g} min"))
     return lines
 
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from interlock.control.delivering.quarantine import forbidden
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.rows import load_state, save_or_lose, write_environment
+from interlock.delivery.baseline import Baseline
 from interlock.delivery.environment import Act, Environment, desired, differences, examine
-from interlock.delivery.revision import DataPlaneSeen, Revision
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, Revision
 from interlock.errors import StaleWrite
 from interlock.ports import Proxy, Replicas, Store
 from interlock.vocabulary import Kind
@@ -29,6 +30,10 @@ class Plane:
         seen = self._proxy.observe(environment)
         return seen.model_copy(update={"replicas": self._replicas.observe(environment)})
 
+    def labelled(self, environment: str) -> dict[str, CounterSeen]:
+        """By revision key the answers whose truth is known by now."""
+        return self._replicas.labelled(environment)
+
     def endpoint(self, environment: str) -> str:
         """The base URL at which the environment answers."""
         return self._proxy.endpoint(environment)
@@ -37,6 +42,10 @@ class Plane:
         """What is quarantined does not start again, also while no control plane is there."""
         version = self._store.last_event()
         self._replicas.forbid(forbidden(self._store), version)
+
+    def baseline(self, environment: str) -> Baseline:
+        """What is known of its stable revision from the time before a rollout."""
+        return self._scaling.baseline(environment)
 
     def keep(self, key: str) -> bool:
         """Acts on every difference of one environment; whether there was anything to change.

@@ -20,7 +20,7 @@ from interlock.delivery.replaying import observation, of_interest
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import CheckOutcome, Rollout, RolloutPhase, RolloutSeen
 from interlock.errors import NotFound, Refused
-from interlock.pipeline.plan import EnvironmentPlan, StagePlan
+from interlock.pipeline.plan import ACCURACY, EnvironmentPlan, StagePlan
 from interlock.ports import Store
 from interlock.registry.admission import Admission, Evidence, admit
 from interlock.registry.version import ModelVersion
@@ -220,6 +220,7 @@ class Deliveries:
             release=release.number,
             now=self._now(),
             replicas=scaled(environment, candidate).replicas,
+            baseline=self._plane.baseline(key),
         )
         return [
             write_state(Kind.ROLLOUT, rollout.key, rollout, expected=0, phase=rollout.phase, because=rollout.because),
@@ -237,8 +238,11 @@ class Deliveries:
             load_state(self._store, Kind.RELEASE, str(rollout.release), Release) if rollout.release else (None, 0)
         )
         is_superseded = release is not None and release.phase is ReleasePhase.STOPPED
+        plane = self._plane.observe(rollout.environment)
+        if rollouts.judges(rollout, ACCURACY):
+            plane = plane.model_copy(update={"labelled": self._plane.labelled(rollout.environment)})
         return RolloutSeen(
-            plane=self._plane.observe(rollout.environment),
+            plane=plane,
             checks=outcomes,
             lost=tuple(name for name in running if self._attempts.is_lost(rollout.check_key(name))),
             superseded_by=self._newest_release(rollout.candidate.model) if is_superseded else None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from interlock.control.rows import save_or_lose, write_environment
+from interlock.delivery.baseline import Baseline
+from interlock.delivery.baseline import remember as remember_baseline
 from interlock.delivery.environment import Environment, scaled
 from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.delivery.scaling import History, Scope, remember, size, total
@@ -21,6 +23,8 @@ MEMORY_SHARE = 0.8
 class Scaling:
     """Remembers the load of the last minutes, by environment; ``now`` is monotonic. It begins anew with each server.
 
+    While no rollout is under way, what is seen of the stable revision is the baseline of the next one.
+
     ``cores`` and ``memory`` (bytes) are those of the machine.
     """
 
@@ -30,12 +34,20 @@ class Scaling:
         self._cores = cores
         self._memory = memory
         self._histories: dict[str, History] = {}
+        self._baselines: dict[str, Baseline] = {}
+
+    def baseline(self, environment: str) -> Baseline:
+        """What is known of the stable revision of ``model/environment``."""
+        return self._baselines.get(environment, Baseline())
 
     def follow(self, environment: Environment, version: int, seen: DataPlaneSeen) -> tuple[Environment, int]:
         """The environment with as many replicas as its load needs, saved where that is another number than before.
 
         It comes back as it was where nothing scales, the proxy cannot be read, or somebody else saved it first.
         """
+        if environment.stable is not None and environment.rollout is None:
+            before = self.baseline(environment.key)
+            self._baselines[environment.key] = remember_baseline(before, environment.stable, seen, self._now())
         revision = environment.stable or environment.candidate
         load = total(seen.loads.values())
         if revision is None or revision.scaling is None or load is None or seen.problem is not None:

@@ -3,8 +3,42 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from interlock.delivery.analysis.wealth import RATIO_WEIGHTS, RATIOS
+from interlock.pipeline.plan import StrategyPlan
+
+
+class Visible(NamedTuple):
+    """The least ``ratio`` of error rates that shows at a ``weight`` (percent) in so many minutes; None: none does."""
+
+    weight: int
+    minutes: float
+    ratio: float | None
+
+
+def visible_errors(strategy: StrategyPlan, per_minute: float, rate: float) -> Iterator[Visible]:
+    """For each weight of a canary what so many requests a minute, to both sides, show of errors while it lasts.
+
+    ``rate`` is the share of stable's that fail. Nothing where errors are not judged.
+    """
+    judged = next((metric for metric in strategy.analysis.metrics if metric.metric == "error_rate"), None)
+    if judged is None:
+        return
+    seconds: dict[int, float] = {}
+    weight = 0
+    for step in strategy.steps:
+        weight = step.set_weight or weight
+        if weight < 100:
+            seconds[weight] = seconds.get(weight, 0.0) + (step.analysis or 0.0) + (step.pause or 0.0)
+    for weight, lasting in seconds.items():
+        requests = per_minute * lasting / 60.0
+        alpha = strategy.analysis.alpha / len(strategy.analysis.metrics) / (1 if judged.max is None else 2)
+        candidate = requests * weight / 100.0
+        ratio = smallest_ratio(candidate, requests - candidate, rate, judged.max_ratio, alpha)
+        if lasting > 0.0:
+            yield Visible(weight, lasting / 60.0, ratio)
 
 
 def smallest_ratio(

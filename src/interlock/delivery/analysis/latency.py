@@ -7,15 +7,20 @@ counted in bins that grow by 2 %; ``bin_of`` says which.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from interlock.vocabulary import Stored
 
 QUANTILES = (0.5, 0.9, 0.99)
-_FEWEST = (20.0, 50.0, 200.0)  # requests behind an estimate of each of them
+_FEWEST = {0.5: 20.0, 0.9: 50.0, 0.95: 100.0, 0.99: 200.0}  # requests behind an estimate of each of them
+_SHORTEST = 0.5  # milliseconds that stand for an answer that took none, as the proxy counts
 _HALF_LIFE = 180.0  # seconds
 _GROWTH = math.log(1.02)
 _HEAVIEST = 1e100  # weights are scaled down once a request weighs so much
+
+
+Span = tuple[float, float]
+"""At least and at most so many milliseconds."""
 
 
 def bin_of(milliseconds: float) -> int:
@@ -48,15 +53,14 @@ class Histogram(Stored):
             weights[index] = weights.get(index, 0.0) + count * unit
         return self.model_copy(update={"weights": weights, "unit": unit})
 
-    @property
-    def thresholds(self) -> tuple[int | None, ...]:
-        """For each of QUANTILES the first bin that is above it; None where too few requests are known."""
+    def thresholds(self, quantiles: Sequence[float] = QUANTILES) -> tuple[int | None, ...]:
+        """For each of the quantiles, in their order, the first bin above it; None where too few requests are known."""
         total = math.fsum(self.weights.values())
         found: list[int | None] = []
         below, reached = 0.0, iter(sorted(self.weights))
         last = 0
-        for quantile, fewest in zip(QUANTILES, _FEWEST, strict=True):
-            if total < fewest * self.unit:
+        for quantile in quantiles:
+            if total < _FEWEST[quantile] * self.unit:
                 found.append(None)
                 continue
             while below < quantile * total * (1.0 - 1e-9):
@@ -64,6 +68,28 @@ class Histogram(Stored):
                 below += self.weights[last]
             found.append(last + 1)
         return tuple(found)
+
+
+def bins_of_sides(candidate: Mapping[Span, int], stable: Mapping[Span, int]) -> tuple[dict[int, int], dict[int, int]]:
+    """Bins of answers that are only known to have taken between so many milliseconds and so many.
+
+    The candidate's are taken at their lower bounds and stable's at their upper ones. So a candidate whose answers take
+    at most r times as long never has a larger share above r times a threshold than stable has above the threshold.
+    """
+    lower: dict[int, int] = {}
+    upper: dict[int, int] = {}
+    for (least, _), count in candidate.items():
+        index = bin_of(max(least, _SHORTEST))
+        lower[index] = lower.get(index, 0) + count
+    for (_, most), count in stable.items():
+        index = bin_of(max(most, _SHORTEST))
+        upper[index] = upper.get(index, 0) + count
+    return lower, upper
+
+
+def limit_bin(milliseconds: float) -> int:
+    """The first bin of which every latency is longer than so many milliseconds."""
+    return bin_of(milliseconds) + 1
 
 
 def exceeding(counts: Mapping[int, int], threshold: int) -> int:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from interlock.delivery.analysis.bets import NO_BETS, log_wealth, paired_safety_gains, safety_gains
 from interlock.delivery.analysis.gains import Side, limit_gains, odds_gains, ratio_gains
-from interlock.delivery.analysis.latency import QUANTILES, Histogram, exceeding, tolerance_bins
+from interlock.delivery.analysis.latency import QUANTILES, Histogram, exceeding, limit_bin, tolerance_bins
 from interlock.delivery.analysis.spread import Spread
 from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Pairs, Seen
 from interlock.delivery.analysis.wealth import PAIR_RATIOS, EProcess, paired_process
@@ -29,9 +29,10 @@ class Rule(Stored):
     """How one metric is judged; ``share`` is its part of the wealth (the shares of all rules add up to 1).
 
     ``rate``: the candidate's rate may be ``max_ratio`` times the stable one, and no more than ``max``. ``latency``: its
-    answers may take ``max_ratio`` times as long. ``pairs``: it may be alone wrong as often as stable is alone wrong.
-    ``margin`` must be proven to promote: of a rate, of answers slower than stable's 90 %, of pairs. ``spreads`` says by
-    channel how far replicas differ by themselves.
+    answers may take ``max_ratio`` times as long, at stable's own ``quantiles``, and no larger share than is above the
+    middle one of them more than ``max`` milliseconds. ``pairs``: it may be alone wrong as often as stable is alone
+    wrong. ``margin`` must be proven to promote: of a rate, of answers above the middle quantile, of pairs. ``spreads``
+    says by channel how far replicas differ by themselves.
     """
 
     metric: str
@@ -41,6 +42,17 @@ class Rule(Stored):
     margin: float = Field(default=0.01, ge=0.0, le=1.0)
     max: float | None = None
     spreads: dict[str, Spread] = {}
+    quantiles: tuple[float, ...] = QUANTILES
+
+    @property
+    def quantile(self) -> float:
+        """The quantile whose exceedances are counted for the margin and the limit."""
+        return self.quantiles[len(self.quantiles) // 2]
+
+    @property
+    def limit(self) -> float | None:
+        """The share of requests that may be events at all."""
+        return 1.0 - self.quantile if self.kind == "latency" and self.max is not None else self.max
 
 
 class Expected(Stored):
@@ -58,7 +70,7 @@ class Expected(Stored):
 class Stream(Stored):
     """The evidence of one metric: harm by name of the question, bets on safety, and what thresholds are taken from.
 
-    ``totals`` are all events that were judged; of latencies those slower than stable's 90 %.
+    ``totals`` are all events that were judged; of latencies those above the middle quantile.
     """
 
     harm: dict[str, EProcess]
@@ -83,7 +95,11 @@ class Stream(Stored):
 
 def channels_of(rule: Rule) -> tuple[str, ...]:
     """What is counted of it."""
-    return tuple(f"p{100 * quantile:g}" for quantile in QUANTILES) if rule.kind == "latency" else (rule.metric,)
+    return tuple(map(_channel, rule.quantiles)) if rule.kind == "latency" else (rule.metric,)
+
+
+def _channel(quantile: float) -> str:
+    return f"p{100 * quantile:g}"
 
 
 def begin_stream(rule: Rule, strata: tuple[str, ...], horizon: int) -> Stream:
@@ -103,22 +119,28 @@ def grow(stream: Stream, rule: Rule, seen: Mapping[str, Seen], seconds: float) -
     expected = dict(stream.expected)
     totals = stream.totals
     sums: dict[str, tuple[float, ...]] = {}
+    divisors: dict[str, float | None] = {}
+    proving = _channel(rule.quantile) if rule.kind == "latency" else rule.metric
     for channel, stratum, candidate, stable in _sides(stream, rule, seen):
         place = channel if stratum == WHOLE else f"{channel} in {stratum}"
         divisor = _divisor(rule.spreads.get(channel), expected.get(place), candidate, seconds)
         expected[place] = expected.get(place, Expected()).after(stable, seconds)
+        if channel == proving:
+            divisors[stratum] = divisor
         if divisor is None:
             continue
         gains = tuple([gain / divisor for gain in _gains(rule, candidate, stable)])
         sums[channel] = gains if channel not in sums else _added(sums[channel], gains)
         if place in harm and stratum != WHOLE:
             harm[place] = harm[place].grow(gains)
-        if channel in (rule.metric, "p90"):
+        if channel == proving:
             safety = _safety(rule, candidate, stable, seen.get(stratum))
             bets = _added(bets, tuple([gain / divisor for gain in safety]))
             totals = _counted(totals, candidate, stable)
-            if rule.max is not None:
-                harm["max"] = harm["max"].grow([gain / divisor for gain in limit_gains(candidate, rule.max)])
+    for stratum, candidate in _limited(rule, seen):
+        divisor = divisors.get(stratum, None if rule.spreads else 1.0)
+        if divisor is not None and rule.limit is not None:
+            harm["max"] = harm["max"].grow([gain / divisor for gain in limit_gains(candidate, rule.limit)])
     for channel, gains in sums.items():
         harm[channel] = harm[channel].grow(gains)
     return Stream(harm=harm, bets=bets, histograms=_learnt(stream, seen, seconds), expected=expected, totals=totals)
@@ -138,10 +160,23 @@ def _sides(stream: Stream, rule: Rule, seen: Mapping[str, Seen]) -> Iterator[tup
         elif isinstance(counts, Latencies) and rule.kind == "latency" and stratum in stream.histograms:
             requests = sum(counts.candidate.values()), sum(counts.stable.values())
             later = tolerance_bins(rule.max_ratio)
-            for channel, edge in zip(channels_of(rule), stream.histograms[stratum].thresholds, strict=True):
+            edges = stream.histograms[stratum].thresholds(rule.quantiles)
+            for channel, edge in zip(channels_of(rule), edges, strict=True):
                 if edge is not None:
                     slow = exceeding(counts.candidate, edge + later), exceeding(counts.stable, edge)
                     yield channel, stratum, (slow[0], requests[0]), (slow[1], requests[1])
+
+
+def _limited(rule: Rule, seen: Mapping[str, Seen]) -> Iterator[tuple[str, Side]]:
+    """What the candidate alone did, by stratum, where there is a limit: events that are too many at some share."""
+    if rule.max is None:
+        return
+    for stratum, counts in seen.items():
+        if isinstance(counts, Counts) and rule.kind == "rate":
+            yield stratum, counts.candidate
+        elif isinstance(counts, Latencies) and rule.kind == "latency":
+            slow = exceeding(counts.candidate, limit_bin(rule.max))
+            yield stratum, (slow, sum(counts.candidate.values()))
 
 
 def _gains(rule: Rule, candidate: Side, stable: Side) -> tuple[float, ...]:

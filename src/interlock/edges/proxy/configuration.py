@@ -31,7 +31,8 @@ MOST_HEAP_BYTES = 1 << 30
 """Memory at which new requests are refused: requests are held until they are whole."""
 
 _TYPE = "type.googleapis.com/envoy."
-_TIMEOUT = "15s"
+TIMEOUT_SECONDS = 15
+"""After this time a request is given up."""
 _HEDGE: Document = {"hedge_on_per_try_timeout": True}
 """A slow attempt is not given up: another one is begun beside it, and the first answer counts."""
 _RETRIES: Document = {
@@ -295,7 +296,7 @@ def routes(environment_name: str, models: Sequence[Document], has_labels: bool) 
         }
     ]
     if has_labels:
-        route = {"cluster": LABELS, "timeout": _TIMEOUT, "retry_policy": _RETRIES}
+        route = {"cluster": LABELS, "timeout": f"{TIMEOUT_SECONDS}s", "retry_policy": _RETRIES}
         fixed.append({"match": {"prefix": f"/{LABELS}/"}, "route": route})
     fixed += [_named_revision(model["name"], environment_name) for model in models]
     return {
@@ -314,7 +315,7 @@ def _named_revision(model: str, environment_name: str) -> Document:
         "route": {
             "cluster_header": REVISION,
             "cluster_not_found_response_code": "NOT_FOUND",
-            "timeout": _TIMEOUT,
+            "timeout": f"{TIMEOUT_SECONDS}s",
             "retry_policy": _RETRIES,
         },
     }
@@ -328,7 +329,7 @@ def model_route(model: str, weights: Mapping[str, int]) -> Document:
         return {**route, "direct_response": {"status": 503, "body": body}}
     clusters = [{"name": name, "weight": weight} for name, weight in weights.items()]
     target = {
-        "timeout": _TIMEOUT,
+        "timeout": f"{TIMEOUT_SECONDS}s",
         "hash_policy": [{"header": {"header_name": STICKY}}],
         "weighted_clusters": {"clusters": clusters, "use_hash_policy": True},
     }

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, LoadSeen
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, LatencySeen, LoadSeen
 from interlock.errors import NotFound, ProxyFault
 from interlock.system.files import write_atomically
 
@@ -20,7 +20,7 @@ from .acceptance import Acceptance
 from .admin import Admin
 from .files import LOCK, Change, ConfigurationFiles
 from .program import Envoy
-from .seen import counter, endpoints, environment_of, load, split_environment, times_of
+from .seen import counter, endpoints, environment_of, latency, load, split_environment, times_of
 
 LABEL_PROGRAM = (
     sys.executable,
@@ -92,6 +92,7 @@ class EnvoyProxy:
         hosts: dict[str, dict[str, EndpointSeen]] = {}
         counters: dict[str, CounterSeen] = {}
         loads: dict[str, LoadSeen] = {}
+        latencies: dict[str, LatencySeen] = {}
         try:
             weights = self._weights(name).get(split_environment(environment)[0], {})
             revisions = [key for key in self._revisions() if environment_of(key) == environment]
@@ -107,11 +108,14 @@ class EnvoyProxy:
             hosts = {key: endpoints(clusters[key]) for key in revisions if key in clusters}
             counters = {key: counter(key, stats, epoch) for key in revisions}
             loads = {key: load(times.get(times_of(key), []), hosts.get(key, {}), epoch) for key in revisions}
+            latencies = {key: latency(key, times.get(times_of(key), []), stats, epoch) for key in revisions}
             if stats.get(f"{_rds(name)}version_text") != self._files.version(config.routes_file(name)):
                 problem = f"the proxy has not taken its routes: {self._acceptance.reason()}"
         except ProxyFault as fault:
             problem = str(fault)
-        return DataPlaneSeen(endpoints=hosts, weights=weights, counters=counters, loads=loads, problem=problem)
+        return DataPlaneSeen(
+            endpoints=hosts, weights=weights, counters=counters, loads=loads, latencies=latencies, problem=problem
+        )
 
     def ensure_endpoints(
         self, revision_key: str, replicas: Sequence[str], draining: Collection[str], version: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, LoadSeen
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, LatencySeen, LoadSeen
 from interlock.errors import NotFound, ProxyFault, StaleWrite
 
 from .seen import environment_of, split_environment
@@ -13,14 +13,15 @@ from .seen import environment_of, split_environment
 class FakeProxy:
     """Stands in for a proxy. New endpoints are healthy unless ``is_healthy_at_once`` is False.
 
-    ``counters``, ``loads``, ``problem`` and ``leases`` (environment to candidate and stable) may be set and read by
-    tests.
+    ``counters``, ``loads``, ``latencies``, ``problem`` and ``leases`` (environment to candidate and stable) may be set
+    and read by tests.
     """
 
     def __init__(self, listeners: Mapping[str, str], is_healthy_at_once: bool = True) -> None:
         self.counters: dict[str, CounterSeen] = {}
         self.leases: dict[str, tuple[str, str]] = {}
         self.loads: dict[str, LoadSeen] = {}
+        self.latencies: dict[str, LatencySeen] = {}
         self.problem: str | None = None
         self._listeners = dict(listeners)
         self._is_healthy_at_once = is_healthy_at_once
@@ -37,6 +38,7 @@ class FakeProxy:
             weights=dict(self._weights.get(environment, {})),
             counters={key: self.counters.get(key, nothing) for key in mine},
             loads={key: self.loads[key] for key in mine if key in self.loads},
+            latencies={key: self.latencies[key] for key in mine if key in self.latencies},
             problem=self.problem,
         )
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from interlock.delivery.revision import CounterSeen, EndpointSeen, LoadSeen
+from interlock.delivery.revision import CounterSeen, EndpointSeen, LatencySeen, LoadSeen
 
 from .admin import Bucket
+from .configuration import TIMEOUT_SECONDS
 
 
 def split_environment(environment: str) -> tuple[str, str]:
@@ -52,6 +53,14 @@ def load(buckets: Sequence[Bucket], hosts: Mapping[str, EndpointSeen], epoch: st
     )
 
 
+def latency(cluster: str, buckets: Sequence[Bucket], stats: Mapping[str, int | str], epoch: str) -> LatencySeen:
+    """How long a cluster's answers took. Envoy times no request that it gave up: those took its whole time limit."""
+    given_up = int(stats.get(f"cluster.{cluster}.upstream_rq_timeout", 0))
+    most = 1000.0 * TIMEOUT_SECONDS
+    answers = [(one.lower, one.lower + max(one.width, 1.0), one.answers) for one in buckets if one.answers]
+    return LatencySeen(epoch=epoch, answers=(*answers, *([(most, most, given_up)] if given_up else [])))
+
+
 def endpoints(hosts: Sequence[Mapping[str, Any]]) -> dict[str, EndpointSeen]:
     """The replicas of a cluster by name."""
     return {host["address"]["pipe"]["path"].split("/")[-2]: _endpoint(host) for host in hosts}
@@ -60,6 +69,12 @@ def endpoints(hosts: Sequence[Mapping[str, Any]]) -> dict[str, EndpointSeen]:
 def _endpoint(host: Mapping[str, Any]) -> EndpointSeen:
     health = dict(host.get("health_status", {}))
     configured = health.pop("eds_health_status", "UNKNOWN")
-    active = [int(one.get("value", 0)) for one in host.get("stats", []) if one["name"] == "rq_active"]
+    stats = {one["name"]: int(one.get("value", 0)) for one in host.get("stats", [])}
     is_failing = any(flag is True for flag in health.values())  # the rest are flags, each for something wrong
-    return EndpointSeen(is_healthy=not is_failing, is_draining=configured == "DRAINING", active=sum(active))
+    return EndpointSeen(
+        is_healthy=not is_failing,
+        is_draining=configured == "DRAINING",
+        active=stats.get("rq_active", 0),
+        requests=stats.get("rq_total", 0),
+        errors=stats.get("rq_error", 0),
+    )

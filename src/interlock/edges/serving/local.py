@@ -12,16 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from interlock.delivery.revision import ReplicaSeen, Revision
+from interlock.delivery.revision import CounterSeen, ReplicaSeen, Revision
 from interlock.errors import InterlockError, ServingFault, StaleWrite
 from interlock.ports import Isolation, Sandbox
 from interlock.system.files import locked, write_atomically
-from interlock.system.processes import is_alive
+from interlock.system.processes import age_of
 from interlock.system.sockets import http_over
 from interlock.vocabulary import Digest
 
 from .admitted import OTHER_ENVIRONMENT, REPAIRABLE, Installed, guarded, write_quarantined
 from .copies import ArtifactCopies, copy_program
+from .labelled import LabelledAnswers
 from .supervising import ensure_supervise, supervisor_of
 
 LOCK = "replicas.lock"
@@ -59,6 +60,7 @@ class LocalReplicas:
         self._inference = inference
         self._key = key
         self._copies = ArtifactCopies(self._folder, place)
+        self._labelled = LabelledAnswers(self._folder)
 
     def observe(self, environment: str) -> dict[str, ReplicaSeen]:
         """The replicas that shall run, as they are."""
@@ -68,6 +70,10 @@ class LocalReplicas:
             return {}
         with ThreadPoolExecutor(max_workers=min(PROBED_AT_ONCE, len(names))) as pool:
             return dict(zip(names, pool.map(self._see, names), strict=True))
+
+    def labelled(self, environment: str) -> dict[str, CounterSeen]:
+        """By revision key the answers whose truth is known by now; see the port."""
+        return self._labelled.observe(environment)
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started; see the port.
@@ -195,7 +201,8 @@ class LocalReplicas:
 
     def _see(self, name: str) -> ReplicaSeen:
         status = self._status(name)
-        is_running = status.get("state") == "running" and is_alive(str(status.get("identity")))
+        age = age_of(str(status.get("identity"))) if status.get("state") == "running" else None
+        is_running = age is not None
         is_ready = is_running and self._says_ready(name)
         restarts = int(status.get("restarts", 0))
         problem = None
@@ -203,7 +210,7 @@ class LocalReplicas:
             problem = "nobody supervises it"
         elif not is_ready and restarts + (not is_running) >= TROUBLED_AFTER:
             problem = self._last_words(name)
-        return ReplicaSeen(is_running=is_running, is_ready=is_ready, restarts=restarts, problem=problem)
+        return ReplicaSeen(is_running=is_running, is_ready=is_ready, restarts=restarts, age=age, problem=problem)
 
     def _found_other_bytes(self, name: str) -> bool:
         """Whether a replica refused to start with the copies it was given, and does not run meanwhile."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from interlock.pipeline.canaries.spec import CanarySpec, LiveMetricSpec, StepSpec, StrategySpec
 from interlock.pipeline.document import Path, Problem
+from interlock.pipeline.plan import ACCURACY, LATENCY_QUANTILES
 from interlock.pipeline.replicas.spec import replicas_of
-from interlock.pipeline.spec import CanarySpec, FileSpec, StepSpec, StrategySpec
+from interlock.pipeline.spec import FileSpec
 
 
 def check_deployed_model(spec: FileSpec) -> Iterator[Problem]:
@@ -84,6 +86,21 @@ def _check_times(canary: CanarySpec, place: Path) -> Iterator[Problem]:
 
 def _check_metrics(canary: CanarySpec, place: Path) -> Iterator[Problem]:
     metrics = [metric.metric for metric in canary.analysis.metrics]
-    for index, metric in enumerate(metrics):
-        if metric in metrics[:index]:
-            yield Problem((*place, index), f"the metric {metric} is given twice", "remove one")
+    for index, metric in enumerate(canary.analysis.metrics):
+        if metric.metric in metrics[:index]:
+            yield Problem((*place, index), f"the metric {metric.metric} is given twice", "remove one")
+        if (metric.source == "labels") != (metric.metric == ACCURACY):
+            problem = f"{metric.metric} comes from {'labels' if metric.metric == ACCURACY else 'the proxy'}"
+            remedy = "add `source: labels`" if metric.metric == ACCURACY else "remove source"
+            yield Problem((*place, index), problem, remedy)
+        yield from _check_limit(metric, (*place, index, "max"))
+
+
+def _check_limit(metric: LiveMetricSpec, place: Path) -> Iterator[Problem]:
+    if metric.max is None:
+        return
+    if metric.metric not in LATENCY_QUANTILES and metric.max >= 1.0:
+        yield Problem(place, f"max is {metric.max:g}, and every rate is below 1", "write a share: 0.02 for 2 %")
+    elif metric.metric in LATENCY_QUANTILES and metric.max < 1.0:
+        problem = f"max is {metric.max:g} ms, and the proxy counts whole milliseconds"
+        yield Problem(place, problem, "write 1 or more")

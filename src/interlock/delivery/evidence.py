@@ -1,0 +1,145 @@
+"""Live evidence: what a plan wants judged, and what one look at the data plane adds for both sides of a rollout.
+
+A source that is not there, began anew or fell says nothing in that look; the metric then has no evidence of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from interlock.delivery.analysis.engine import Analysis, begin_analysis
+from interlock.delivery.analysis.forecast import visible_errors
+from interlock.delivery.analysis.latency import Span, bins_of_sides
+from interlock.delivery.analysis.spread import Spread
+from interlock.delivery.analysis.streams import Rule
+from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Seen
+from interlock.delivery.baseline import Baseline, traffic_of
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
+from interlock.pipeline.plan import ACCURACY, LATENCY_QUANTILES, AnalysisMetricPlan, AnalysisPlan, StrategyPlan
+
+TICK_SECONDS = 1.0
+"""Least time between two looks at the counters that are fed to the analysis."""
+Source = TypeVar("Source", CounterSeen, LatencySeen)
+OLD = 1e9
+"""The age in seconds of replicas of which none is known to be younger."""
+
+
+def analysis_of(plan: AnalysisPlan, seconds: float, spread: Spread | None = None) -> Analysis:
+    """The analysis that a plan asks for, without evidence, of a rollout that may last so many seconds.
+
+    ``spread`` is how far replicas of one revision differ in errors.
+    """
+    rules = [_rule(metric, 1.0 / len(plan.metrics), spread) for metric in plan.metrics]
+    return begin_analysis(rules, round(seconds / TICK_SECONDS), alpha=plan.alpha, warm_up=plan.warm_up)
+
+
+def _rule(metric: AnalysisMetricPlan, share: float, spread: Spread | None) -> Rule:
+    rule = Rule(metric=metric.metric, share=share, max_ratio=metric.max_ratio, margin=metric.margin, max=metric.max)
+    quantile = LATENCY_QUANTILES.get(metric.metric)
+    if quantile is not None:
+        return rule.model_copy(update={"kind": "latency", "quantiles": (quantile,)})
+    return (
+        rule
+        if spread is None or metric.metric == ACCURACY
+        else rule.model_copy(update={"spreads": {metric.metric: spread}})
+    )
+
+
+def forecast_of(strategy: StrategyPlan, baseline: Baseline) -> str:
+    """The smallest regression that the traffic of the stable revision can show, weight by weight, for people."""
+    traffic = traffic_of(baseline)
+    if traffic is None:
+        return "; its traffic is not known, so neither is what it can show"
+    parts = [
+        f"{weight} % for {minutes:.3g} min "
+        + ("shows nothing" if ratio is None else f"shows errors x{ratio:.2g} ({100.0 * ratio * traffic.rate:.2g} %)")
+        for weight, minutes, ratio in visible_errors(strategy, traffic.requests, traffic.rate)
+    ]
+    return f"; at {traffic.requests:.3g} requests/min {', '.join(parts)}" if parts else ""
+
+
+def counts_between(before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen]) -> Counts | None:
+    """Requests and errors of ``candidate`` and ``stable`` between two looks."""
+    if not before or not after or any(before[side].epoch != after[side].epoch for side in after):
+        return None
+    growth: dict[str, int] = {}
+    for side in after:
+        growth[f"{side}_requests"] = after[side].requests - before[side].requests
+        growth[f"{side}_events"] = after[side].errors - before[side].errors
+        if not 0 <= growth[f"{side}_events"] <= growth[f"{side}_requests"]:
+            return None
+    return Counts(**growth)
+
+
+def latencies_between(before: Mapping[str, LatencySeen], after: Mapping[str, LatencySeen]) -> Latencies | None:
+    """How long answers of ``candidate`` and ``stable`` took between two looks."""
+    if not before or not after or any(before[side].epoch != after[side].epoch for side in after):
+        return None
+    growth = {side: _grown(before[side], after[side]) for side in after}
+    if any(count < 0 for spans in growth.values() for count in spans.values()):
+        return None
+    candidate, stable = bins_of_sides(growth["candidate"], growth["stable"])
+    return Latencies(candidate=candidate, stable=stable)
+
+
+def _grown(before: LatencySeen, after: LatencySeen) -> dict[Span, int]:
+    """What was added in each span; less than nothing where it fell."""
+    spans = {(least, most): count for least, most, count in after.answers}
+    for least, most, count in before.answers:
+        spans[least, most] = spans.get((least, most), 0) - count
+    return {span: count for span, count in spans.items() if count}
+
+
+class Sources(NamedTuple):
+    """What was last seen of both sides, by ``candidate`` and ``stable``: each of them whole, or empty."""
+
+    counted: dict[str, CounterSeen] = {}
+    timed: dict[str, LatencySeen] = {}
+    labelled: dict[str, CounterSeen] = {}
+
+
+def sources_of(plane: DataPlaneSeen, stable: Revision, candidate: Revision) -> Sources:
+    """What a look shows of both sides. Labels may come later than all else: nothing of them yet is a zero."""
+    none = next((one.model_copy(update={"requests": 0, "errors": 0}) for one in plane.labelled.values()), None)
+    return Sources(
+        counted=_both(plane.counters, stable, candidate),
+        timed=_both(plane.latencies, stable, candidate),
+        labelled={
+            side: found
+            for side, revision in (("stable", stable), ("candidate", candidate))
+            if (found := plane.labelled.get(revision.key, none)) is not None
+        },
+    )
+
+
+def _both(seen: Mapping[str, Source], stable: Revision, candidate: Revision) -> dict[str, Source]:
+    if stable.key not in seen or candidate.key not in seen:
+        return {}
+    return {"stable": seen[stable.key], "candidate": seen[candidate.key]}
+
+
+def evidence_of(rules: Sequence[Rule], before: Sources, after: Sources) -> dict[str, dict[str, Seen]]:
+    """What a tick brings for each rule, empty where nobody asked anything."""
+    counts = counts_between(before.counted, after.counted)
+    labelled = counts_between(before.labelled, after.labelled)
+    latencies = latencies_between(before.timed, after.timed)
+    found: dict[str, Seen] = {}
+    for rule in rules:
+        if rule.kind == "latency" and latencies is not None and (latencies.candidate or latencies.stable):
+            found[rule.metric] = latencies
+        of_rule = labelled if rule.metric == ACCURACY else counts
+        if rule.kind == "rate" and of_rule is not None and any(of_rule.candidate + of_rule.stable):
+            found[rule.metric] = of_rule
+    return {metric: {WHOLE: seen} for metric, seen in found.items()}
+
+
+def youngest_of(plane: DataPlaneSeen, revisions: Sequence[Revision]) -> float:
+    """The age in seconds of the youngest replica of these that answers requests."""
+    keys = {revision.key for revision in revisions}
+    ages = [
+        replica.age
+        for name, replica in plane.replicas.items()
+        if name.rpartition(".")[0] in keys and replica.is_ready and replica.age is not None
+    ]
+    return min(ages, default=OLD)

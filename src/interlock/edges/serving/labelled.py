@@ -1,0 +1,108 @@
+"""Answers whose truth is known by now, counted while both are being written: prediction logs and labels, by request.
+
+Files are followed from where they end when an environment is first asked for. What was predicted or labelled before,
+and what comes more than MOST requests after its counterpart, is not counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from interlock.delivery.revision import CounterSeen
+
+MOST = 200_000
+"""Predictions without a label, and labels without a prediction, that are kept in memory for each environment."""
+READ_AT_ONCE = 8 * 2**20
+
+
+class LabelledAnswers:
+    """All environments of one data-plane folder. Counters begin anew with each of these."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._epoch = os.urandom(8).hex()
+        self._joins: dict[str, _Join] = {}
+
+    def observe(self, environment: str) -> dict[str, CounterSeen]:
+        """By revision key how many answers of ``model/environment`` have a label now, and how many were wrong."""
+        if environment not in self._joins:
+            predictions = self._folder / "predictions" / environment.replace("/", ".")
+            self._joins[environment] = _Join(predictions, self._folder / "labels" / f"{environment}.jsonl")
+        join = self._joins[environment]
+        join.read()
+        return {
+            revision: CounterSeen(epoch=self._epoch, requests=judged, errors=wrong)
+            for revision, (judged, wrong) in join.counted.items()
+        }
+
+
+class _Join:
+    """One environment: where each file was read to, and what waits for its counterpart."""
+
+    def __init__(self, predictions: Path, labels: Path) -> None:
+        self.counted: dict[str, tuple[int, int]] = {}
+        self._predictions = predictions
+        self._labels = labels
+        self._offsets = {path: path.stat().st_size for path in (*predictions.glob("*.jsonl"), labels) if path.exists()}
+        self._answers: dict[str, dict[str, Any]] = {}
+        self._truths: dict[str, Any] = {}
+
+    def read(self) -> None:
+        """What was added since. The first label of an id counts, and the first answer of a revision."""
+        for path in sorted(self._predictions.glob("*.jsonl")):
+            for record in self._added(path):
+                answers = record.get("prediction")
+                for row, answer in enumerate(answers if isinstance(answers, list) else ()):
+                    identity = str(record.get("id")) if len(answers or ()) == 1 else f"{record.get('id')}/{row}"
+                    self._answer(identity, str(record.get("revision")), answer)
+        for record in self._added(self._labels):
+            if not record.get("is_contradictory"):
+                self._label(str(record.get("id")), record.get("label"))
+
+    def _answer(self, identity: str, revision: str, answer: Any) -> None:
+        given = self._answers.setdefault(identity, {})
+        if revision in given:
+            return
+        given[revision] = answer
+        if identity in self._truths:
+            self._count(revision, answer, self._truths[identity])
+        _forget_oldest(self._answers)
+
+    def _label(self, identity: str, truth: Any) -> None:
+        if identity in self._truths:
+            return
+        self._truths[identity] = truth
+        for revision, answer in self._answers.get(identity, {}).items():
+            self._count(revision, answer, truth)
+        _forget_oldest(self._truths)
+
+    def _count(self, revision: str, answer: Any, truth: Any) -> None:
+        judged, wrong = self.counted.get(revision, (0, 0))
+        self.counted[revision] = judged + 1, wrong + (answer != truth)
+
+    def _added(self, path: Path) -> Iterator[dict[str, Any]]:
+        """The whole lines that were added; those that are torn or no JSON object are passed over."""
+        try:
+            with path.open("rb") as reader:
+                reader.seek(self._offsets.get(path, 0))
+                content = reader.read(READ_AT_ONCE)
+        except OSError:  # not there yet, or gone
+            return
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offsets[path] = self._offsets.get(path, 0) + len(whole)
+        for line in whole.splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict) and record.get("status", 200) == 200:
+                yield record
+
+
+def _forget_oldest(kept: dict[str, Any]) -> None:
+    while len(kept) > MOST:
+        del kept[next(iter(kept))]

@@ -1,0 +1,25 @@
+"""From the keys of an analysis to its plan, with what is not written."""
+
+from __future__ import annotations
+
+from interlock.pipeline.canaries.spec import AnalysisSpec
+from interlock.pipeline.plan import LATENCY_QUANTILES, AnalysisMetricPlan, AnalysisPlan
+
+LATENCY_MARGIN = 0.05
+"""The share of requests that may be slower than stable's, unless the file says."""
+LATENCY_WARM_UP = 30.0
+"""Seconds in which a replica that has just begun is not judged by latencies, unless the file says."""
+
+
+def analysis_plan_of(analysis: AnalysisSpec) -> AnalysisPlan:
+    """The plan of an analysis."""
+    metrics = tuple(
+        AnalysisMetricPlan.model_validate(
+            {"metric": one.metric, "max_ratio": one.max_ratio, "max": one.max}
+            | {"margin": one.margin or (LATENCY_MARGIN if one.metric in LATENCY_QUANTILES else 0.01)}
+        )
+        for one in analysis.metrics
+    )
+    has_latency = any(metric.metric in LATENCY_QUANTILES for metric in metrics)
+    warm_up = analysis.warm_up or (LATENCY_WARM_UP if has_latency else 0.0)
+    return AnalysisPlan(alpha=analysis.alpha, warm_up=warm_up, metrics=metrics)
