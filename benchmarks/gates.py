@@ -37,7 +37,7 @@ from interlock.gate.paired import (
 )
 from interlock.gate.ranking import auc_difference
 from interlock.gate.reuse.ledger import climb
-from interlock.gate.reuse.showing import ladder_step
+from interlock.gate.reuse.showing import ladder_step, score_to_show
 from interlock.gate.row_metrics import SMALLEST_CLASS, row_metric
 from interlock.gate.rows.alone import judge_predictions
 from interlock.gate.rows.classes import classes_difference, code_of_two, kinds_of_two
@@ -297,63 +297,87 @@ def any_blocks(metric: str, labels: np.ndarray, ours: dict, theirs: dict, place:
 # ---- the Ladder
 
 
+Rule = Callable[..., float | None]
+
+
 def ladder(scale: float) -> Iterator[Figure]:
     """A thousand commits of somebody who knows nothing; the truth is 0.5 of 2,000 rows."""
-    runs, rows, commits = max(10, int(100 * scale)), 2000, 1000
-    naive, voted, climbed, free, voted_by, climbed_by = [], [], [], [], [], []
-    step = ladder_step(0.5 / math.sqrt(rows))
+    runs, rows = max(10, int(100 * scale)), 2000
+    naive, voted, climbed, free = [], [], [], []
     for seed in range(runs):
         generator = np.random.default_rng(seed)
-        right = generator.random((commits, rows), dtype=np.float32) < 0.5
+        right = guesses(generator, rows, 0.5)
         scores = right.mean(axis=1)
         votes = np.where(scores > 0.5, 1, -1) @ (2 * right.astype(np.int32) - 1)
-        naive.append(float((votes > 0).mean()))
-        voted.append(vote_with_what_was_rewarded(right, 0.02))
-        climbed.append(climb_from_what_was_rewarded(right, 0.02, generator))
-        free.append(climb_without_parameters(right, generator))
-        voted_by.append(vote_with_what_was_rewarded(right, step))
-        climbed_by.append(climb_from_what_was_rewarded(right, step, generator))
+        naive.append(float((votes > 0).mean()) - 0.5)
+        voted.append(vote_with_what_was_rewarded(right, climb, 0.02) - 0.5)
+        climbed.append(climb_from_what_was_rewarded(right, climb, 0.02, generator) - 0.5)
+        free.append(climb_without_parameters(right, generator) - 0.5)
     yield points("scores shown as they are", naive, "(without it)")
     yield points("a step of 0.02, a vote of what was rewarded", voted, "(as published)")
     yield points("a step of 0.02, who varies what was rewarded", climbed, "(a harder adversary)")
     yield points("no parameter, who varies what was rewarded", free, "(as published)")
-    yield points(f"Interlock's step, {step:g}, a vote", voted_by, "<= 3")
-    yield points(f"Interlock's step, {step:g}, who varies", climbed_by, "<= 3")
-    for rows in (500, 5000):
-        step, found = ladder_step(0.5 / math.sqrt(rows)), []
-        for seed in range(runs // 2):
-            generator = np.random.default_rng(seed)
-            right = generator.random((commits, rows), dtype=np.float32) < 0.5
-            found.append(climb_from_what_was_rewarded(right, step, generator))
-        yield points(f"{rows} rows, Interlock's step, {step:g}, who varies", found, "(of other sizes)")
+    for rows in (500, 2000, 5000):
+        yield from ladder_of(rows, max(4, int(20 * scale)))
 
 
-def points(what: str, shown: list[float], target: str) -> Figure:
+def ladder_of(rows: int, runs: int) -> Iterator[Figure]:
+    """Interlock's rule where the truth lies anywhere between two steps, from 0.5 on: the mean, and the worst place."""
+    plain = ladder_step(0.5 / math.sqrt(rows))
+    for told, rule in (("its step alone", climb), ("Interlock", score_to_show)):
+        excesses: list[list[float]] = []
+        for part in range(6):
+            truth = 0.5 + plain * part / 6
+            step = ladder_step(math.sqrt(truth * (1.0 - truth) / rows))
+            for seed in range(runs):
+                generator = np.random.default_rng([seed, rows, part])
+                right = guesses(generator, rows, truth)
+                excesses.append(
+                    [
+                        climb_from_what_was_rewarded(right, rule, step, generator) - truth,
+                        vote_with_what_was_rewarded(right, rule, step) - truth,
+                    ]
+                )
+        of_truths = np.array(excesses).reshape(6, runs, 2)
+        for way, name in enumerate(("who varies", "a vote")):
+            target = "<= 3" if rule is score_to_show else "(without caution)"
+            yield points(f"{told}, {rows} rows, {name}", of_truths[..., way].ravel().tolist(), target)
+            worst = int(of_truths[..., way].mean(axis=1).argmax())
+            yield points("  at the worst truth", of_truths[worst, :, way].tolist(), target)
+
+
+def guesses(generator: np.random.Generator, rows: int, truth: float) -> np.ndarray:
+    """Which rows each of a thousand commits of no knowledge has right."""
+    right: np.ndarray = generator.random((1000, rows), dtype=np.float32) < truth
+    return right
+
+
+def points(what: str, excesses: list[float], target: str) -> Figure:
     """How many points too much was shown."""
-    excess = 100 * (statistics.mean(shown) - 0.5)
-    return Figure(what, excess, target, excess <= 3.0, 100 * statistics.stdev(shown) / math.sqrt(len(shown)))
+    excess = 100 * statistics.mean(excesses)
+    return Figure(what, excess, target, excess <= 3.0, 100 * statistics.stdev(excesses) / math.sqrt(len(excesses)))
 
 
-def vote_with_what_was_rewarded(right: np.ndarray, step: float) -> float:
+def vote_with_what_was_rewarded(right: np.ndarray, rule: Rule, step: float) -> float:
     """The last score shown to somebody who guesses, and now and then submits the majority of what was rewarded."""
     best: float | None = None
     votes = np.zeros(right.shape[1], dtype=np.int32)
     for commit, guess in enumerate(right):
         attempt = np.where(votes == 0, guess, votes > 0) if commit % 10 == 9 else guess
-        higher = climb(best, float(attempt.mean()), step, is_higher_better=True)
+        higher = rule(best, float(attempt.mean()), step, is_higher_better=True)
         if higher != best:
             best, votes = higher, votes + 2 * attempt - 1
     return best or 0.0
 
 
-def climb_from_what_was_rewarded(right: np.ndarray, step: float, generator: np.random.Generator) -> float:
+def climb_from_what_was_rewarded(right: np.ndarray, rule: Rule, step: float, generator: np.random.Generator) -> float:
     """The last score shown to somebody who guesses all, a half or a tenth of what was rewarded last anew."""
     best: float | None = None
     kept = right[0]
     for commit, guess in enumerate(right):
         is_new = generator.random(right.shape[1], dtype=np.float32) < (1.0, 0.5, 0.1)[commit % 3]
         attempt = np.where(is_new, guess, kept)
-        higher = climb(best, float(attempt.mean()), step, is_higher_better=True)
+        higher = rule(best, float(attempt.mean()), step, is_higher_better=True)
         if higher != best:
             best, kept = higher, attempt
     return best or 0.0

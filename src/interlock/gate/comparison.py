@@ -111,7 +111,7 @@ def _paired(metric: RowMetric, rows: RowArrays) -> Pair | str:
         more = SMALLEST_SAMPLE - count
         return f"{count} common rows are too few for a verdict: needs {more} more rows ({SMALLEST_SAMPLE} at least)"
     ours = rows.candidate.values(metric)
-    problem = unsuitable(metric, rows.labels, ours) or unsuitable(metric, rows.labels, theirs)
+    problem = unsuitable(metric, rows.labels, ours, theirs)
     return problem if problem or ours is None or theirs is None else pair_of(metric, rows.labels, ours, theirs)
 
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
-from interlock.gate.row_metrics import Array, RowMetric, contributions, pieces
+import numpy as np
+
+from interlock.gate.row_metrics import Array, RowMetric, contributions, pieces, plain_mean
 from interlock.vocabulary import Stored
 
 _BOUND_PRECISION = 1e-12
@@ -127,13 +129,16 @@ def _pulls(sides: Sequence[Array], combine: Callable[[Array], Array]) -> _Pulls:
         first, *second = map(combine, means)
         return first - second[0] if second else first
 
-    whole = apart([total / rows for total in totals])
+    whole = float(apart([total / rows for total in totals]))
     least = most = moved = squares = 0.0
     for some in pieces(rows):
-        without = [(total - side[some]) / (rows - 1) for total, side in zip(totals, sides, strict=True)]
-        moves = apart(without) - whole
+        if combine is plain_mean:  # without a row it moves by how far that row is from it, spread over the others
+            moves = (whole - apart([side[some] for side in sides])) / (rows - 1)
+        else:
+            without = [(total - side[some]) / (rows - 1) for total, side in zip(totals, sides, strict=True)]
+            moves = apart(without) - whole
         least, most = min(least, float(moves.min())), max(most, float(moves.max()))
-        moved, squares = moved + float(moves.sum()), squares + float(moves @ moves)
+        moved, squares = moved + float(moves.sum()), squares + float(np.square(moves, out=moves).sum())
     mean, shrink = moved / rows, (rows - 1) / rows
     largest = math.sqrt(shrink) * max(most - mean, mean - least)
-    return _Pulls(float(whole), shrink * max(0.0, squares - rows * mean**2), largest)
+    return _Pulls(whole, shrink * max(0.0, squares - rows * mean**2), largest)

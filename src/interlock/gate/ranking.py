@@ -140,7 +140,8 @@ def _moments(weights: Array, distances: Array, tilt: float) -> tuple[float, floa
         far = distances[some]
         shares = weights[some] / (1.0 + tilt * far)
         pulled = shares * far
-        whole, mean, squares = whole + float(shares.sum()), mean + float(pulled.sum()), squares + float(pulled @ far)
+        whole, mean = whole + float(shares.sum()), mean + float(pulled.sum())
+        squares += float(np.multiply(pulled, far, out=pulled).sum())
     return mean / whole, squares / whole
 
 

@@ -24,8 +24,8 @@ MOST_CLASSES = 50
 """More values of labels are not classes."""
 SMALLEST_CLASS = 10
 """Rows of a class below which nothing is said of it."""
-ROWS_AT_ONCE = 8192
-"""Rows that are worked through together. From 10,000 on a product of two vectors would begin threads besides."""
+ROWS_AT_ONCE = 16384
+"""Rows that are worked through together."""
 
 
 class RowMetric(NamedTuple):
@@ -78,9 +78,10 @@ def _distances(labels: Array, values: Array) -> Array:
 
 
 def _surprises(labels: Array, values: Array) -> Array:
-    smallest = np.finfo(np.float64).eps
-    likely = np.abs(values - (1.0 - labels))  # what was given to the class that it is
-    np.clip(likely, smallest, 1.0 - smallest, out=likely)
+    likely = np.subtract(1.0, labels)
+    np.subtract(values, likely, out=likely)
+    np.abs(likely, out=likely)  # what was given to the class that it is
+    np.maximum(likely, np.finfo(np.float64).eps, out=likely)
     np.log(likely, out=likely)
     surprises: Array = np.negative(likely, out=likely)[:, None]
     return surprises
@@ -98,7 +99,8 @@ def _as_given(_labels: Array, values: Array) -> Array:
     return values[:, None]
 
 
-def _mean(means: Array) -> Array:
+def plain_mean(means: Array) -> Array:
+    """The mean of one column is the metric."""
     mean: Array = means[..., 0]
     return mean
 
@@ -129,13 +131,13 @@ def _mean_ratio(means: Array) -> Array:
 
 
 ROW_METRICS: tuple[RowMetric, ...] = (
-    RowMetric("accuracy", True, False, False, _hits, _mean),
-    RowMetric("auc", True, True, True, _hits, _mean),  # ranks, not means: see area_under_curve
+    RowMetric("accuracy", True, False, False, _hits, plain_mean),
+    RowMetric("auc", True, True, True, _hits, plain_mean),  # ranks, not means: see area_under_curve
     RowMetric("f1", True, False, True, _overlap, _ratio),
     RowMetric("f1_macro", True, False, False, _overlaps, _mean_ratio),
-    RowMetric("log_loss", False, True, True, _surprises, _mean),
+    RowMetric("log_loss", False, True, True, _surprises, plain_mean),
     RowMetric("rmse", False, False, False, _squares, _root),
-    RowMetric("mae", False, False, False, _distances, _mean),
+    RowMetric("mae", False, False, False, _distances, plain_mean),
 )
 
 GROUP_METRICS: tuple[RowMetric, ...] = (
@@ -152,13 +154,14 @@ GROUP_METRICS: tuple[RowMetric, ...] = (
 def row_metric(name: str) -> RowMetric | None:
     """The metric of this name that rows give, or None."""
     if is_row_loss(name):
-        return RowMetric(name, False, False, False, _as_given, _mean)
+        return RowMetric(name, False, False, False, _as_given, plain_mean)
     return next((metric for metric in ROW_METRICS if metric.name == name), None)
 
 
-def unsuitable(metric: RowMetric, labels: Array, values: Array | None) -> str:
-    """Why the metric cannot be had from these labels and values; empty where it can."""
-    if values is None:
+def unsuitable(metric: RowMetric, labels: Array, *sides: Array | None) -> str:
+    """Why the metric cannot be had from these labels and the values of each side; empty where it can."""
+    there = [values for values in sides if values is not None]
+    if len(there) < len(sides):
         column = metric.name if is_row_loss(metric.name) else "probability"
         return f"{metric.name} needs a {column} column in the predictions"
     if labels.size == 0:
@@ -172,9 +175,9 @@ def unsuitable(metric: RowMetric, labels: Array, values: Array | None) -> str:
             return f"{metric.name} needs labels of two classes, and {several}; judge by {instead}"
         if labels.min() == labels.max():
             return "the holdout's labels are all of one class"
-        if not metric.is_of_probability and not _are_of_two(values):
+        if not metric.is_of_probability and not all(map(_are_of_two, there)):
             return f"{metric.name} needs predictions that are classes"
-        if metric.is_of_probability and ((values < 0.0) | (values > 1.0)).any():
+        if metric.is_of_probability and any(values.min() < 0.0 or values.max() > 1.0 for values in there):
             return "a probability is outside 0 to 1"
     return ""
 

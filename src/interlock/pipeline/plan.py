@@ -150,7 +150,8 @@ class SlicePlan(Stored):
 class ReusePlan(Stored):
     """How often a test set may be asked: for so many ``commits``; with ``first_change`` only until one passes.
 
-    With the ``scores`` on a ladder no number is shown but one that beats the best shown before by a step.
+    With the ``scores`` on a ladder no number is shown but one that beats the best shown before by a step, made worse
+    by two standard errors.
     """
 
     commits: int

@@ -98,13 +98,13 @@ def sum_by(parts: Sequence[Parts], rows: int, values: Callable[[slice], Sequence
     tables: list[Array] = []
     for group in _groups(parts, 1):
         size = math.prod(_sizes(group))
-        cells: Array = np.zeros((0, size))
+        counts, *sums = [np.zeros(size) for _ in range(1 + len(values(slice(0))))]
         for some in pieces(rows):
             places = _places(group, some)
-            sums = [np.bincount(places, weights=value, minlength=size) for value in values(some)]
-            found = np.stack([np.bincount(places, minlength=size), *sums])
-            cells = cells + found if cells.size else found
-        tables += _margins(cells.T.reshape(*_sizes(group), cells.shape[0]))
+            counts += np.bincount(places, minlength=size)
+            for place, value in enumerate(values(some)):
+                sums[place] += np.bincount(places, weights=value, minlength=size)
+        tables += _margins(np.stack([counts, *sums], axis=1).reshape(*_sizes(group), 1 + len(sums)))
     return tables
 
 
@@ -127,9 +127,9 @@ def _sizes(group: Sequence[Parts]) -> list[int]:
 def _places(group: Sequence[Parts], some: slice) -> NDArray[np.intp]:
     """The cell of each row."""
     first, *others = group
-    places = first.codes[some].copy()
+    places = first.codes[some]
     for part in others:
-        places *= len(part.names)
+        places = places * len(part.names)
         places += part.codes[some]
     return places
 

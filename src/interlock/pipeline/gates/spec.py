@@ -39,8 +39,9 @@ class ReuseSpec(Section):
     """`full`: everybody sees each result. `first_change`: only a pass is news, and the first one retires the
     holdout, which needs fewer rows."""
     scores: Annotated[str, Choice(("ladder", "exact"))] = "ladder"
-    """What people are shown of the metric. `ladder`: a score where it beats the best one shown by 2.7 standard errors,
-    rounded to them, and no other number that tells it (Blum and Hardt 2015). `exact`: all numbers."""
+    """What people are shown of the metric. `ladder`: a score made worse by 2 standard errors, where that beats the best
+    one shown by 2.7, rounded to them, and no other number that tells it (after Blum and Hardt 2015). `exact`: all
+    numbers."""
 
 
 def _readable(text: str) -> str:
