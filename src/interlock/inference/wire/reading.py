@@ -90,6 +90,7 @@ class Reading:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
+            self.arriving = self.arrived.pop()  # its body, if it has one, was not read as one
             self.break_off(400, "this server speaks HTTP/1.1 and changes to nothing else")
         except httptools.HttpParserError as wrong:
             self.break_off(400, f"the request is not HTTP/1.1: {wrong}")
