@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 FAST ?=
 BIN := .venv/bin
 BENCHMARKS := help plan push webhooks history logs followers environments pipelines edits data_checks gates \
-	latency_gate model_server autoscaling rollouts
+	latency_gate model_server model_peers autoscaling rollouts
 
 .PHONY: setup demo test lint architecture coverage crash-points storm fuzz hostile edits soak zero-loss benchmarks clean
 .DEFAULT_GOAL := setup
