@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 FAST ?=
 BIN := .venv/bin
 BENCHMARKS := help plan push webhooks history logs followers environments pipelines edits data_checks gates \
-	latency_gate model_server autoscaling step rollouts
+	latency_gate model_server model_peers autoscaling step rollouts
 
 .PHONY: setup demo test lint architecture coverage crash-points storm fuzz hostile edits soak zero-loss benchmarks clean
 .DEFAULT_GOAL := setup
@@ -47,8 +47,8 @@ storm: setup  ## fifty kill storms of twenty runs, ten kills under traffic, a mi
 fuzz: setup  ## a thousand requests of every shape to each operation of the API, and every boundary; half an hour
 	INTERLOCK_EXAMPLES=1000 $(BIN)/pytest -q tests/contract/test_web_schema.py
 
-hostile: setup  ## five thousand hostile requests to a model server, half of them in binary; ten minutes
-	HOSTILE_REQUESTS=2500 $(BIN)/pytest -q tests/contract/test_inference_server.py -k HostileRequests
+hostile: setup  ## five thousand hostile requests to a model server, half in binary, and schemathesis; ten minutes
+	HOSTILE_REQUESTS=2500 $(BIN)/pytest -q tests/contract/test_inference_server.py -k "HostileRequests or schemathesis"
 
 edits: setup  ## two hundred random repositories with random edits; twelve of them are in every test run
 	RANDOM_REPOSITORIES=200 $(BIN)/pytest -q tests/journeys/test_random_edits.py

@@ -1,12 +1,12 @@
-"""Our model server beside the least that a server could be, and beside its peers, interleaved.
+"""Our model server beside the least that a server could be, interleaved; ``model_peers.py`` has other servers.
 
-    python benchmarks/model_server.py [--rounds N] [--seconds S] [--peers] [--format joblib|onnx] [--cache DIR]
+    python benchmarks/model_server.py [--rounds N] [--seconds S] [--format joblib|onnx] [--cache DIR]
 
 The least is granian (RSGI), orjson and onnxruntime in 20 lines that check nothing. Both serve the digits classifier
 of scikit-learn, exported to ONNX, one worker and one thread, over a Unix socket with 8 connections. ``--format
-joblib``: ours has it in a Python class that calls onnxruntime; ``onnx``: as the file itself. Peers speak the V2
-protocol over TCP. Printed are medians of rounds, and of each round's ratio to the least. Targets: one row of JSON >=
-0.90 of the least at a p99 <= 1.25 of its; 64 rows in binary >= 3 of the same in JSON.
+joblib``: ours has it in a Python class that calls onnxruntime; ``onnx``: as the file itself. Printed are medians of
+rounds, and of each round's ratio to the least. Targets: one row of JSON >= 0.90 of the least at a p99 <= 1.25 of its;
+64 rows in binary >= 3 of the same in JSON.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 from http_load import Load, load, post
-from model_servers import OURS, STACKS, V2, environment_of
+from model_servers import OURS, STACKS, V2, Stack
+from pinned import environment_of
 
 from interlock.edges.blobs import LocalBlobs
 
@@ -78,24 +80,31 @@ pathlib.Path("golden.json").write_text(json.dumps({"requests": golden}))
 '''
 
 
+class Running(NamedTuple):
+    """A server that answers: its socket's path or its port, its process, and how many seconds it took to answer."""
+
+    address: str
+    pid: int
+    took: float
+
+
 def main() -> int:
     """Answers 1 where a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5)
-    parser.add_argument("--peers", action="store_true", help="other model servers too, each in its own environment")
     parser.add_argument("--format", choices=("joblib", "onnx"), default="joblib")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "interlock-benchmarks")
     asked = parser.parse_args()
     asked.cache.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ours = environment_of("ours", OURS, asked.cache)
+        ours = environment_of("interlock", OURS, asked.cache) / "python"
         subprocess.run([ours, "-c", MAKE], cwd=folder, check=True)
         servers = {"bare": stack.enter_context(run_peer("bare", folder, asked.cache))}
-        servers["interlock"] = stack.enter_context(run_ours(ours, folder, asked.format))
-        for name in [name for name in STACKS if name != "bare"] if asked.peers else []:
-            servers[name] = stack.enter_context(run_peer(name, folder, asked.cache))
+        servers["interlock"] = stack.enter_context(
+            run_ours(ours, folder, "wrapped" if asked.format == "joblib" else "model.onnx")
+        )
         one = measure(servers, {name: post(V2, body_of(1)) for name in servers}, asked.rounds, asked.seconds)
         show("one row, JSON", one, "bare")
         many = {name: post(V2, body_of(64)) for name in servers}
@@ -122,6 +131,14 @@ def body_of(rows: int) -> bytes:
     return json.dumps({"inputs": [entry]}).encode()
 
 
+def request_of(stack: Stack, rows: int = 1) -> bytes:
+    """What the stack takes."""
+    if stack.key is None:
+        return post(stack.path, body_of(rows))
+    table = [numbers(rows)[start : start + 64] for start in range(0, rows * 64, 64)]
+    return post(stack.path, json.dumps({stack.key: table}).encode())
+
+
 def binary_of(rows: int) -> bytes:
     """The same in binary, both ways."""
     entry = {"name": "X", "shape": [rows, 64], "datatype": "FP32", "parameters": {"binary_data_size": rows * 256}}
@@ -131,54 +148,57 @@ def binary_of(rows: int) -> bytes:
 
 
 @contextlib.contextmanager
-def run_ours(python: Path, folder: Path, form: str) -> Iterator[str]:
-    """``python -m interlock.inference``; answers its socket's path."""
-    model = folder / ("wrapped" if form == "joblib" else "model.onnx")
+def run_ours(python: Path, folder: Path, model: str, *more: str) -> Iterator[Running]:
+    """``python -m interlock.inference`` with the model's file or folder. ``more`` are further arguments."""
     with tempfile.TemporaryDirectory() as blobs:
-        digest = str(LocalBlobs(Path(blobs)).put(str(model)))
+        digest = str(LocalBlobs(Path(blobs)).put(str(folder / model)))
+    form = "onnx" if model.endswith(".onnx") else "joblib"
     line = [python, "-m", "interlock.inference", "--name", "m", "--model", model, "--digest", digest, "--format", form]
-    address = str(folder / "ours")
-    with running([*line, "--golden", "golden.json", "--socket", address], folder, {"PYTHONPATH": str(SOURCE)}, address):
-        yield address
+    address = str(folder / f"s{len(list(folder.iterdir()))}")
+    line += ["--golden", "golden.json", "--socket", address, *more]
+    with running(line, folder, {"PYTHONPATH": str(SOURCE)}, address, post(V2, body_of(1))) as found:
+        yield found
 
 
 @contextlib.contextmanager
-def run_peer(name: str, folder: Path, cache: Path) -> Iterator[str]:
-    """One of the stacks; answers its socket's path or port."""
+def run_peer(name: str, folder: Path, cache: Path) -> Iterator[Running]:
+    """One of the stacks."""
     stack = STACKS[name]
-    python = environment_of(name, stack.packages, cache)
+    python = environment_of(name, stack.packages, cache) / "python"
     place = folder / "".join(letter for letter in name if letter.isalnum())
     place.mkdir()
     for file in ("model.onnx", "digits.joblib"):
         (place / file).write_bytes((folder / file).read_bytes())
     (place / "program.py").write_text(stack.program)
     address = str(place / "s") if stack.listens == "socket" else str(free_port())
-    with running([python, "program.py", address], place, {}, address):
-        yield address
+    with running([python, "program.py", address], place, {}, address, request_of(stack)) as found:
+        yield found
 
 
 @contextlib.contextmanager
-def running(line: list[object], folder: Path, more: dict[str, str], address: str) -> Iterator[None]:
-    """The program, from when it answers a request until it is ended."""
+def running(line: list[object], folder: Path, more: dict[str, str], address: str, request: bytes) -> Iterator[Running]:
+    """The program, from when it answers the request until it and whatever it has started are ended."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
     for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
         environment.pop(name, None)
     process = subprocess.Popen(
         [str(part) for part in line], cwd=folder, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
     )
+    began = time.monotonic()
     try:
-        until = time.monotonic() + 120
+        until = began + 120
         while True:
             try:
-                if not uvloop.run(load(address, post(V2, body_of(1)), 0.0, 1)).wrong:
+                if not uvloop.run(load(address, request, 0.0, 1)).wrong:
                     break
             except (OSError, IndexError, ValueError):
                 pass
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"it does not answer: {line}")
-            time.sleep(0.2)
-        yield
+            time.sleep(0.05)
+        yield Running(address, process.pid, time.monotonic() - began)
     finally:
+        started = family_of(process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 15)
         try:
@@ -186,6 +206,31 @@ def running(line: list[object], folder: Path, more: dict[str, str], address: str
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             process.wait()
+        for each in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, 9)
+
+
+def family_of(pid: int) -> set[int]:
+    """The process and all that it has started, and those have."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def memory_of(pid: int) -> float:
+    """MB of the process and all that it has started; what they share is counted once."""
+    size = 0
+    for each in family_of(pid):
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
+            size += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return size / 1024
 
 
 def free_port() -> int:
@@ -195,12 +240,14 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def measure(servers: dict[str, str], requests: dict[str, bytes], rounds: int, seconds: float) -> dict[str, list[Load]]:
+def measure(
+    servers: dict[str, Running], requests: dict[str, bytes], rounds: int, seconds: float
+) -> dict[str, list[Load]]:
     """Each server in turn, round after round. RuntimeError for an answer that is not 200."""
     found: dict[str, list[Load]] = {name: [] for name in servers}
     for turn in range(rounds + 1):
-        for name, address in servers.items():
-            one = uvloop.run(load(address, requests[name], seconds, CONNECTIONS))
+        for name, server in servers.items():
+            one = uvloop.run(load(server.address, requests[name], seconds, CONNECTIONS))
             if one.wrong:
                 raise RuntimeError(f"{name}: {one.wrong[0]!r}")
             if turn:  # the first only warms

@@ -6,22 +6,23 @@ one thread. ``PROGRAM`` finds the model's files in its working folder and where 
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
-BIN = Path(sys.executable).parent
 RUNTIME = ("onnxruntime==1.27.0", "numpy>=2")
 V2 = "/v2/models/m/infer"
 
 
 class Stack(NamedTuple):
-    """What is installed, what is run, and the path that answers. ``listens`` is ``socket`` or ``port``."""
+    """What is installed, what is run, and the path that answers. ``listens`` is ``socket`` or ``port``.
+
+    ``key`` is None where the body is that of the V2 protocol, else the body is an object with the rows at this key.
+    """
 
     packages: tuple[str, ...]
     program: str
     listens: str = "port"
+    path: str = V2
+    key: str | None = None
 
 
 SESSION = """
@@ -61,6 +62,7 @@ KSERVE = (
 import asyncio, uvicorn
 from kserve import InferOutput, InferRequest, InferResponse, Model
 from kserve.model_repository import ModelRepository
+from kserve.model_server import app
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
@@ -81,8 +83,8 @@ async def serve():
     models = ModelRepository()
     models.update(Digits())
     data_plane = DataPlane(models)
-    server = RESTServer(data_plane, ModelRepositoryExtension(data_plane), http_port=int(sys.argv[1]))
-    app = server.create_application() if hasattr(server, "create_application") else server.app
+    extension = ModelRepositoryExtension(data_plane)
+    RESTServer("kserve.model_server:app", data_plane, extension, http_port=int(sys.argv[1])).create_application()
     # Its own entry point listens on every interface.
     await uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error")).serve()
 
@@ -136,20 +138,73 @@ async def serve():
 
 asyncio.run(serve())
 """
+BENTOML = """
+import sys
+import bentoml, numpy as np, onnxruntime
+
+@bentoml.service(workers=1)
+class Digits:
+    def __init__(self):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession("model.onnx", options, providers=["CPUExecutionProvider"])
+
+    @bentoml.api
+    def predict(self, rows: list) -> list:
+        return self.session.run(["label"], {"X": np.array(rows, dtype=np.float32)})[0].tolist()
+
+if __name__ == "__main__":
+    import os
+    os.environ.update(BENTOML_DO_NOT_TRACK="1", BENTOML_HOME=os.path.abspath("home"))
+    os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", "program:Digits", "--host", "127.0.0.1",
+                              "--port", sys.argv[1]])
+"""
+MLFLOW = """
+import os, sys
+import joblib, mlflow.sklearn
+mlflow.sklearn.save_model(joblib.load("digits.joblib"), "saved", serialization_format="cloudpickle")
+os.environ.update(MLFLOW_MODELS_WORKERS="1", MLFLOW_DISABLE_ENV_CREATION="true")
+os.execv(sys.executable, [sys.executable, "-m", "mlflow", "models", "serve", "-m", "saved", "-h", "127.0.0.1",
+                          "-p", sys.argv[1], "-w", "1", "--env-manager", "local"])
+"""
+RAY = """
+import os, sys
+os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_SERVE_THROUGHPUT_OPTIMIZED="1")
+import ray
+from ray import serve
+
+@serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 1}, max_ongoing_requests=100)
+class Digits:
+    def __init__(self, place):
+        import numpy, onnxruntime
+        self.numpy = numpy
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(place, options, providers=["CPUExecutionProvider"])
+
+    async def __call__(self, request):
+        entry = (await request.json())["inputs"][0]
+        rows = self.numpy.array(entry["data"], dtype=self.numpy.float32).reshape(entry["shape"])
+        found = self.session.run(["label"], {"X": rows})[0]
+        output = {"name": "prediction", "datatype": "INT64", "shape": list(found.shape), "data": found.tolist()}
+        return {"model_name": "m", "outputs": [output]}
+
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
+serve.run(Digits.bind(os.path.abspath("model.onnx")), route_prefix="/", blocking=True)
+"""
 STACKS = {
     "bare": Stack(("granian==2.8.7", "orjson==3.13.0", "uvloop==0.23.0", *RUNTIME), BARE, "socket"),
     "KServe SDK": Stack(("kserve==0.21.0", *RUNTIME), KSERVE),
-    "LitServe": Stack(("litserve", *RUNTIME), LITSERVE),
-    "MLServer, scikit-learn": Stack(("mlserver==1.7.1", "scikit-learn", "joblib"), MLSERVER),
+    "LitServe": Stack(("litserve==0.2.19", *RUNTIME), LITSERVE),
+    "BentoML": Stack(("bentoml==1.4.40", *RUNTIME), BENTOML, path="/predict", key="rows"),
+    "Ray Serve": Stack(("ray[serve]==2.60.0", *RUNTIME), RAY),
+    "MLServer, scikit-learn": Stack(("mlserver==1.7.1", "scikit-learn==1.9.1", "joblib"), MLSERVER),
+    "MLflow, scikit-learn": Stack(
+        ("mlflow==3.17.2", "scikit-learn==1.9.1", "joblib"), MLFLOW, path="/invocations", key="inputs"
+    ),
 }
-OURS = ("granian==2.8.7", "orjson==3.13.0", "uvloop==0.23.0", "blake3", "scikit-learn", "joblib", "skl2onnx", *RUNTIME)
-
-
-def environment_of(name: str, packages: tuple[str, ...], cache: Path) -> Path:
-    """The interpreter of an environment of its own, made once and kept in ``cache``."""
-    place = cache / ("model-server-" + "".join(letter for letter in name.lower() if letter.isalnum()))
-    if not (place / "complete").exists():
-        subprocess.run([BIN / "uv", "venv", "-q", "--clear", "--python", sys.executable, place], check=True)
-        subprocess.run([BIN / "uv", "pip", "install", "-q", "--python", place / "bin/python", *packages], check=True)
-        (place / "complete").touch()
-    return place / "bin" / "python"
+OURS = (
+    "httptools==0.9.0", "orjson==3.13.0", "uvloop==0.23.0", "blake3", "scikit-learn==1.9.1", "joblib",
+    "skl2onnx", *RUNTIME
+)  # fmt: skip

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pinned
+
 BIN = Path(sys.executable).parent
 PINS = {"doit": "0.37.0", "ninja": "1.13.2", "luigi": "3.8.1", "dvc": "3.67.1", "snakemake": "9.27.1"}
 CORES = 2
@@ -38,14 +40,8 @@ def fan(count: int) -> list[Step]:
 
 
 def environment_of(peer: str, cache: Path) -> Path:
-    """The folder of the peer's programs, in an environment of its own that is made once and kept in ``cache``."""
-    place = cache / f"{peer}-{PINS[peer]}"
-    if not (place / "complete").exists():
-        subprocess.run([BIN / "uv", "venv", "-q", "--clear", "--python", sys.executable, place], check=True)
-        wanted = [f"{peer}=={PINS[peer]}"]
-        subprocess.run([BIN / "uv", "pip", "install", "-q", "--python", place / "bin" / "python", *wanted], check=True)
-        (place / "complete").touch()
-    return place / "bin"
+    """The folder of the peer's programs."""
+    return pinned.environment_of(peer, [f"{peer}=={PINS[peer]}"], cache)
 
 
 class Peer:

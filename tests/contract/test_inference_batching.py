@@ -150,17 +150,17 @@ class TestAsking:
         assert model.calls == [1, 1, 1]
 
     def test_a_quick_call_is_made_at_once_unless_others_might_join_it_or_were_before(self) -> None:
-        to = asking(Model(0.001), 0.001)
-        found = to.ask_at_once(batch_of(4.0), is_alone=True)
+        to = asking(Model(0.001), 0.001, may_merge=False)
+        found = to.ask_at_once(batch_of(4.0))
         assert found is not None
         assert found["y"].tolist() == [8.0]
-        assert to.ask_at_once(batch_of(4.0), is_alone=False) is None
-        assert asking(Model(0.02), 0.02).ask_at_once(batch_of(4.0), is_alone=True) is None
+        assert asking(Model(0.001), 0.001).ask_at_once(batch_of(4.0)) is None
+        assert asking(Model(0.02), 0.02, may_merge=False).ask_at_once(batch_of(4.0)) is None
 
         async def behind_another() -> object:
             first = asyncio.ensure_future(to.ask(batch_of(1.0), math.inf))
             await asyncio.sleep(0)
-            found = to.ask_at_once(batch_of(4.0), is_alone=True)
+            found = to.ask_at_once(batch_of(4.0))
             await first
             return found
 

@@ -28,6 +28,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.open_inference import describe
 
 from interlock.edges.blobs import LocalBlobs
 from interlock.inference.conformance.cases import binary_of
@@ -505,6 +506,40 @@ class TestClients:
         found = [json.loads(line) for line in ended.stdout.splitlines()]
         assert len(found) == 12
         assert all(each == pytest.approx(outputs_of(flights.infer(flight()))["probability"]) for each in found)
+
+    def test_schemathesis_on_the_protocol(self, flights: Server, address: str, tmp_path: Path) -> None:
+        """What the description allows and what it does not: no answer of 5xx, none that is not described."""
+        described = describe("flights", "3", flights.ask("GET", "/v2/models/flights").body["inputs"])
+        (tmp_path / "openapi.json").write_text(json.dumps(described))
+        answered = flights.ask("GET", "/interlock/stats").body["requests"]
+        ended = subprocess.run(
+            [
+                str(Path(sys.executable).parent / "schemathesis"),
+                "run",
+                str(tmp_path / "openapi.json"),
+                *("--url", f"http://{address}"),
+                *(
+                    "--checks",
+                    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+                ),
+                *("--phases", "coverage,fuzzing" if "HOSTILE_REQUESTS" in os.environ else "fuzzing"),
+                *("--max-examples", str(EXAMPLES // 30)),
+                *("--seed", "1"),
+                *("--suppress-health-check", "all"),
+                "--continue-on-failure",
+                "--no-color",
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
+        after = flights.ask("GET", "/interlock/stats").body
+        assert after["requests"] >= answered + EXAMPLES // 30
+        assert after["errors"] == 0
+        assert after["memory_mb"] < flights.started_with + 48
+        assert outputs_of(flights.infer(flight()))["prediction"] == [1]
 
     def test_curl(self, flights: Server) -> None:
         curl = shutil.which("curl")

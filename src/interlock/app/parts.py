@@ -39,7 +39,7 @@ from interlock.system.processes import identity_of
 
 PACKAGE = Path(__file__).resolve().parent.parent
 """Where Interlock's own code is, some of which is shown to stages and model servers."""
-SERVER_REQUIREMENTS = ("blake3", "granian", "numpy", "orjson", "uvloop")
+SERVER_REQUIREMENTS = ("blake3", "httptools", "numpy", "orjson", "uvloop")
 """What a model server needs beside the model's own environment."""
 NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 

@@ -24,7 +24,7 @@ from .inputs import Array, InvalidRequest, Signature
 from .model import DigestDiffers, Model, Unloadable, copy_checked
 from .predictions import PredictionLog
 from .service import ModelService, Served
-from .wire import serve
+from .wire.serving import serve
 
 NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 KEY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}"

@@ -82,7 +82,7 @@ class Signature:
         ``binary`` is what follows the JSON, the binary tensors in the order of their inputs. ``may_hold_booleans`` is
         explained at ``tensors.from_values``.
         """
-        if not may_hold_booleans and (batch := self._read_plainly(content, binary)) is not None:
+        if (batch := self._read_plainly(content, binary, may_hold_booleans)) is not None:
             return batch
         given: dict[str, tuple[Any, memoryview | None]] = {}
         place = 0
@@ -111,7 +111,7 @@ class Signature:
             raise InvalidRequest(f"the inputs have different numbers of rows: {sorted(rows)}")
         return Batch(rows.pop(), arrays, _read_wanted(content))
 
-    def _read_plainly(self, content: Any, binary: memoryview) -> Batch | None:
+    def _read_plainly(self, content: Any, binary: memoryview, may_hold_booleans: bool) -> Batch | None:
         """A request of numbers that is just as the signature says; None for every other one.
 
         Most requests are such, and to look at all that could be wrong takes several times as long.
@@ -134,7 +134,7 @@ class Signature:
                         return None
                     arrays[name] = from_bytes(binary[place : place + size], datatype, rows * width).reshape(shape)
                     place += size
-                elif len(entry["data"]) == rows * width:
+                elif not may_hold_booleans and len(entry["data"]) == rows * width:
                     arrays[name] = from_numbers(entry["data"], datatype).reshape(shape)
                 else:
                     return None

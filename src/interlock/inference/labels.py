@@ -25,7 +25,8 @@ import orjson
 
 from .protocol.answers import Answer, refusal
 from .protocol.bodies import UnreadableBody
-from .wire import Request, serve
+from .wire.reading import Request
+from .wire.serving import serve
 
 PATH = re.compile(r"/labels/([a-z0-9][a-z0-9-]{0,62})/([a-z0-9][a-z0-9_-]{0,62})/?")
 MOST_LABELS = 10_000
@@ -136,7 +137,7 @@ class LabelService:
         if request.method not in {"POST", "PUT"}:
             return refusal(405, f"{request.method} is not for labels", ("allow", "GET, POST, PUT"))
         try:
-            labels = read_labels(orjson.loads(await request.read()), time.time())
+            labels = read_labels(orjson.loads(request.read()), time.time())
         except UnreadableBody as wrong:
             return refusal(wrong.status, str(wrong))
         except (InvalidLabels, orjson.JSONDecodeError) as wrong:

@@ -28,15 +28,18 @@ from .predictions import FLUSH_SECONDS, PredictionLog
 from .protocol.answers import Answer, as_json, read_form, refusal, respond
 from .protocol.bodies import SMALLEST_PACKED, UnreadableBody, choose_encoding, pack, part, unpack
 from .protocol.tensors import Array, InvalidRequest, describe, is_extreme
-from .wire import Request
+from .wire.reading import Request
 
 LONGEST_REASON = 500
 LONG_WORK = 64 * 1024
 """From this length on a body is packed and unpacked beside the event loop."""
 DEADLINE_HEADERS = ("x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms")
 TELLING = frozenset(
-    (*DEADLINE_HEADERS, "x-request-id", "content-encoding", "accept-encoding", "inference-header-content-length")
-)
+    name.encode()
+    for name in (
+        *DEADLINE_HEADERS, "x-request-id", "content-encoding", "accept-encoding", "inference-header-content-length"
+    )
+)  # fmt: skip
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 Route = Callable[[Request], "Answer | Awaitable[Answer]"]
@@ -90,7 +93,7 @@ class ModelService:
         self._flushing: asyncio.Task[None] | None = None
         self._is_ready = True
         self._began = time.monotonic()
-        self._requests = self._errors = self._under_way = 0
+        self._requests = self._errors = 0
         self._learnt = learnt
         self._asking = Asking(self._ask_model, learnt.curve, may_merge=learnt.may_merge, limit=latency_limit)
         self.headers: tuple[tuple[str, str], ...] = (("x-interlock-revision", served.revision),)
@@ -172,9 +175,9 @@ class ModelService:
             }
         )
 
-    async def _tell_index(self, request: Request) -> Answer:
+    def _tell_index(self, request: Request) -> Answer:
         try:
-            content = await request.read()
+            content = request.read()
             asked = part(content, None).content if content else {}
         except (UnreadableBody, InvalidRequest) as wrong:
             return explain(wrong)
@@ -216,12 +219,11 @@ class ModelService:
 
     async def _infer(self, request: Request) -> Answer:
         identity, rows, outputs = "", 0, {}
-        self._under_way += 1
         try:
             # Most requests bring none of these headers, and to look for each takes longer than a small model does.
-            wishes = PLAIN if TELLING.isdisjoint(request.names) else read_wishes(request.header, time.monotonic())
+            wishes = PLAIN if TELLING.isdisjoint(request.headers) else read_wishes(request.header, time.monotonic())
             identity = wishes.identity or next(self._identities)
-            body = await request.read()
+            body = request.read()
             if wishes.encoding:
                 body = await _beside(body, unpack, wishes.encoding)
             content, binary, may_hold_booleans = part(body, wishes.json_length)
@@ -231,15 +233,13 @@ class ModelService:
             if batch.wanted and (unknown := batch.wanted - self._model.outputs):
                 raise InvalidRequest(f"the model has no output {min(unknown)!r}")
             form = read_form(content)
-            found = self._asking.ask_at_once(batch, is_alone=self._under_way == 1)
+            found = self._asking.ask_at_once(batch)
             outputs = await self._asking.ask(batch, wishes.deadline) if found is None else found
             answer = respond({**self._head, "id": identity, "parameters": self._parameters}, outputs, form)
             if wishes.accepted and len(answer.body) >= SMALLEST_PACKED:
                 answer = await _packed(answer, wishes.accepted)
         except Exception as fault:  # noqa: BLE001 - the model's own code may raise anything; it is the answer
             answer = explain(fault)
-        finally:
-            self._under_way -= 1
         self._requests += 1
         self._errors += answer.status >= 500
         if self._log is not None:

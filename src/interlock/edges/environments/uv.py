@@ -27,7 +27,7 @@ from .locking import write_lock
 from .program import Uv, UvFailed
 from .requirements import changed_requirements, refuse_local_sources, refuse_loose_pins, without_hashes
 
-SERVER_REQUIREMENTS = ("granian>=2.8", "orjson>=3.11", "blake3>=1.0", "numpy", "uvloop>=0.21")
+SERVER_REQUIREMENTS = ("httptools>=0.6.4", "orjson>=3.11", "blake3>=1.0", "numpy", "uvloop>=0.21")
 """What the model server needs beside the model's own lock."""
 
 FORMAT_REQUIREMENTS = {

@@ -76,17 +76,12 @@ class Asking:
         """How many rows it asks at once at most, as far as it may bring requests together."""
         self._learn_size()
 
-    def ask_at_once(self, batch: Batch, *, is_alone: bool) -> Outputs | None:
-        """The model's outputs where it answers quickly and nobody is before; None where ``ask`` must find a turn.
+    def ask_at_once(self, batch: Batch) -> Outputs | None:
+        """The model's outputs where it answers quickly, nobody is before, and nobody is to join; else None: ``ask``.
 
-        ``is_alone``: no other request is under way. Raises whatever the model raises.
+        Raises whatever the model raises.
         """
-        if (
-            batch.rows < self._quick_rows
-            and (is_alone or self.most_rows == 1)
-            and not self._waiting
-            and not self._is_asking
-        ):
+        if batch.rows < self._quick_rows and self.most_rows == 1 and not self._waiting and not self._is_asking:
             return self._ask_timed(batch)
         return None
 
