@@ -83,20 +83,23 @@ class Calls:
 
     def __init__(self, chance: random.Random, kill: float, rival: float) -> None:
         self.chance, self.kill, self.rival = chance, kill, rival
-        self.let_the_other_work: Callable[[], None] = lambda: None
+        self.let_the_other_work: Callable[[bool], None] = lambda _: None
         self.told: Counter[str] = Counter()
         self._depth = 0
 
-    def happen(self) -> None:
-        """At each call, before and after it."""
+    def happen(self, *, is_weighing: bool = False) -> None:
+        """At each call, before and after it. Before it changes weights it may well be asleep, and for long: what it
+        does then was saved long ago.
+        """
         drawn = self.chance.random()
+        rival = 10 * self.rival if is_weighing else self.rival
         if drawn < self.kill:
             self.told["killed"] += 1
             raise Killed
-        if drawn < self.kill + self.rival and self._depth == 0:
+        if drawn < self.kill + rival and self._depth == 0:
             self.told["overtaken"] += 1
             self._depth += 1
-            self.let_the_other_work()
+            self.let_the_other_work(is_weighing)
             self._depth -= 1
 
 
@@ -152,7 +155,7 @@ class WatchedProxy(FakeProxy):
         self._calls.happen()
 
     def ensure_weights(self, environment: str, weights: Mapping[str, int], version: int) -> None:
-        self._before_act()
+        self._before_act(is_weighing=True)
         before = dict(self._weights.get(environment, {}))
         super().ensure_weights(environment, weights, version)
         if self.watch is not None:
@@ -176,8 +179,8 @@ class WatchedProxy(FakeProxy):
         """Endpoints by revision."""
         return self._endpoints
 
-    def _before_act(self) -> None:
-        self._calls.happen()
+    def _before_act(self, *, is_weighing: bool = False) -> None:
+        self._calls.happen(is_weighing=is_weighing)
         if self.is_deaf:
             raise ProxyFault("the proxy does not answer")
 
@@ -603,11 +606,17 @@ class History:
         if told == self.calls.told.total() and not self.proxy.is_deaf:
             self.watch.rested()
 
-    def _other(self) -> None:
-        try:
-            self._minds[self._chance.randrange(2)][0].one_pass()
-        except Killed:
-            return
+    def _other(self, is_long: bool) -> None:
+        """The other control plane works once; or for a while, in which a person may want the way back."""
+        if is_long and self._chance.random() < 0.5:
+            self.roll_back()
+        for _ in range(3 if is_long else 1):
+            if is_long:
+                self._pass_time(1.0)
+            try:
+                self._minds[self._chance.randrange(2)][0].one_pass()
+            except Killed:
+                return
 
     def _is_over(self) -> bool:
         rollouts = MemoryStore.rows(self.store, Kind.ROLLOUT, phases=("progressing",))
