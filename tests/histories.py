@@ -62,6 +62,7 @@ DEPLOY = (
 VERSIONS, BAD_VERSIONS, BAD_SHARE, LAST = 6, (3, 5), 0.4, 6
 FINAL = ("promoted", "rolled_back", "superseded", "cancelled")
 SETTLING_PASSES = 400
+SLOW_SHARE = 0.3
 NOTHING = Row(kind=Kind.ENVIRONMENT, key="", version=0, phase="", state={}, place=0, created=0.0, updated=0.0)
 
 
@@ -135,6 +136,8 @@ class WatchedProxy(FakeProxy):
     def __init__(self, listeners: Mapping[str, str], calls: Calls) -> None:
         super().__init__(listeners)
         self._calls = calls
+        self.slow: set[str] = set()
+        """Replicas that are not healthy yet."""
         self.is_deaf = False
         self.watch: Watch | None = None
 
@@ -144,7 +147,12 @@ class WatchedProxy(FakeProxy):
         self._before_act()
         if self.watch is not None:
             self.watch.endpoints(revision_key, replicas, draining)
+        new = set(replicas) - set(self._endpoints.get(revision_key, {}))
         super().ensure_endpoints(revision_key, replicas, draining, version)
+        for name in sorted(new):
+            if self._calls.chance.random() < SLOW_SHARE:
+                self.set_health(name, False)
+                self.slow.add(name)
         self._calls.happen()
 
     def remove_endpoints(self, revision_key: str, version: int) -> None:
@@ -174,6 +182,15 @@ class WatchedProxy(FakeProxy):
         """Somebody else removed endpoints that have no weight."""
         if not any(shares.get(revision_key) for shares in self._weights.values()):
             self._endpoints.pop(revision_key, None)
+
+    def warm_up(self) -> None:
+        """Some of the slow ones are healthy now."""
+        for name in sorted(self.slow):
+            is_known = name in self._endpoints.get(name.rpartition(".")[0], {})
+            if not is_known or self._calls.chance.random() < SLOW_SHARE:
+                self.slow.remove(name)
+                if is_known:
+                    self.set_health(name, True)
 
     def known(self) -> dict[str, dict[str, Any]]:
         """Endpoints by revision."""
@@ -517,6 +534,8 @@ class History:
         self.counted: Counter[str] = Counter()
         """Requests by revision that the proxy's counters of now tell of."""
         self._held: dict[str, list[tuple[float, float, bool]]] = {STAGING: [], PRODUCTION: []}
+        self._seen_held: set[str] = set()
+        """Environments of which an undisturbed look has seen that they are held: a clock stands from then on."""
         self._rate = self._chance.choice([0, 20, 400, 400, 2000])
         self._epoch = 0
         self.watch = Watch(self)
@@ -572,9 +591,11 @@ class History:
     def _pass_time(self, seconds: float) -> None:
         began, were_held = self.now, {name: self._is_held(name) for name in self._held}
         self.now = self._plant.now = self.now + seconds
+        self.proxy.warm_up()
         for environment, was_held in were_held.items():
             if was_held or self._is_held(environment):
-                self._held[environment].append((began, self.now, was_held and self._is_held(environment)))
+                is_sure = was_held and self._is_held(environment) and environment in self._seen_held
+                self._held[environment].append((began, self.now, is_sure))
             for key, share in self.proxy.weights(environment).items():
                 asked = int(self._rate * seconds * share / 100)
                 row = self.store.peek(Kind.ENVIRONMENT, environment)
@@ -603,8 +624,10 @@ class History:
             self._minds[which][0].one_pass()
         except Killed:
             self._minds[which] = self._begin()
-        if told == self.calls.told.total() and not self.proxy.is_deaf:
-            self.watch.rested()
+        if told == self.calls.told.total():
+            self._seen_held = {environment for environment in self._held if self._is_held(environment)}
+            if not self.proxy.is_deaf:
+                self.watch.rested()
 
     def _other(self, is_long: bool) -> None:
         """The other control plane works once; or for a while, in which a person may want the way back."""
@@ -703,7 +726,8 @@ class History:
     def crash(self) -> None:
         """The replicas of a revision, the candidate's or stable's, end again and again."""
         names = self.replicas.names(PRODUCTION)
-        key = self._chance.choice(sorted({name.rpartition(".")[0] for name in names}) or [""])
+        keys = sorted({name.rpartition(".")[0] for name in names}, key=lambda key: int(key.rpartition("r")[2])) or [""]
+        key = self._chance.choice([keys[0], *keys[-1:] * 2])
         for name in [name for name in names if name.rpartition(".")[0] == key]:
             self.replicas.set_seen(name, ReplicaSeen(is_running=False, is_ready=False, restarts=4, problem="no memory"))
             self.crashed.add(name.rpartition(".")[0])
@@ -754,12 +778,12 @@ TROUBLES: tuple[Callable[[History], None], ...] = (
     *[History.deafen] * 2,
     *[History.fall_ill] * 2,
     *[History.go_on_holiday] * 2,
+    *[History.crash] * 2,
     History.roll_back,
     History.freeze,
     History.begin_anew,
     History.lose_the_lease,
     History.lose_endpoints,
-    History.crash,
     History.change_traffic,
     History.sleep,
 )
