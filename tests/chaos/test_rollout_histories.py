@@ -11,7 +11,7 @@ import pytest
 from tests.histories import Broken, Workshop
 from tests.planted import Mistake, rules_with
 
-HISTORIES = int(os.environ.get("HISTORIES", "8"))
+HISTORIES = int(os.environ.get("HISTORIES", "6"))
 MOST_TRIES = 400
 """Histories until a mistake must have shown itself."""
 
