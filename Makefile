@@ -6,7 +6,7 @@ BIN := .venv/bin
 BENCHMARKS := help plan push webhooks history logs followers environments pipelines edits data_checks gates \
 	latency_gate model_server model_peers autoscaling step rollouts
 
-.PHONY: setup demo test lint architecture coverage crash-points storm fuzz hostile edits soak zero-loss benchmarks clean
+.PHONY: setup demo test lint architecture coverage crash-points rollout-points histories storm fuzz hostile edits soak zero-loss benchmarks clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -39,6 +39,12 @@ coverage: setup  ## branch coverage of the domain
 
 crash-points: setup  ## a server killed and failed at each single call that changes a file; half an hour
 	CRASH_POINTS=every $(BIN)/pytest -q tests/chaos/test_crash_points.py
+
+rollout-points: setup  ## a control plane killed, or stopped and woken, at each call of a rollout that changes a file; an hour
+	ROLLOUT_POINTS=1 $(BIN)/pytest -q -s tests/chaos/test_rollout_points.py
+
+histories: setup  ## a thousand random histories of rollouts, and a planted mistake at a time; half an hour
+	HISTORIES=1000 MISTAKES=every $(BIN)/pytest -q -s tests/chaos/test_rollout_histories.py
 
 storm: setup  ## fifty kill storms of twenty runs, ten kills under traffic, a minute's sleep in a canary; an hour
 	STORM_SEEDS=50 ASLEEP_SECONDS=60 KILLS=every $(BIN)/pytest -q tests/chaos/test_kill_storm.py \

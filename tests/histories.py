@@ -62,6 +62,7 @@ DEPLOY = (
 VERSIONS, BAD_VERSIONS, BAD_SHARE, LAST = 6, (3, 5), 0.4, 6
 FINAL = ("promoted", "rolled_back", "superseded", "cancelled")
 SETTLING_PASSES = 400
+SLOW_SHARE = 0.3
 NOTHING = Row(kind=Kind.ENVIRONMENT, key="", version=0, phase="", state={}, place=0, created=0.0, updated=0.0)
 
 
@@ -83,20 +84,23 @@ class Calls:
 
     def __init__(self, chance: random.Random, kill: float, rival: float) -> None:
         self.chance, self.kill, self.rival = chance, kill, rival
-        self.let_the_other_work: Callable[[], None] = lambda: None
+        self.let_the_other_work: Callable[[bool], None] = lambda _: None
         self.told: Counter[str] = Counter()
         self._depth = 0
 
-    def happen(self) -> None:
-        """At each call, before and after it."""
+    def happen(self, *, is_weighing: bool = False) -> None:
+        """At each call, before and after it. Before it changes weights it may well be asleep, and for long: what it
+        does then was saved long ago.
+        """
         drawn = self.chance.random()
+        rival = 10 * self.rival if is_weighing else self.rival
         if drawn < self.kill:
             self.told["killed"] += 1
             raise Killed
-        if drawn < self.kill + self.rival and self._depth == 0:
+        if drawn < self.kill + rival and self._depth == 0:
             self.told["overtaken"] += 1
             self._depth += 1
-            self.let_the_other_work()
+            self.let_the_other_work(is_weighing)
             self._depth -= 1
 
 
@@ -132,6 +136,8 @@ class WatchedProxy(FakeProxy):
     def __init__(self, listeners: Mapping[str, str], calls: Calls) -> None:
         super().__init__(listeners)
         self._calls = calls
+        self.slow: set[str] = set()
+        """Replicas that are not healthy yet."""
         self.is_deaf = False
         self.watch: Watch | None = None
 
@@ -141,7 +147,12 @@ class WatchedProxy(FakeProxy):
         self._before_act()
         if self.watch is not None:
             self.watch.endpoints(revision_key, replicas, draining)
+        new = set(replicas) - set(self._endpoints.get(revision_key, {}))
         super().ensure_endpoints(revision_key, replicas, draining, version)
+        for name in sorted(new):
+            if self._calls.chance.random() < SLOW_SHARE:
+                self.set_health(name, False)
+                self.slow.add(name)
         self._calls.happen()
 
     def remove_endpoints(self, revision_key: str, version: int) -> None:
@@ -152,7 +163,7 @@ class WatchedProxy(FakeProxy):
         self._calls.happen()
 
     def ensure_weights(self, environment: str, weights: Mapping[str, int], version: int) -> None:
-        self._before_act()
+        self._before_act(is_weighing=True)
         before = dict(self._weights.get(environment, {}))
         super().ensure_weights(environment, weights, version)
         if self.watch is not None:
@@ -172,12 +183,21 @@ class WatchedProxy(FakeProxy):
         if not any(shares.get(revision_key) for shares in self._weights.values()):
             self._endpoints.pop(revision_key, None)
 
+    def warm_up(self) -> None:
+        """Some of the slow ones are healthy now."""
+        for name in sorted(self.slow):
+            is_known = name in self._endpoints.get(name.rpartition(".")[0], {})
+            if not is_known or self._calls.chance.random() < SLOW_SHARE:
+                self.slow.remove(name)
+                if is_known:
+                    self.set_health(name, True)
+
     def known(self) -> dict[str, dict[str, Any]]:
         """Endpoints by revision."""
         return self._endpoints
 
-    def _before_act(self) -> None:
-        self._calls.happen()
+    def _before_act(self, *, is_weighing: bool = False) -> None:
+        self._calls.happen(is_weighing=is_weighing)
         if self.is_deaf:
             raise ProxyFault("the proxy does not answer")
 
@@ -514,6 +534,8 @@ class History:
         self.counted: Counter[str] = Counter()
         """Requests by revision that the proxy's counters of now tell of."""
         self._held: dict[str, list[tuple[float, float, bool]]] = {STAGING: [], PRODUCTION: []}
+        self._seen_held: set[str] = set()
+        """Environments of which an undisturbed look has seen that they are held: a clock stands from then on."""
         self._rate = self._chance.choice([0, 20, 400, 400, 2000])
         self._epoch = 0
         self.watch = Watch(self)
@@ -569,9 +591,11 @@ class History:
     def _pass_time(self, seconds: float) -> None:
         began, were_held = self.now, {name: self._is_held(name) for name in self._held}
         self.now = self._plant.now = self.now + seconds
+        self.proxy.warm_up()
         for environment, was_held in were_held.items():
             if was_held or self._is_held(environment):
-                self._held[environment].append((began, self.now, was_held and self._is_held(environment)))
+                is_sure = was_held and self._is_held(environment) and environment in self._seen_held
+                self._held[environment].append((began, self.now, is_sure))
             for key, share in self.proxy.weights(environment).items():
                 asked = int(self._rate * seconds * share / 100)
                 row = self.store.peek(Kind.ENVIRONMENT, environment)
@@ -600,14 +624,22 @@ class History:
             self._minds[which][0].one_pass()
         except Killed:
             self._minds[which] = self._begin()
-        if told == self.calls.told.total() and not self.proxy.is_deaf:
-            self.watch.rested()
+        if told == self.calls.told.total():
+            self._seen_held = {environment for environment in self._held if self._is_held(environment)}
+            if not self.proxy.is_deaf:
+                self.watch.rested()
 
-    def _other(self) -> None:
-        try:
-            self._minds[self._chance.randrange(2)][0].one_pass()
-        except Killed:
-            return
+    def _other(self, is_long: bool) -> None:
+        """The other control plane works once; or for a while, in which a person may want the way back."""
+        if is_long and self._chance.random() < 0.5:
+            self.roll_back()
+        for _ in range(3 if is_long else 1):
+            if is_long:
+                self._pass_time(1.0)
+            try:
+                self._minds[self._chance.randrange(2)][0].one_pass()
+            except Killed:
+                return
 
     def _is_over(self) -> bool:
         rollouts = MemoryStore.rows(self.store, Kind.ROLLOUT, phases=("progressing",))
@@ -694,7 +726,8 @@ class History:
     def crash(self) -> None:
         """The replicas of a revision, the candidate's or stable's, end again and again."""
         names = self.replicas.names(PRODUCTION)
-        key = self._chance.choice(sorted({name.rpartition(".")[0] for name in names}) or [""])
+        keys = sorted({name.rpartition(".")[0] for name in names}, key=lambda key: int(key.rpartition("r")[2])) or [""]
+        key = self._chance.choice([keys[0], *keys[-1:] * 2])
         for name in [name for name in names if name.rpartition(".")[0] == key]:
             self.replicas.set_seen(name, ReplicaSeen(is_running=False, is_ready=False, restarts=4, problem="no memory"))
             self.crashed.add(name.rpartition(".")[0])
@@ -745,12 +778,12 @@ TROUBLES: tuple[Callable[[History], None], ...] = (
     *[History.deafen] * 2,
     *[History.fall_ill] * 2,
     *[History.go_on_holiday] * 2,
+    *[History.crash] * 2,
     History.roll_back,
     History.freeze,
     History.begin_anew,
     History.lose_the_lease,
     History.lose_endpoints,
-    History.crash,
     History.change_traffic,
     History.sleep,
 )

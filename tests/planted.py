@@ -32,12 +32,11 @@ ROOMS = (
 
 
 class Mistake(NamedTuple):
-    """One edit: ``right`` is in the module's text once, and becomes ``wrong``. ``seed`` is a history that shows it."""
+    """One edit: ``right`` is in the module's text once, and becomes ``wrong``."""
 
     room: str
     right: str
     wrong: str
-    seed: int = 0
 
 
 @contextmanager

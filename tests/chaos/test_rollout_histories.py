@@ -1,20 +1,17 @@
 """The rules of rollouts over random histories: no promise is broken, everything ends; and planted mistakes are found.
 
-What must hold stands in tests/histories.py, in the words of the promises. A few histories are told in every test run,
-and one for each mistake, the first that is known to show it. ``make histories`` tells thousands of the right rules, and
-looks for each mistake from the first history on.
+What must hold stands in tests/histories.py, in the words of the promises. Every test run tells a few histories of the
+right rules, and looks for those mistakes that show at once; ``make histories`` tells a thousand, and looks for all.
 """
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.histories import Broken, Workshop
 from tests.planted import Mistake, rules_with
 
-HISTORIES = int(os.environ.get("HISTORIES", "20"))
+HISTORIES = int(os.environ.get("HISTORIES", "6"))
 MOST_TRIES = 400
 """Histories until a mistake must have shown itself."""
 
@@ -151,16 +148,33 @@ MISTAKES = {
         'update={"freeze": None})\n        if environment.rollout',
     ),
     "an act is of no version": Mistake(DATAPLANE, "act.weights, version)", "act.weights, 0)"),
-    "an act is of the newest version, whatever it was decided at": Mistake(
-        DATAPLANE, "self._act(environment, act, version)", "self._act(environment, act, version + 50)"
+    "an act is of the newest version, not of that it was decided at": Mistake(
+        DATAPLANE,
+        "self._act(environment, act, version)",
+        "self._act(environment, act, self._store.version(Kind.ENVIRONMENT, key))",
     ),
 }
 
 
+AT_ONCE = (
+    "the candidate need not be healthy",
+    "a weight need not be in force",
+    "it ends before the last step",
+    "a window is longer",
+    "a number is used twice",
+    "there is no way back",
+    "a promotion moves nothing",
+    "a weight is no lease",
+    "replicas leave before their endpoints",
+    "a busy environment is not",
+    "an environment does not follow",
+)
+"""Mistakes that the first histories show."""
+
+
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    folder: Path = tmp_path_factory.mktemp("histories")
-    return Workshop(folder)  # type: ignore[return-value]
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp("histories"))
 
 
 def test_over_random_histories_every_promise_holds_and_everything_ends(workshop: Workshop) -> None:
@@ -171,14 +185,15 @@ def test_over_random_histories_every_promise_holds_and_everything_ends(workshop:
         ends += history.watch.ends
         told += history.calls.told
     print(f"{HISTORIES} histories: rollouts {dict(ends)}, control planes {dict(told)}")
-    assert min(ends["promoted"], ends["rolled_back"], ends["superseded"], told["killed"], told["overtaken"]) > 0
+    happened = (ends["promoted"], ends["rolled_back"], ends["superseded"], told["killed"], told["overtaken"])
+    assert min(happened) > 0
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize("name", MISTAKES if os.environ.get("MISTAKES") == "every" else AT_ONCE)
 def test_a_planted_mistake_breaks_a_promise(workshop: Workshop, name: str) -> None:
     mistake = MISTAKES[name]
     rules = rules_with(mistake)
-    for seed in range(mistake.seed, mistake.seed + MOST_TRIES):
+    for seed in range(MOST_TRIES):
         try:
             workshop.tell(seed, rules)
         except Broken as broken:

@@ -29,7 +29,7 @@ from interlock.vocabulary import Kind, Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("servers")]
 
-LEAST_REQUESTS = 1000
+LEAST_REQUESTS = 500
 Tamper = Callable[[RolloutLives, ModelVersion], ModelVersion]
 
 

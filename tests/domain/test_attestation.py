@@ -18,6 +18,7 @@ from interlock.registry.attestation import (
     provenance_problem,
     summary_problem,
 )
+from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Digest, Json, Verdict
 
 CLAIM = Claim(
@@ -82,6 +83,13 @@ def test_what_is_attested_of_a_version_holds_for_it() -> None:
     assert provenance_problem(CLAIM, PROVENANCE, "interlock/namespace") is None  # the walls may be others
     assert summary_problem(CLAIM, SUMMARY, KEPT) is None
     assert first_problem(CLAIM, SUMMARY, NOW + OLDEST_SECONDS) is None
+
+
+def test_a_version_claims_what_it_says_of_itself() -> None:
+    fields = CLAIM.model_dump(mode="json")
+    others = {"number": 1, "lock": "l", "format": "skops", "judgement": {}, "serving": "s", "made": 1.0}
+    signed = {"signature": "g", "provenance": "p", "is_trusted": True}
+    assert ModelVersion.model_validate({**fields, **others, **signed}).claim == CLAIM
 
 
 def changed(statement: dict[str, Json], *path: Any, to: Json) -> Any:
