@@ -48,7 +48,7 @@ histories: setup  ## a thousand random histories of rollouts, and a planted mist
 
 storm: setup  ## fifty kill storms of twenty runs, ten kills under traffic, a minute's sleep in a canary; an hour
 	STORM_SEEDS=50 ASLEEP_SECONDS=60 KILLS=every $(BIN)/pytest -q tests/chaos/test_kill_storm.py \
-		tests/chaos/test_asleep_in_a_canary.py tests/chaos/test_killed_control_plane.py
+		tests/chaos/test_asleep_in_a_canary.py tests/chaos/test_killed_control_plane.py tests/contract/test_proxy_envoy.py
 
 fuzz: setup  ## a thousand requests of every shape to each operation of the API, and every boundary; half an hour
 	INTERLOCK_EXAMPLES=1000 $(BIN)/pytest -q tests/contract/test_web_schema.py

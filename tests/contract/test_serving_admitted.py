@@ -178,6 +178,7 @@ def test_who_is_not_quarantined_any_more_starts_again(production: Production) ->
     production.refusal()
     with pytest.raises(StaleWrite):
         production.replicas.forbid({}, 2)
+    (production.folder / "quarantined.json").write_text("[]")
     production.replicas.forbid({"flights v8": "another"}, 4)
     eventually(production.are_ready, "it is ready again")
 

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from interlock.delivery.revision import Revision
 from interlock.errors import StaleWrite
@@ -57,9 +57,13 @@ def write_quarantined(folder: Path, versions: Mapping[str, str], version: int) -
     StaleWrite where others were written at a later ``version``. Whoever calls holds the replicas' lock.
     """
     path = folder / QUARANTINED
-    known: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {"version": 0, "versions": {}}
-    if known["versions"] == dict(versions):
+    try:
+        known = json.loads(path.read_bytes())
+        in_force, is_known = int(known["version"]), known["versions"] == dict(versions)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there yet, or somebody else's doing
+        in_force, is_known = 0, False
+    if is_known:
         return
-    if version < known["version"]:
-        raise StaleWrite(f"what is quarantined was decided at version {known['version']}, not {version}")
+    if version < in_force:
+        raise StaleWrite(f"what is quarantined was decided at version {in_force}, not {version}")
     write_atomically(path, json.dumps({"version": version, "versions": dict(versions)}).encode())
