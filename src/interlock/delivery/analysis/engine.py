@@ -208,10 +208,11 @@ def _worst(analysis: Analysis) -> str:
 
 def _sides(analysis: Analysis, index: int) -> str:
     totals, rule = analysis.streams[index].totals, analysis.rules[index]
-    kind = {"rate": "errors" if rule.metric == "error_rate" else rule.metric, "latency": "slow", "pairs": "alone wrong"}
+    is_error = rule.metric == "error_rate"
+    what = {"rate": "errors" if is_error else "wrong", "latency": "slow", "pairs": "alone wrong"}[rule.kind]
     sides = (("candidate", totals.candidate), ("stable", totals.stable))
-    return ", ".join(
-        f"{name} {events} {kind[rule.kind]} in {requests} requests"
+    return ("" if is_error else f"{rule.metric}: ") + ", ".join(
+        f"{name} {events} {what} in {requests} requests"
         + (f" ({100.0 * events / requests:.2f} %)" if requests else "")
         for name, (events, requests) in sides
     )
