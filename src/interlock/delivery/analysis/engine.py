@@ -212,8 +212,7 @@ def _sides(analysis: Analysis, index: int) -> str:
     what = {"rate": "errors" if is_error else "wrong", "latency": "slow", "pairs": "alone wrong"}[rule.kind]
     sides = (("candidate", totals.candidate), ("stable", totals.stable))
     return ("" if is_error else f"{rule.metric}: ") + ", ".join(
-        f"{name} {events} {what} in {requests} requests"
-        + (f" ({100.0 * events / requests:.2f} %)" if requests else "")
+        f"{name} {events} {what} in {requests} requests" + (f" ({100.0 * events / requests:.2f} %)" if requests else "")
         for name, (events, requests) in sides
     )
 
