@@ -247,3 +247,16 @@ def test_without_labels_it_is_held_and_rolled_back_at_the_deadline():
     rollout, ended, _ = play(canary(ERRORS, LABELS), World(), 500)
     assert (rollout.phase, ended) == (RolloutPhase.ROLLED_BACK, 401)
     assert "no evidence of accuracy yet" in rollout.because
+
+
+def test_a_dry_run_is_told_and_decides_nothing():
+    dry = SLOW.model_copy(update={"dry_run": True})
+    rollout, _, events = play(canary(ERRORS, dry), World(candidate=(10, 12, 14, 16, 40)), 300)
+    assert rollout.phase is RolloutPhase.PROMOTED
+    assert "a dry run would roll back: latency_p95_ms: candidate" in rollout.because
+    assert summary(rollout)["dry_run_of_latency_p95_ms"]["verdict"] == "fail"
+    assert set(summary(rollout)["metrics"]) == {"error_rate"}
+    assert replay(Rollout.model_validate_json(rollout.model_dump_json()), events).differences == ()
+    assert "dry run" not in play(canary(ERRORS, dry), World(), 300)[0].because
+    held = play(canary(ERRORS, dry), World(), 300, lambda _, seen: seen.model_copy(update={"latencies": {}}))[0]
+    assert held.phase is RolloutPhase.PROMOTED  # what is a dry run holds nobody up
