@@ -7,7 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from interlock.delivery.analysis.engine import begin_analysis, harm_of, observe
 from interlock.delivery.analysis.latency import bins_of_sides, edge_of, exceeding, limit_bin, tolerance_bins
+from interlock.delivery.analysis.spread import Spread
+from interlock.delivery.analysis.streams import Rule
+from interlock.delivery.analysis.ticks import Counts, Latencies, Tick
 from interlock.delivery.evidence import latencies_between
 from interlock.delivery.replaying import observation, of_interest, replay
 from interlock.delivery.revision import (
@@ -18,7 +22,7 @@ from interlock.delivery.revision import (
     ReplicaSeen,
     Revision,
 )
-from interlock.delivery.rollout import Rollout, RolloutPhase, RolloutSeen, advance, begin, summary
+from interlock.delivery.rollout import Rollout, RolloutPhase, RolloutSeen, advance, begin, judges, summary
 from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
 from interlock.vocabulary import Digest, Event, Kind
 
@@ -176,6 +180,28 @@ def test_a_replica_that_has_just_begun_is_not_judged():
     world = World(candidate=(50, 60))
     world.age = 100.0
     assert play(canary(SLOW, warm_up=60.0), world, 59)[0].phase is RolloutPhase.ROLLED_BACK
+
+
+def test_a_limit_hears_nothing_of_other_numbers():
+    rule = Rule(metric="latency_p95_ms", kind="latency", max=5.0, quantiles=(0.95,))
+    analysis = begin_analysis([rule], 100)
+    counts = Counts(candidate_requests=50, candidate_events=50, stable_requests=50)
+    tick = Tick(number=1, seen={"latency_p95_ms": {"": counts}})
+    assert harm_of(observe(analysis, tick)) == pytest.approx(1.0)
+
+
+def test_a_limit_waits_for_what_stable_does_where_replicas_differ():
+    rule = Rule(metric="latency_p95_ms", kind="latency", max=5.0, quantiles=(0.95,))
+    slow = Latencies(candidate={200: 50}, stable={200: 50})
+    tick = Tick(number=1, seen={"latency_p95_ms": {"": slow}})
+    assert harm_of(observe(begin_analysis([rule], 100), tick)) > 100.0
+    differing = rule.model_copy(update={"spreads": {"p95": Spread(variances={60.0: 0.2})}})
+    assert harm_of(observe(begin_analysis([differing], 100), tick)) == pytest.approx(1.0)
+
+
+def test_a_rollout_says_which_metrics_it_judges():
+    assert judges(canary(ERRORS, LABELS), "accuracy")
+    assert not judges(canary(ERRORS), "accuracy")
 
 
 def test_latencies_are_kept_of_a_look_where_they_are_judged():

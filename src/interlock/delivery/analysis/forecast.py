@@ -32,16 +32,16 @@ def visible_errors(strategy: StrategyPlan, per_minute: float, rate: float) -> It
     weight = 0
     for step in strategy.steps:
         weight = step.set_weight or weight
-        if weight < 100:
-            seconds[weight] = seconds.get(weight, 0.0) + (step.analysis or 0.0) + (step.pause or 0.0)
+        lasting = (step.analysis or 0.0) + (step.pause or 0.0)
+        if lasting and weight < 100:
+            seconds[weight] = seconds.get(weight, 0.0) + lasting
     counting = sum(not metric.dry_run for metric in strategy.analysis.metrics)
     for weight, lasting in seconds.items():
         requests = per_minute * lasting / 60.0
         alpha = strategy.analysis.alpha / counting / (1 if judged.max is None else 2)
         candidate = requests * weight / 100.0
         ratio = smallest_ratio(candidate, requests - candidate, rate, judged.max_ratio, alpha)
-        if lasting > 0.0:
-            yield Visible(weight, lasting / 60.0, ratio)
+        yield Visible(weight, lasting / 60.0, ratio)
 
 
 def smallest_ratio(
