@@ -275,7 +275,10 @@ class Site:
 
 
 class Load:
-    """Requests from a process of their own; each label follows its answer within half a second."""
+    """Requests from a process of their own; each label follows its answer within half a second.
+
+    It is begun before the site is: a fork would keep the locks of files that its loop holds at that moment.
+    """
 
     def __init__(self, address: str, flights: Flights, rate: float) -> None:
         self._pipe, theirs = multiprocessing.Pipe()
@@ -403,8 +406,8 @@ def main() -> int:
     good = [(f"good {number}", {}) for number in range(options.good)]
     results: dict[bool, list[tuple[str, bool, float | None]]] = {True: [], False: []}
     try:
-        site.begin()
         load = Load(site.proxy.endpoint(KEY), flights, options.rate)
+        site.begin()
         time.sleep(3.0)
         print("| candidate | ended | s | last request, ms after | because |\n|---|---|---|---|---|")
         for is_bad, kinds in ((True, bad), (False, good)):

@@ -29,8 +29,8 @@ def test_slow_and_wrong_revisions_are_rolled_back_by_live_evidence(benchmark, tm
     load = None
     try:
         # Given a revision that serves, its traffic and its labels
-        site.begin()
         load = benchmark.Load(site.proxy.endpoint(benchmark.KEY), flights, 60.0)
+        site.begin()
         time.sleep(2.0)
         for kind, evidence in (("slow", "latency_p95_ms"), ("wrong output", "accuracy")):
             # When such a revision is rolled out

@@ -273,6 +273,8 @@ def test_traffic_is_given_back_in_the_very_step_that_decides(plant: Plant) -> No
     assert stable is not None
     assert candidate is not None
     key = plant.store.rows(Kind.ROLLOUT)[-1].key
+    begun = plant.store.events(Kind.ROLLOUT, key)[0].because
+    assert "at 3e+03 requests/min 20 % for 0.0833 min shows" in begun  # measured while nothing was under way
     for _ in range(20):
         plant.now += 1.0
         plant.proxy.count(stable.key, 40)
