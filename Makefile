@@ -6,7 +6,8 @@ BIN := .venv/bin
 BENCHMARKS := help plan push webhooks history logs followers environments pipelines edits data_checks gates \
 	latency_gate model_server model_peers autoscaling step rollouts
 
-.PHONY: setup demo test lint architecture coverage crash-points rollout-points histories storm fuzz hostile edits soak zero-loss benchmarks clean
+.PHONY: setup demo test lint architecture coverage crash-points rollout-points histories storm fuzz hostile edits soak zero-loss \
+	bad-revisions benchmarks clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -64,6 +65,9 @@ soak: setup  ## half an hour of pushes, webhooks, reads and followers: memory an
 
 zero-loss: setup  ## rollouts, scaling, kills and configurations under 500 requests/s; five minutes (all of it: see the script)
 	$(BIN)/python benchmarks/zero_loss.py --seconds 15 --runs 1
+
+bad-revisions: setup  ## twenty bad and twenty good revisions, live, judged by errors, latency and labels; half an hour
+	$(BIN)/python benchmarks/bad_revisions.py
 
 benchmarks: setup  ## every figure we claim, whatever another misses; an hour
 	@missed=; for name in $(BENCHMARKS); do \

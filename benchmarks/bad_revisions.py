@@ -4,10 +4,10 @@ Requests come at a fixed rate, each with the label that came true; the canary ju
 the labels. No revision has golden requests, so nothing but live evidence can find out. For each rollout: how it ended,
 when, because of what, and how long after the verdict was saved the last request to the candidate began.
 
-    python benchmarks/bad_revisions.py [--rounds 1|2] [--good COUNT] [--only NAME] [--rate PER_SECOND]
+    python benchmarks/bad_revisions.py [--strengths 0 1] [--good COUNT] [--only NAME] [--rate PER_SECOND]
 
 Targets: 20 of 20 bad ones rolled back, 0 of 20 good ones; no request begins on the candidate more than 50 ms after the
-verdict. ``make bad-revisions``; a quarter of an hour.
+verdict. ``make bad-revisions``; half an hour.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ CANARY = EnvironmentPlan(
             metrics=(
                 AnalysisMetricPlan(metric="error_rate", max_ratio=1.5, margin=0.03),
                 AnalysisMetricPlan(metric="latency_p95_ms", max_ratio=1.5, margin=0.05),
-                AnalysisMetricPlan(metric="accuracy", max_ratio=1.1, margin=0.07),
+                AnalysisMetricPlan(metric="accuracy", max_ratio=1.0, margin=0.07),
             ),
         ),
     ),
@@ -198,14 +198,12 @@ class Site:
 
     def revision(self, number: int, name: str, planted: dict[str, str]) -> Revision:
         """A revision that serves such a model."""
-        path = self.folder / "model.py"
-        path.write_bytes(self.flights.source(name, planted))
         return Revision(
             environment=KEY,
             number=number,
             version=number,
             model="flights",
-            model_digest=self.blobs.put(str(path)),
+            model_digest=self.blobs.put_files({"model.py": self.flights.source(name, planted)}),
             lock=Digest("blake3:none"),
             format="python",
             replicas=2,
@@ -277,7 +275,10 @@ class Site:
 
 
 class Load:
-    """Requests from a process of their own; each label follows its answer within half a second."""
+    """Requests from a process of their own; each label follows its answer within half a second.
+
+    It is begun before the site is: a fork would keep the locks of files that its loop holds at that moment.
+    """
 
     def __init__(self, address: str, flights: Flights, rate: float) -> None:
         self._pipe, theirs = multiprocessing.Pipe()
@@ -388,7 +389,7 @@ def play(site: Site, load: Load, name: str, planted: dict[str, str]) -> tuple[bo
 def main() -> int:
     """Plays all, and says what was missed."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=2, choices=(1, 2))
+    parser.add_argument("--strengths", type=int, nargs="*", default=[0, 1], choices=(0, 1))
     parser.add_argument("--good", type=int, default=20)
     parser.add_argument("--only", default="")
     parser.add_argument("--rate", type=float, default=100.0)
@@ -398,15 +399,15 @@ def main() -> int:
     site = Site(folder, flights)
     bad = [
         (f"{kind}, {'plain' if strength == 0 else 'less so'}", BAD[kind][strength])
-        for strength in range(options.rounds)
+        for strength in options.strengths
         for kind in BAD
         if options.only in kind
     ]
     good = [(f"good {number}", {}) for number in range(options.good)]
     results: dict[bool, list[tuple[str, bool, float | None]]] = {True: [], False: []}
     try:
-        site.begin()
         load = Load(site.proxy.endpoint(KEY), flights, options.rate)
+        site.begin()
         time.sleep(3.0)
         print("| candidate | ended | s | last request, ms after | because |\n|---|---|---|---|---|")
         for is_bad, kinds in ((True, bad), (False, good)):

@@ -22,7 +22,8 @@ class Logs:
         self.labels = folder / "labels" / "flights" / "production.jsonl"
         self.predictions.mkdir(parents=True)
         self.labels.parent.mkdir(parents=True)
-        self.answers = LabelledAnswers(folder)
+        self.now = 100.0
+        self.answers = LabelledAnswers(folder, lambda: self.now)
 
     def predict(self, identity: str, revision: str, *values: int | str, status: int = 200) -> None:
         record = {"id": identity, "revision": revision, "prediction": list(values), "status": status}
@@ -91,6 +92,21 @@ def test_what_was_written_before_it_was_asked_for_is_not_counted(tmp_path: Path)
     epochs = {seen.epoch for seen in logs.answers.observe(ENVIRONMENT).values()}
     assert {seen.epoch for seen in LabelledAnswers(tmp_path).observe(ENVIRONMENT).values()} == set()
     assert len(epochs) == 1
+
+
+def test_after_a_pause_counting_begins_anew(logs: Logs) -> None:
+    logs.predict("a", R1, 1)
+    logs.label("a", 1)
+    before = logs.answers.observe(ENVIRONMENT)[R1]
+    logs.now += labelled.PAUSE_SECONDS + 1.0
+    logs.predict("b", R1, 0)
+    logs.label("b", 1)
+    assert logs.counted() == {}
+    logs.predict("c", R1, 0)
+    logs.label("c", 1)
+    after = logs.answers.observe(ENVIRONMENT)[R1]
+    assert (after.errors, after.requests) == (1, 1)
+    assert after.epoch != before.epoch
 
 
 def test_memory_is_bounded_and_the_oldest_is_forgotten(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -483,6 +483,10 @@ def canary(steps: str) -> str:
             "[{set_weight: 10}, {analysis: {for: 1m}}], analysis: {metrics: [{metric: accuracy, source: proxy}]}",
             "proxy is not known here",
         ),
+        (
+            "[{set_weight: 10}, {analysis: {for: 1m}}], analysis: {metrics: [{metric: error_rate, dry_run: true}]}",
+            "every metric is a dry run",
+        ),
     ],
 )
 def test_a_canary_is_judged(steps: str, problem: str) -> None:

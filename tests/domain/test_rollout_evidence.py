@@ -7,7 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from interlock.delivery.analysis.engine import begin_analysis, harm_of, observe
 from interlock.delivery.analysis.latency import bins_of_sides, edge_of, exceeding, limit_bin, tolerance_bins
+from interlock.delivery.analysis.spread import Spread
+from interlock.delivery.analysis.streams import Rule
+from interlock.delivery.analysis.ticks import Counts, Latencies, Tick
 from interlock.delivery.evidence import latencies_between
 from interlock.delivery.replaying import observation, of_interest, replay
 from interlock.delivery.revision import (
@@ -18,7 +22,7 @@ from interlock.delivery.revision import (
     ReplicaSeen,
     Revision,
 )
-from interlock.delivery.rollout import Rollout, RolloutPhase, RolloutSeen, advance, begin, summary
+from interlock.delivery.rollout import Rollout, RolloutPhase, RolloutSeen, advance, begin, judges, summary
 from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
 from interlock.vocabulary import Digest, Event, Kind
 
@@ -178,6 +182,28 @@ def test_a_replica_that_has_just_begun_is_not_judged():
     assert play(canary(SLOW, warm_up=60.0), world, 59)[0].phase is RolloutPhase.ROLLED_BACK
 
 
+def test_a_limit_hears_nothing_of_other_numbers():
+    rule = Rule(metric="latency_p95_ms", kind="latency", max=5.0, quantiles=(0.95,))
+    analysis = begin_analysis([rule], 100)
+    counts = Counts(candidate_requests=50, candidate_events=50, stable_requests=50)
+    tick = Tick(number=1, seen={"latency_p95_ms": {"": counts}})
+    assert harm_of(observe(analysis, tick)) == pytest.approx(1.0)
+
+
+def test_a_limit_waits_for_what_stable_does_where_replicas_differ():
+    rule = Rule(metric="latency_p95_ms", kind="latency", max=5.0, quantiles=(0.95,))
+    slow = Latencies(candidate={200: 50}, stable={200: 50})
+    tick = Tick(number=1, seen={"latency_p95_ms": {"": slow}})
+    assert harm_of(observe(begin_analysis([rule], 100), tick)) > 100.0
+    differing = rule.model_copy(update={"spreads": {"p95": Spread(variances={60.0: 0.2})}})
+    assert harm_of(observe(begin_analysis([differing], 100), tick)) == pytest.approx(1.0)
+
+
+def test_a_rollout_says_which_metrics_it_judges():
+    assert judges(canary(ERRORS, LABELS), "accuracy")
+    assert not judges(canary(ERRORS), "accuracy")
+
+
 def test_latencies_are_kept_of_a_look_where_they_are_judged():
     seen = RolloutSeen(plane=World().seen())
     assert of_interest(canary(ERRORS), seen).plane.latencies == {}
@@ -247,3 +273,16 @@ def test_without_labels_it_is_held_and_rolled_back_at_the_deadline():
     rollout, ended, _ = play(canary(ERRORS, LABELS), World(), 500)
     assert (rollout.phase, ended) == (RolloutPhase.ROLLED_BACK, 401)
     assert "no evidence of accuracy yet" in rollout.because
+
+
+def test_a_dry_run_is_told_and_decides_nothing():
+    dry = SLOW.model_copy(update={"dry_run": True})
+    rollout, _, events = play(canary(ERRORS, dry), World(candidate=(10, 12, 14, 16, 40)), 300)
+    assert rollout.phase is RolloutPhase.PROMOTED
+    assert "a dry run would roll back: latency_p95_ms: candidate" in rollout.because
+    assert summary(rollout)["dry_run_of_latency_p95_ms"]["verdict"] == "fail"
+    assert set(summary(rollout)["metrics"]) == {"error_rate"}
+    assert replay(Rollout.model_validate_json(rollout.model_dump_json()), events).differences == ()
+    assert "dry run" not in play(canary(ERRORS, dry), World(), 300)[0].because
+    held = play(canary(ERRORS, dry), World(), 300, lambda _, seen: seen.model_copy(update={"latencies": {}}))[0]
+    assert held.phase is RolloutPhase.PROMOTED  # what is a dry run holds nobody up

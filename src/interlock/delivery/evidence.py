@@ -30,20 +30,25 @@ def analysis_of(plan: AnalysisPlan, seconds: float, spread: Spread | None = None
 
     ``spread`` is how far replicas of one revision differ in errors.
     """
-    rules = [_rule(metric, 1.0 / len(plan.metrics), spread) for metric in plan.metrics]
+    counting = sum(not metric.dry_run for metric in plan.metrics)
+    rules = [_rule(metric, 1.0 if metric.dry_run else 1.0 / counting, spread) for metric in plan.metrics]
     return begin_analysis(rules, round(seconds / TICK_SECONDS), alpha=plan.alpha, warm_up=plan.warm_up)
 
 
 def _rule(metric: AnalysisMetricPlan, share: float, spread: Spread | None) -> Rule:
-    rule = Rule(metric=metric.metric, share=share, max_ratio=metric.max_ratio, margin=metric.margin, max=metric.max)
+    rule = Rule(
+        metric=metric.metric,
+        share=share,
+        max_ratio=metric.max_ratio,
+        margin=metric.margin,
+        max=metric.max,
+        is_dry_run=metric.dry_run,
+    )
     quantile = LATENCY_QUANTILES.get(metric.metric)
     if quantile is not None:
         return rule.model_copy(update={"kind": "latency", "quantiles": (quantile,)})
-    return (
-        rule
-        if spread is None or metric.metric == ACCURACY
-        else rule.model_copy(update={"spreads": {metric.metric: spread}})
-    )
+    is_spread = spread is not None and metric.metric != ACCURACY
+    return rule.model_copy(update={"spreads": {metric.metric: spread}}) if is_spread else rule
 
 
 def forecast_of(strategy: StrategyPlan, baseline: Baseline) -> str:

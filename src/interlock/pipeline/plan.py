@@ -252,10 +252,12 @@ ACCURACY = "accuracy"
 class AnalysisMetricPlan(Stored):
     """A live metric: ``max_ratio`` and ``max`` roll back; ``margin`` must be proven to promote.
 
-    ``max`` is a share of requests for ``error_rate``, of wrong answers for ``accuracy``, milliseconds for a latency.
+    ``max`` is a share of requests for ``error_rate``, of wrong answers for ``accuracy``, milliseconds for a latency. A
+    ``dry_run`` is judged and told, and decides nothing.
     """
 
     metric: Literal["error_rate", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy"]
+    dry_run: bool = False
     max_ratio: float = 1.5
     margin: float = 0.01
     max: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 from interlock.control.delivering.quarantine import forbidden
 from interlock.control.delivering.scaling import Scaling
@@ -64,6 +65,16 @@ class Plane:
         except StaleWrite:
             return False
         return any(act.name not in ("ensure_replicas", "ensure_endpoints", "renew_lease", "end_lease") for act in acts)
+
+    def give_traffic_back(self, environment: Environment, version: int, seen: DataPlaneSeen) -> None:
+        """Sets the shares of traffic at once, by what was seen for the decision; all else that differs is for ``keep``.
+
+        To look again, and to tend to replicas first, would leave requests at a candidate that is known to be bad.
+        """
+        with suppress(StaleWrite):
+            for act in differences(environment, seen):
+                if act.name == "ensure_weights":
+                    self._act(environment, act, version)
 
     def _tell_trouble(self, environment: Environment, version: int, seen: DataPlaneSeen) -> tuple[Environment, int]:
         """The environment with what keeps its replicas from living, saved where that is another thing than before."""

@@ -80,7 +80,8 @@ class Deliveries:
         environment, environment_expected = load_state(self._store, Kind.ENVIRONMENT, rollout.environment, Environment)
         if environment is None:
             raise NotFound(f"environment {rollout.environment} is gone", f"rollout {rollout.number}")
-        seen = of_interest(rollout, self._observe_rollout(rollout, environment))
+        looked = self._observe_rollout(rollout, environment)
+        seen = of_interest(rollout, looked)
         now = self._now()
         decision = rollouts.advance(rollout, seen, now)
         after = decision.state
@@ -104,6 +105,8 @@ class Deliveries:
                 writes += [quarantine(self._store, after.candidate, decision.because)]
             if not save_or_lose(self._store, *writes):
                 return False
+            if after.phase is RolloutPhase.ROLLED_BACK and followed != environment:
+                self._plane.give_traffic_back(followed, environment_expected + 1, looked.plane)
         self._run_checks(after)
         return after != rollout
 

@@ -46,7 +46,8 @@ class Analysis(Stored):
 
     @model_validator(mode="after")
     def _shares_one_alpha(self) -> Analysis:
-        if self.rules and abs(math.fsum(rule.share for rule in self.rules) - 1.0) > 1e-9:
+        shares = [rule.share for rule in self.rules if not rule.is_dry_run]
+        if shares and abs(math.fsum(shares) - 1.0) > 1e-9:
             raise ValueError("the shares of the rules have to add up to 1")
         return self
 
@@ -99,14 +100,36 @@ def observe(analysis: Analysis, tick: Tick) -> Analysis:
 
 
 def harm_of(analysis: Analysis) -> float:
-    """The e-value for harm: the mean of the metrics' by their shares."""
+    """The e-value for harm: the mean of the metrics' by their shares. Dry runs have none."""
     return math.fsum(
-        rule.share * stream.harm_value for rule, stream in zip(analysis.rules, analysis.streams, strict=True)
+        rule.share * stream.harm_value
+        for rule, stream in zip(analysis.rules, analysis.streams, strict=True)
+        if not rule.is_dry_run
     )
 
 
 def conclude(analysis: Analysis) -> GateResult:
-    """What the evidence says now.
+    """What the evidence says now. Metrics that are dry runs decide nothing: what they would do alone is told."""
+    dry_runs = [index for index, rule in enumerate(analysis.rules) if rule.is_dry_run]
+    if not dry_runs:
+        return _conclude(analysis)
+    result = _conclude(_part(analysis, [index for index in range(len(analysis.rules)) if index not in dry_runs]))
+    told, evidence = result.because, dict(result.evidence)
+    for index in dry_runs:
+        alone = _conclude(_part(analysis, [index], is_dry_run=False, share=1.0))
+        evidence[f"dry_run_of_{analysis.rules[index].metric}"] = alone.evidence | {"verdict": alone.verdict}
+        told += f"; a dry run would roll back: {alone.because}" if alone.verdict is Verdict.FAIL else ""
+    return result.model_copy(update={"because": told, "evidence": evidence})
+
+
+def _part(analysis: Analysis, chosen: Sequence[int], **changes: object) -> Analysis:
+    """The analysis of some of its rules only, each with changes."""
+    rules = tuple(analysis.rules[index].model_copy(update=changes) for index in chosen)
+    return analysis.model_copy(update={"rules": rules, "streams": tuple(analysis.streams[index] for index in chosen)})
+
+
+def _conclude(analysis: Analysis) -> GateResult:
+    """What the evidence of rules that count says.
 
     ======================================================  =========  =======================
     evidence                                                verdict    means
@@ -208,11 +231,11 @@ def _worst(analysis: Analysis) -> str:
 
 def _sides(analysis: Analysis, index: int) -> str:
     totals, rule = analysis.streams[index].totals, analysis.rules[index]
-    kind = {"rate": "errors" if rule.metric == "error_rate" else rule.metric, "latency": "slow", "pairs": "alone wrong"}
+    is_error = rule.metric == "error_rate"
+    what = {"rate": "errors" if is_error else "wrong", "latency": "slow", "pairs": "alone wrong"}[rule.kind]
     sides = (("candidate", totals.candidate), ("stable", totals.stable))
-    return ", ".join(
-        f"{name} {events} {kind[rule.kind]} in {requests} requests"
-        + (f" ({100.0 * events / requests:.2f} %)" if requests else "")
+    return ("" if is_error else f"{rule.metric}: ") + ", ".join(
+        f"{name} {events} {what} in {requests} requests" + (f" ({100.0 * events / requests:.2f} %)" if requests else "")
         for name, (events, requests) in sides
     )
 

@@ -23,22 +23,25 @@ def visible_errors(strategy: StrategyPlan, per_minute: float, rate: float) -> It
 
     ``rate`` is the share of stable's that fail. Nothing where errors are not judged.
     """
-    judged = next((metric for metric in strategy.analysis.metrics if metric.metric == "error_rate"), None)
+    judged = next(
+        (metric for metric in strategy.analysis.metrics if metric.metric == "error_rate" and not metric.dry_run), None
+    )
     if judged is None:
         return
     seconds: dict[int, float] = {}
     weight = 0
     for step in strategy.steps:
         weight = step.set_weight or weight
-        if weight < 100:
-            seconds[weight] = seconds.get(weight, 0.0) + (step.analysis or 0.0) + (step.pause or 0.0)
+        lasting = (step.analysis or 0.0) + (step.pause or 0.0)
+        if lasting and weight < 100:
+            seconds[weight] = seconds.get(weight, 0.0) + lasting
+    counting = sum(not metric.dry_run for metric in strategy.analysis.metrics)
     for weight, lasting in seconds.items():
         requests = per_minute * lasting / 60.0
-        alpha = strategy.analysis.alpha / len(strategy.analysis.metrics) / (1 if judged.max is None else 2)
+        alpha = strategy.analysis.alpha / counting / (1 if judged.max is None else 2)
         candidate = requests * weight / 100.0
         ratio = smallest_ratio(candidate, requests - candidate, rate, judged.max_ratio, alpha)
-        if lasting > 0.0:
-            yield Visible(weight, lasting / 60.0, ratio)
+        yield Visible(weight, lasting / 60.0, ratio)
 
 
 def smallest_ratio(

@@ -7,7 +7,9 @@ counted in bins that grow by 2 %; ``bin_of`` says which.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from interlock.vocabulary import Stored
 
@@ -55,19 +57,17 @@ class Histogram(Stored):
 
     def thresholds(self, quantiles: Sequence[float] = QUANTILES) -> tuple[int | None, ...]:
         """For each of the quantiles, in their order, the first bin above it; None where too few requests are known."""
-        total = math.fsum(self.weights.values())
-        found: list[int | None] = []
-        below, reached = 0.0, iter(sorted(self.weights))
-        last = 0
-        for quantile in quantiles:
-            if total < _FEWEST[quantile] * self.unit:
-                found.append(None)
-                continue
-            while below < quantile * total * (1.0 - 1e-9):
-                last = next(reached)
-                below += self.weights[last]
-            found.append(last + 1)
-        return tuple(found)
+        indices = sorted(self.weights)
+        sums = list(accumulate([self.weights[index] for index in indices], initial=0.0))
+        total = sums[-1]
+        return tuple(
+            [
+                None
+                if total < _FEWEST[quantile] * self.unit
+                else indices[bisect_left(sums, quantile * total * (1.0 - 1e-9)) - 1] + 1
+                for quantile in quantiles
+            ]
+        )
 
 
 def bins_of_sides(candidate: Mapping[Span, int], stable: Mapping[Span, int]) -> tuple[dict[int, int], dict[int, int]]:
@@ -94,7 +94,7 @@ def limit_bin(milliseconds: float) -> int:
 
 def exceeding(counts: Mapping[int, int], threshold: int) -> int:
     """How many latencies are in the bin ``threshold`` or above."""
-    return sum(count for index, count in counts.items() if index >= threshold)
+    return sum([count for index, count in counts.items() if index >= threshold])
 
 
 def tolerance_bins(ratio: float) -> int:

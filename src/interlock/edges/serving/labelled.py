@@ -1,14 +1,16 @@
 """Answers whose truth is known by now, counted while both are being written: prediction logs and labels, by request.
 
-Files are followed from where they end when an environment is first asked for. What was predicted or labelled before,
-and what comes more than MOST requests after its counterpart, is not counted.
+Files are followed from where they end when an environment is asked for, for the first time or after a pause: what was
+predicted or labelled before would be compared with what comes now. What comes more than MOST requests after its
+counterpart is not counted.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +19,28 @@ from interlock.delivery.revision import CounterSeen
 MOST = 200_000
 """Predictions without a label, and labels without a prediction, that are kept in memory for each environment."""
 READ_AT_ONCE = 8 * 2**20
+PAUSE_SECONDS = 60.0
+"""Where nobody asked for so long, counting begins anew."""
 
 
 class LabelledAnswers:
-    """All environments of one data-plane folder. Counters begin anew with each of these."""
+    """All environments of one data-plane folder; ``now`` is monotonic. Counters begin anew with each of these."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, now: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
-        self._epoch = os.urandom(8).hex()
+        self._now = now
         self._joins: dict[str, _Join] = {}
 
     def observe(self, environment: str) -> dict[str, CounterSeen]:
         """By revision key how many answers of ``model/environment`` have a label now, and how many were wrong."""
-        if environment not in self._joins:
+        join, now = self._joins.get(environment), self._now()
+        if join is None or now - join.asked > PAUSE_SECONDS:
             predictions = self._folder / "predictions" / environment.replace("/", ".")
-            self._joins[environment] = _Join(predictions, self._folder / "labels" / f"{environment}.jsonl")
-        join = self._joins[environment]
+            join = self._joins[environment] = _Join(predictions, self._folder / "labels" / f"{environment}.jsonl")
+        join.asked = now
         join.read()
         return {
-            revision: CounterSeen(epoch=self._epoch, requests=judged, errors=wrong)
+            revision: CounterSeen(epoch=join.epoch, requests=judged, errors=wrong)
             for revision, (judged, wrong) in join.counted.items()
         }
 
@@ -45,6 +50,8 @@ class _Join:
 
     def __init__(self, predictions: Path, labels: Path) -> None:
         self.counted: dict[str, tuple[int, int]] = {}
+        self.epoch = os.urandom(8).hex()
+        self.asked = 0.0
         self._predictions = predictions
         self._labels = labels
         self._offsets = {path: path.stat().st_size for path in (*predictions.glob("*.jsonl"), labels) if path.exists()}

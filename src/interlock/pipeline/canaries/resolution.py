@@ -15,7 +15,7 @@ def analysis_plan_of(analysis: AnalysisSpec) -> AnalysisPlan:
     """The plan of an analysis."""
     metrics = tuple(
         AnalysisMetricPlan.model_validate(
-            {"metric": one.metric, "max_ratio": one.max_ratio, "max": one.max}
+            {"metric": one.metric, "max_ratio": one.max_ratio, "max": one.max, "dry_run": one.dry_run}
             | {"margin": one.margin or (LATENCY_MARGIN if one.metric in LATENCY_QUANTILES else 0.01)}
         )
         for one in analysis.metrics

@@ -51,6 +51,8 @@ class LiveMetricSpec(Section):
     source: Annotated[Literal["labels"], Choice(("labels",))] | None = None
     """Where the numbers are from. `labels`, for `accuracy`: predictions joined with the labels that the label endpoint
     was sent. Without this key: the proxy."""
+    dry_run: bool = False
+    """Whether it is only told what it would decide."""
     delay: Annotated[None, NotYet("remove it: labels are judged as they come, while the rollout lasts")] = None
     """How late labels come."""
 

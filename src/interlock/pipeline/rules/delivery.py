@@ -86,6 +86,8 @@ def _check_times(canary: CanarySpec, place: Path) -> Iterator[Problem]:
 
 def _check_metrics(canary: CanarySpec, place: Path) -> Iterator[Problem]:
     metrics = [metric.metric for metric in canary.analysis.metrics]
+    if all(metric.dry_run for metric in canary.analysis.metrics):
+        yield Problem(place, "every metric is a dry run, so nothing is judged", "let one metric count", at_key=True)
     for index, metric in enumerate(canary.analysis.metrics):
         if metric.metric in metrics[:index]:
             yield Problem((*place, index), f"the metric {metric.metric} is given twice", "remove one")
