@@ -85,6 +85,7 @@ class Compared(NamedTuple):
 
 def compare_rows(gate: GatePlan, metric: RowMetric, rows: RowArrays) -> Compared:
     """The verdict of a gate on a row metric: see the first table of this module; and what its slices show."""
+    metric = rows.candidate.form_of(metric)
     count = int(rows.labels.size)
     missing = count_missing(rows.candidate.values(metric))
     if missing:
