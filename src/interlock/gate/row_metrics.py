@@ -22,6 +22,7 @@ _Number = TypeVar("_Number", np.intp, np.float64)
 
 MOST_CLASSES = 50
 """More values of labels are not classes."""
+ONE_CLASS = "the holdout's labels are all of one class"
 SMALLEST_CLASS = 10
 """Rows of a class below which nothing is said of it."""
 ROWS_AT_ONCE = 16384
@@ -45,6 +46,11 @@ class RowMetric(NamedTuple):
     def is_macro(self) -> bool:
         """Whether it is the mean of one number for each class that the labels have."""
         return self.name == "f1_macro"
+
+    @property
+    def is_of_labels(self) -> bool:
+        """Whether labels are classes, not numbers."""
+        return self.is_binary or self.is_of_probability or self.is_macro or self.name == "accuracy"
 
     @property
     def is_of_classes(self) -> bool:
@@ -177,15 +183,12 @@ def unsuitable(metric: RowMetric, labels: Array, *sides: Array | None) -> str:
     if len(there) < len(sides):
         column = metric.name if is_row_loss(metric.name) else "probability"
         return f"{metric.name} needs a {column} column in the predictions"
-    if metric is LOG_LOSS_OF_MANY and labels.min() == labels.max():
-        return "the holdout's labels are all of one class"
+    if metric.is_of_labels and labels.min() == labels.max():
+        return ONE_CLASS
     if metric.is_macro:
         return _unsuitable_for_classes(metric, labels)
-    if metric.is_binary:
-        if labels.min() == labels.max():
-            return "the holdout's labels are all of one class"
-        if not metric.is_of_probability and not all(map(_are_of_two, there)):
-            return f"{metric.name} needs predictions that are classes"
+    if metric.is_of_classes and not all(map(_are_of_two, there)):
+        return f"{metric.name} needs predictions that are classes"
     if metric.is_of_probability and any(values.min() < 0.0 or values.max() > 1.0 for values in there):
         return "a probability is outside 0 to 1"
     return ""
@@ -208,8 +211,6 @@ def _are_of_two(values: Array) -> bool:
 
 def _unsuitable_for_classes(metric: RowMetric, labels: Array) -> str:
     classes, counts = np.unique(labels, return_counts=True)
-    if classes.size < 2:
-        return "the holdout's labels are all of one class"
     if classes.size > MOST_CLASSES:
         return f"{metric.name} needs labels of at most {MOST_CLASSES} classes, and these have {classes.size} values"
     if counts.min() < SMALLEST_CLASS:

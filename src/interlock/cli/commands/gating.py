@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -71,6 +72,9 @@ def gate(
     from interlock.pipeline.plan import GatePlan, SlicePlan
     from interlock.vocabulary import Verdict
 
+    for option, number in (("--margin", margin), ("--alpha", alpha), ("--min", least), ("--max", most)):
+        if number is not None and not math.isfinite(number):
+            raise Refused(f"{number} is no finite number", option, "write a number like 0.01")
     if baseline is None and (slices or (least is None and most is None)):
         raise Refused("there is nothing to judge by", "gate", "add --baseline FILE, or a limit: --min or --max")
     cut = "found" if slices == ("found",) else tuple(SlicePlan(**_slice(text)) for text in slices)

@@ -115,15 +115,14 @@ def _side(name: str, given: Mapping[str, ArrayLike], labels: Array) -> Predictio
     unknown = [key for key in given if key not in ("prediction", "probability") and not is_row_loss(key)]
     if unknown:
         raise _Unusable(f"{unknown[0]} of the {name} is neither prediction, probability nor row_loss")
-    chances = np.asarray(given.get("probability", ()))
-    of_classes = {"probability"} if chances.ndim == 2 else set()
+    chances = _array(f"probability of the {name}", given["probability"]) if "probability" in given else None
+    right = _given_to_labels(name, chances, labels) if chances is not None and chances.ndim == 2 else None
     values = {
         key: _numbers(f"{key} of the {name}", cells, labels.size)
         for key, cells in given.items()
-        if key not in of_classes
+        if right is None or key != "probability"
     }
     losses = {key: cells for key, cells in values.items() if is_row_loss(key)}
-    right = _given_to_labels(name, chances, labels) if of_classes else None
     return Predictions(values["prediction"], values.get("probability"), losses, right)
 
 
@@ -159,12 +158,16 @@ def _column(name: str, given: ArrayLike, labels: Array) -> Column:
 
 
 def _vector(name: str, given: ArrayLike, rows: int | None) -> Column:
-    try:
-        values = np.asarray(given)
-    except ValueError as problem:
-        raise _Unusable(f"{name}: {problem}") from None
+    values = _array(name, given)
     if values.ndim != 1:
         raise _Unusable(f"{name}: not one value for each row")
     if rows is not None and values.size != rows:
         raise _Unusable(f"{name}: {values.size} values for {rows} rows")
     return values
+
+
+def _array(name: str, given: ArrayLike) -> Column:
+    try:
+        return np.asarray(given)
+    except ValueError as problem:
+        raise _Unusable(f"{name}: {problem}") from None
