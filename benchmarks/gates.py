@@ -270,8 +270,9 @@ def is_blocked(metric: str, drawn: np.ndarray) -> bool:
     kinds = np.tile([0, 1, 2], SLICES)
     place = np.repeat(np.repeat(np.arange(SLICES), 3), drawn.ravel())
     kind = np.repeat(kinds, drawn.ravel())
-    labels = np.zeros(kind.size)
-    return any_blocks(metric, labels, {"prediction": (kind == 0) * 1.0}, {"prediction": (kind == 1) * 1.0}, place)
+    labels = np.arange(kind.size) % 2.0
+    sides = ({"prediction": np.where(kind == wrong, 1.0 - labels, labels)} for wrong in (0, 1))
+    return any_blocks(metric, labels, *sides, place)
 
 
 def is_even_model_blocked(metric: str, generator: np.random.Generator) -> bool:

@@ -246,3 +246,35 @@ def test_columns_are_the_holdouts_own_else_those_of_the_predictions(columns):
 def test_columns_that_nobody_asks_for_are_left_out():
     rows = with_columns(["carrier", "gone"])
     assert (list(rows["columns"]), rows["baseline"]["columns"]) == (["carrier"], {})
+
+
+FLOWERS = "id,prediction,probability_rose,probability_iris,probability_tulip"
+
+
+def test_of_more_than_two_classes_what_was_given_to_the_label_is_kept():
+    holdout = ["1,rose", "2,tulip", "3,iris", "4,iris"]
+    rows = ["1,rose,0.7,0.2,0.1", "2,iris,0.1,0.5,0.4", "3,iris,0.33,0.33,0.33", "4,rose,0.9,0.9,0.9", "9,iris,x,,"]
+    baseline = [row.replace("0.7,0.2,0.1", "0.6,0.3,0.1") for row in rows]
+    found = joined(holdout, rows, baseline, FLOWERS)
+    measured = found["report"]["rows"]
+    assert (measured["candidate_missing"], len(measured["labels"])) == (1, 3)  # chances that add up to 2.7 are none
+    assert measured["candidate"]["right"] == pytest.approx([0.7, 0.4, 1 / 3])
+    assert measured["baseline"]["right"] == pytest.approx([0.6, 0.4, 1 / 3])
+    assert any("id 4: the probabilities of its classes are no chances" in one["message"] for one in found["problems"])
+    gate = GatePlan(metric="log_loss", max=9.0)
+    assert judge([gate], {"measurements": found["report"]}, "none").verdict is Verdict.FAIL
+
+
+def test_a_class_without_a_column_leaves_no_log_loss_and_is_named():
+    found = joined(
+        ["1,0", "2,1", "3,2.5"],
+        ["1,0,0.5,0.5", "2,1,0.5,0.5", "3,0,1,0"],
+        None,
+        "id,prediction,probability_0,probability_1",
+    )
+    assert found["report"]["rows"]["candidate"].keys() == {"prediction", "probability"}
+    assert any(
+        "column probability_2.5 is missing, so there is no log_loss" in one["message"] for one in found["problems"]
+    )
+    two = joined(["1,0", "2,1"], ["1,0,0.5,0.5", "2,1,0.5,0.5"], None, "id,prediction,probability_0,probability_1")
+    assert two["report"]["rows"]["candidate"].keys() == {"prediction", "probability"}

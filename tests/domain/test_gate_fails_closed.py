@@ -11,7 +11,7 @@ import pytest
 
 from interlock.gate.judge import judge
 from interlock.gate.rows.alone import judge_predictions
-from interlock.pipeline.plan import GatePlan, SlicePlan
+from interlock.pipeline.plan import ConditionPlan, GatePlan, SlicePlan
 from interlock.vocabulary import Verdict
 
 PRODUCTION = "flights v3"
@@ -270,3 +270,15 @@ def test_arrays_and_reports_give_the_same_answer():
     for one, other in zip(reported.results, alone.results, strict=True):
         assert {**one.evidence, "production_name": ""} == {**other.evidence, "production_name": ""}
         assert one.verdict is other.verdict
+
+
+def test_a_holdout_of_one_class_decides_nothing_that_is_of_classes():
+    labels, right = np.ones(600), {"prediction": np.ones(600), "probability": np.full(600, 0.9)}
+    condition = ConditionPlan(holds="n > 0.5 +/- 0.1")
+    gates = [
+        *(GatePlan(metric=name, min=0.0) for name in ("accuracy", "auc", "f1", "f1_macro", "log_loss")),
+        GatePlan(metric="accuracy", against="production", margin=0.5),
+        GatePlan(metric="accuracy", condition=condition),
+    ]
+    for result in judge_predictions(gates, labels, right, right).results:
+        assert (result.verdict, result.because) == (Verdict.UNDECIDED, "the holdout's labels are all of one class")

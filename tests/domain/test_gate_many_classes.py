@@ -11,15 +11,8 @@ from sklearn.metrics import f1_score
 
 from interlock.gate.paired import mean_error, means_difference
 from interlock.gate.row_metrics import MOST_CLASSES, compute, contributions, row_metric
+from interlock.gate.rows import classes as by_kinds
 from interlock.gate.rows.alone import judge_predictions
-from interlock.gate.rows.classes import (
-    classes_difference,
-    classes_harm,
-    classes_values,
-    code_of_two,
-    kinds_of_many,
-    kinds_of_two,
-)
 from interlock.gate.rows.pairs import pair_of
 from interlock.pipeline.plan import GatePlan, SlicePlan
 from interlock.vocabulary import Verdict
@@ -89,21 +82,21 @@ def test_a_model_at_the_margin_passes_about_as_often_as_alpha_says():
 
 def test_harm_is_where_the_bound_touches_no_difference():
     labels, ours, theirs = predicted(np.random.default_rng(5), 2000, 3, (0.76, 0.8))
-    kinds, codes = kinds_of_many("f1_macro", labels, ours, theirs)
+    kinds, codes = by_kinds.kinds_of_many("f1_macro", labels, ours, theirs)
     counts = np.bincount(codes, minlength=kinds.prior.size).astype(float)
-    chance = classes_harm(kinds, counts)
+    chance = by_kinds.classes_harm(kinds, counts)
     assert 0.0 < chance < 0.05
-    assert classes_difference(kinds, counts, chance).upper == pytest.approx(0.0, abs=1e-6)
-    assert classes_harm(kinds.turned(), counts) == 1.0
+    assert by_kinds.classes_difference(kinds, counts, chance).upper == pytest.approx(0.0, abs=1e-6)
+    assert by_kinds.classes_harm(kinds.turned(), counts) == 1.0
 
 
 def test_kinds_of_two_classes_assume_what_those_of_many_do():
     labels, ours, theirs = predicted(np.random.default_rng(6), 300, 2, (0.75, 0.8))
-    kinds, _ = kinds_of_many("f1_macro", labels, ours, theirs)
-    two = kinds_of_two(row_metric("f1"))
+    kinds, _ = by_kinds.kinds_of_many("f1_macro", labels, ours, theirs)
+    two = by_kinds.kinds_of_two(row_metric("f1"))
     assert sorted(kinds.prior) == sorted(two.prior)
-    counts = np.bincount(code_of_two(labels, ours, theirs), minlength=8).astype(float)
-    assert classes_values(two, counts) == pytest.approx((f1_score(labels, ours), f1_score(labels, theirs)))
+    counts = np.bincount(by_kinds.code_of_two(labels, ours, theirs), minlength=8).astype(float)
+    assert by_kinds.classes_values(two, counts) == pytest.approx((f1_score(labels, ours), f1_score(labels, theirs)))
 
 
 def judged(labels, ours, theirs, columns=None, **more):

@@ -120,8 +120,8 @@ def test_models_that_order_all_rows_alike_do_not_differ():
 def test_two_models_without_a_fault_are_bounded_by_what_no_fault_in_so_many_rows_proves(positives):
     labels = (np.arange(300) < positives).astype(float)
     found = difference_of(labels, labels + np.linspace(0, 0.4, 300), labels, ALPHA)
-    # of a share of this size, none would be seen in as many draws in 5 % of cases
-    assert binom.pmf(0, positives, -found.lower) == pytest.approx(ALPHA, rel=1e-5)
+    # of a share of this size, none would be seen in as many draws in 4.5 % of cases; the rest is for the other side
+    assert binom.pmf(0, positives, -found.lower) == pytest.approx(0.9 * ALPHA, rel=1e-5)
     assert found.upper == pytest.approx(-found.lower)
     assert found.is_coarse
 
@@ -146,15 +146,25 @@ def test_rows_that_are_hardly_out_of_place_say_little():
     assert "0 of 40 rows are out of place" in perfect.method
 
 
-def test_all_positives_below_all_negatives_bounds_nothing():
+def test_of_all_positives_below_all_negatives_the_other_side_alone_says_something():
     labels = (np.arange(300) < 5).astype(float)
-    assert difference_of(labels, -labels, -labels, ALPHA).lower == -1.0
+    # of five rows all were out of place: fewer than this share would be in so many cases of a thousand
+    assert difference_of(labels, -labels, -labels, ALPHA).lower == pytest.approx(-(1.0 - (0.1 * ALPHA) ** (1 / 5)))
+
+
+def test_a_model_without_a_fault_is_proven_better_than_one_far_behind():
+    labels, _, theirs = normal_scores(np.random.default_rng(45), 600, 300, (1.0, 1.1))
+    found = difference_of(labels, labels, theirs, ALPHA)
+    assert found.is_coarse
+    assert 0.0 < found.lower < found.estimate < found.upper
+    turned = difference_of(labels, theirs, labels, ALPHA)
+    assert (turned.lower, turned.upper) == pytest.approx((-found.upper, -found.lower))
 
 
 def test_a_gate_says_how_many_rows_two_strong_models_need():
     gate = GatePlan(metric="auc", against="production", margin=0.005)
     verdicts = {}
-    for rows in (300, 6000):
+    for rows in (300, 6500):
         labels = (np.arange(rows) < rows // 10).astype(float)
         chance = np.where(labels == 1.0, 0.9, 0.1)
         side = Predictions(labels, chance)
@@ -162,9 +172,9 @@ def test_a_gate_says_how_many_rows_two_strong_models_need():
         assert metric is not None
         result = compare_rows(gate, metric, RowArrays(labels, side, side, "v1", {})).result
         verdicts[rows] = (result.verdict, result.evidence["more_rows_needed"])
-    assert verdicts[6000] == (Verdict.PASS, 0)
+    assert verdicts[6500] == (Verdict.PASS, 0)
     assert verdicts[300][0] is Verdict.UNDECIDED
-    assert 5000 < verdicts[300][1] < 6000
+    assert 5500 < verdicts[300][1] < 6500
 
 
 def test_harm_is_seen_where_there_is_some():

@@ -134,3 +134,27 @@ def test_classes_without_probabilities_are_counted(folder, capsys):
     (folder / "words.csv").write_text(text + "\n400,no,no\n")
     code, out, _ = gate(capsys, "--candidate", "words.csv", "--min", "0.6")
     assert (code, "accuracy min 0.6" in out, "auc" in out) == (0, True, False)
+
+
+def test_conditions_are_judged_without_a_run(folder, capsys):
+    both = ["--candidate", "good.csv", "--baseline", "bad.csv"]
+    code, out, _ = gate(capsys, *both, "--condition", "n - o > 0 +/- 0.09", "--condition", "n > 0.9 +/- 0.1")
+    assert (code, out.count(": not shown on 1500 rows"), out.count(": shown on")) == (1, 1, 1)  # unknown is not shown
+    assert "accuracy against" not in out
+    code, out, _ = gate(capsys, "--candidate", "good.csv", "--condition", "n > 0.7 +/- 0.1")
+    assert (code, "pass       n > 0.7 +/- 0.1" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--condition", "n - o > 0 +/- 0.1"], "--baseline FILE, or a limit: --min, --max or --condition"),
+        (["--condition", "x > 0.5"], "`x > 0.5` is no clause"),
+        (["--min", "nan"], "--min: nan is no finite number"),
+        (["--baseline", "bad.csv", "--margin", "nan"], "--margin: nan is no finite number"),
+        (["--max", "inf"], "--max: inf is no finite number"),
+    ],
+)
+def test_what_cannot_be_judged_by_is_refused(folder, capsys, words, told):
+    code, _, error = gate(capsys, "--candidate", "good.csv", *words)
+    assert (code, told in error) == (2, True)

@@ -85,6 +85,7 @@ class Compared(NamedTuple):
 
 def compare_rows(gate: GatePlan, metric: RowMetric, rows: RowArrays) -> Compared:
     """The verdict of a gate on a row metric: see the first table of this module; and what its slices show."""
+    metric = rows.candidate.form_of(metric)
     count = int(rows.labels.size)
     missing = count_missing(rows.candidate.values(metric))
     if missing:
@@ -105,12 +106,13 @@ def _paired(metric: RowMetric, rows: RowArrays) -> Pair | str:
     """The two models side by side, or why they cannot be compared."""
     count, theirs = int(rows.labels.size), rows.production.values(metric)
     missing = count if theirs is None else count_missing(theirs)
+    ours = rows.candidate.values(metric)
     if missing:
-        return f"{rows.name} has no {metric.name} for {missing} of {count} rows"
+        problem = unsuitable(metric, rows.labels, ours) if theirs is None else ""
+        return problem or f"{rows.name} has no {metric.name} for {missing} of {count} rows"
     if count < SMALLEST_SAMPLE:
         more = SMALLEST_SAMPLE - count
         return f"{count} common rows are too few for a verdict: needs {more} more rows ({SMALLEST_SAMPLE} at least)"
-    ours = rows.candidate.values(metric)
     problem = unsuitable(metric, rows.labels, ours, theirs)
     return problem if problem or ours is None or theirs is None else pair_of(metric, rows.labels, ours, theirs)
 

@@ -113,7 +113,9 @@ def _with_error(gate: GatePlan, result: GateResult, measurements: Measurements) 
     metric, rows = row_metric(gate.metric), measurements.rows
     if gate.reuse is None or gate.gap_between or metric is None or rows is None or "candidate" not in result.evidence:
         return result
-    labels, values = np.array(rows.labels), candidate_of(rows).values(metric)
+    candidate = candidate_of(rows)
+    metric = candidate.form_of(metric)
+    labels, values = np.array(rows.labels), candidate.values(metric)
     if unsuitable(metric, labels, values) or values is None:
         return result
     error = auc_error(labels, values) if metric.name == "auc" else mean_error(metric, labels, values)
@@ -187,7 +189,9 @@ def _find_in_rows(metric: RowMetric, rows: Rows, written: float | None) -> Findi
     unreliable = unreliable_rows(rows)
     if unreliable:
         return Finding(reading=Reading(), disqualified=unreliable, evidence=evidence)
-    values = candidate_of(rows).values(metric)
+    candidate = candidate_of(rows)
+    metric = candidate.form_of(metric)
+    values = candidate.values(metric)
     reading = compute(metric, np.array(rows.labels), values)
     if reading.value is None:
         if written is not None and values is None:  # no probability was predicted: the file is all there is

@@ -46,6 +46,7 @@ class BaselineRows(Stored):
     name: str
     prediction: tuple[float | None, ...]
     probability: tuple[float | None, ...] | None = None
+    right: tuple[float | None, ...] | None = None
     missing: int = 0
     columns: dict[str, tuple[Cell, ...]] = {}
 
@@ -53,7 +54,8 @@ class BaselineRows(Stored):
 class Rows(Stored):
     """Labels and predictions, one of each for every holdout row that has both, in order of id.
 
-    ``columns`` are those that gates ask for: slices, groups, losses of the candidate.
+    ``right`` is what was given to the class that the label is, of more than two classes. ``columns`` are those that
+    gates ask for: slices, groups, losses of the candidate.
     """
 
     holdout: int
@@ -63,6 +65,7 @@ class Rows(Stored):
     labels: tuple[float, ...]
     prediction: tuple[float, ...]
     probability: tuple[float, ...] | None = None
+    right: tuple[float, ...] | None = None
     columns: dict[str, tuple[Cell, ...]] = {}
     baseline: BaselineRows | None = None
 
@@ -235,6 +238,7 @@ def _rows(report: Json) -> Rows | None:
         labels=labels,
         prediction=_numbers(candidate.get("prediction"), "predictions", len(labels)),
         probability=_optional(candidate.get("probability"), len(labels)),
+        right=_optional(candidate.get("right"), len(labels)),
         columns=_cells(rows.get("columns"), len(labels)),
         baseline=_baseline_rows(rows.get("baseline"), len(labels)),
     )
@@ -244,11 +248,12 @@ def _baseline_rows(raw: Json, expected: int) -> BaselineRows | None:
     if raw is None:
         return None
     baseline = _mapping(raw)
-    probability = baseline.get("probability")
+    probability, right = baseline.get("probability"), baseline.get("right")
     return BaselineRows(
         name=str(baseline.get("name")),
         prediction=_gappy(baseline.get("prediction"), expected),
         probability=None if probability is None else _gappy(probability, expected),
+        right=None if right is None else _gappy(right, expected),
         missing=_count(baseline, "missing"),
         columns=_cells(baseline.get("columns"), expected),
     )

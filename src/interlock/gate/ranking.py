@@ -8,15 +8,17 @@ passes models at the margin in 11 % of runs instead of 5 %. So
 - as in the score interval of F1 the variance is that under the hypothesis, which is reached by tilting the weights of
   the rows (empirical likelihood, Owen 1990), with a quarter of a row assumed to either side as far out as the farthest;
 - where not even half a row of the rarer class is out of place, the rows cannot tell two good models apart at all. The
-  bound is then what one side's AUC alone allows, which holds for any scores: the AUC is an average over pairings of
+  bound is then what each side's AUC alone allows, which holds for any scores: the AUC is an average over pairings of
   positive with negative rows, each a sample of as many independent pairs as the rarer class has rows (Hoeffding 1963,
-  section 5a), so that Chernoff's bound with so many holds for it.
+  section 5a), so that Chernoff's bound with so many holds for it. Both are missed together with probability alpha at
+  most: nine tenths of it are for the side that may be worse than it looks, a tenth for the other, which matters only
+  where that is far behind.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,8 +29,9 @@ from interlock.gate.rows.ranks import Placements, Ranked
 LEAST_MISPLACED = 0.5
 """Rows of the rarer class that must be out of place in all, each by the share of the other class on its wrong side."""
 SMALLEST_CLASS = 10
-"""Rows of a class below which the bounds are those of one side alone."""
+"""Rows of a class below which the bounds are those of each side alone."""
 
+_OF_WORSE = 0.9  # of alpha: for the side that may be worse than it looks
 _PRIOR = 0.25  # of a row, as far out as the farthest
 _TILT_PRECISION = 1e-6
 _CHERNOFF_PRECISION = 1e-9
@@ -43,13 +46,13 @@ def auc_difference(ours: Placements, theirs: Placements, alpha: float) -> Differ
     rarer = min(part.size for part in ours)
     missed = [max(0.0, 1.0 - float(side[0].mean())) for side in (ours, theirs)]
     if rarer < SMALLEST_CLASS or rarer * min(missed) < LEAST_MISPLACED:
-        lower, upper = -_most_missed(missed[0], rarer, alpha), _most_missed(missed[1], rarer, alpha)
+        lower, upper = -_most_apart(missed, rarer, alpha), _most_apart(missed[::-1], rarer, alpha)
         return Difference(
             estimate=estimate,
             lower=lower,
             upper=upper,
             standard_error=(estimate - lower) / normal_quantile(1.0 - alpha),
-            method=f"one AUC alone (Hoeffding 1963): {rarer * min(missed):.2g} of {rarer} rows are out of place",
+            method=f"each AUC alone (Hoeffding 1963): {rarer * min(missed):.2g} of {rarer} rows are out of place",
             is_coarse=True,
         )
     apart = ours[0] - theirs[0], ours[1] - theirs[1]
@@ -150,6 +153,17 @@ def _assumed(part: Array) -> tuple[Array, Array]:
     distances = part - part.mean()
     farthest = float(np.abs(distances).max())
     return np.append(np.ones(part.size), (_PRIOR, _PRIOR)), np.append(distances, (-farthest, farthest))
+
+
+def _most_apart(missed: Sequence[float], pairs: int, alpha: float) -> float:
+    """How much more the first may miss than the second."""
+    worse, other = _OF_WORSE * alpha, (1.0 - _OF_WORSE) * alpha
+    return _most_missed(missed[0], pairs, worse) - _least_missed(missed[1], pairs, other)
+
+
+def _least_missed(missed: float, pairs: int, alpha: float) -> float:
+    """The smallest share for which so large a one is not surprising."""
+    return 1.0 - _most_missed(1.0 - missed, pairs, alpha)
 
 
 def _most_missed(missed: float, pairs: int, alpha: float) -> float:

@@ -22,6 +22,7 @@ _Number = TypeVar("_Number", np.intp, np.float64)
 
 MOST_CLASSES = 50
 """More values of labels are not classes."""
+ONE_CLASS = "the holdout's labels are all of one class"
 SMALLEST_CLASS = 10
 """Rows of a class below which nothing is said of it."""
 ROWS_AT_ONCE = 16384
@@ -45,6 +46,11 @@ class RowMetric(NamedTuple):
     def is_macro(self) -> bool:
         """Whether it is the mean of one number for each class that the labels have."""
         return self.name == "f1_macro"
+
+    @property
+    def is_of_labels(self) -> bool:
+        """Whether labels are classes, not numbers."""
+        return self.is_binary or self.is_of_probability or self.is_macro or self.name == "accuracy"
 
     @property
     def is_of_classes(self) -> bool:
@@ -84,6 +90,12 @@ def _surprises(labels: Array, values: Array) -> Array:
     np.maximum(likely, np.finfo(np.float64).eps, out=likely)
     np.log(likely, out=likely)
     surprises: Array = np.negative(likely, out=likely)[:, None]
+    return surprises
+
+
+def _surprises_of_right(_labels: Array, values: Array) -> Array:
+    likely = np.maximum(values, np.finfo(np.float64).eps)
+    surprises: Array = np.negative(np.log(likely, out=likely), out=likely)[:, None]
     return surprises
 
 
@@ -140,6 +152,9 @@ ROW_METRICS: tuple[RowMetric, ...] = (
     RowMetric("mae", False, False, False, _distances, plain_mean),
 )
 
+LOG_LOSS_OF_MANY = RowMetric("log_loss", False, True, False, _surprises_of_right, plain_mean)
+"""Log-loss of more than two classes. The values are what each row gave to the class that its label is."""
+
 GROUP_METRICS: tuple[RowMetric, ...] = (
     *(metric for metric in ROW_METRICS if not metric.is_macro),
     RowMetric("precision", True, False, True, _right, _ratio),
@@ -160,26 +175,34 @@ def row_metric(name: str) -> RowMetric | None:
 
 def unsuitable(metric: RowMetric, labels: Array, *sides: Array | None) -> str:
     """Why the metric cannot be had from these labels and the values of each side; empty where it can."""
+    if labels.size == 0:
+        return "no row has both a label and a prediction"
+    if metric.is_binary and not _are_of_two(labels):
+        return f"{metric.name} needs labels of two classes, and {_of_many(metric, np.unique(labels).size)}"
     there = [values for values in sides if values is not None]
     if len(there) < len(sides):
         column = metric.name if is_row_loss(metric.name) else "probability"
         return f"{metric.name} needs a {column} column in the predictions"
-    if labels.size == 0:
-        return "no row has both a label and a prediction"
+    if metric.is_of_labels and labels.min() == labels.max():
+        return ONE_CLASS
     if metric.is_macro:
         return _unsuitable_for_classes(metric, labels)
-    if metric.is_binary:
-        if not _are_of_two(labels):
-            several = f"these have {np.unique(labels).size} values"
-            instead = "f1_macro" if metric.name == "f1" else "accuracy, f1_macro, or by a loss of your own"
-            return f"{metric.name} needs labels of two classes, and {several}; judge by {instead}"
-        if labels.min() == labels.max():
-            return "the holdout's labels are all of one class"
-        if not metric.is_of_probability and not all(map(_are_of_two, there)):
-            return f"{metric.name} needs predictions that are classes"
-        if metric.is_of_probability and any(values.min() < 0.0 or values.max() > 1.0 for values in there):
-            return "a probability is outside 0 to 1"
+    if metric.is_of_classes and not all(map(_are_of_two, there)):
+        return f"{metric.name} needs predictions that are classes"
+    if metric.is_of_probability and any(values.min() < 0.0 or values.max() > 1.0 for values in there):
+        return "a probability is outside 0 to 1"
     return ""
+
+
+def _of_many(metric: RowMetric, values: int) -> str:
+    """What to do where the labels have so many values."""
+    if metric.name == "log_loss":
+        remedy = "give a column probability_CLASS for each class"
+    elif metric.name == "auc":
+        remedy = "judge by log_loss, accuracy or f1_macro, or make one class against the rest the label"
+    else:
+        remedy = "judge by f1_macro" if metric.name == "f1" else "make one class against the rest the label"
+    return f"these have {values} values; {remedy}"
 
 
 def _are_of_two(values: Array) -> bool:
@@ -188,8 +211,6 @@ def _are_of_two(values: Array) -> bool:
 
 def _unsuitable_for_classes(metric: RowMetric, labels: Array) -> str:
     classes, counts = np.unique(labels, return_counts=True)
-    if classes.size < 2:
-        return "the holdout's labels are all of one class"
     if classes.size > MOST_CLASSES:
         return f"{metric.name} needs labels of at most {MOST_CLASSES} classes, and these have {classes.size} values"
     if counts.min() < SMALLEST_CLASS:

@@ -196,7 +196,8 @@ class StageSpec(Section):
     metrics: list[Annotated[Path, ends_with(".json", ".yaml", ".yml", ".csv")]] = []
     """Files of numbers that it makes, for gates."""
     predictions: Annotated[Path, ends_with(*TABLES)] | None = None
-    """A file that it makes with one row for each row of the holdout: id, prediction, perhaps a probability."""
+    """A file that it makes with one row for each row of the holdout: id, prediction, perhaps a probability
+    (of more than two classes `probability_CLASS` for each)."""
     params: list[ParamName] | None = None
     """The parameters of `params.yaml` that it uses, by dotted name. Without this key it sees the whole file."""
     env: dict[Variable, Annotated[str, BeforeValidator(written_text)]] = {}

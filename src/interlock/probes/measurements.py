@@ -21,6 +21,10 @@ Value = float | str
 Columns = dict[str, dict[str, Value | None]]
 """Values by name of the column and id."""
 
+CHANCE = "probability_"
+"""How the names of columns begin that hold what was given to each class, where there are more than two."""
+ROUNDED = 0.05
+"""How far the chances of a row may be from 1 in all, as they were written out; they are divided by what they are."""
 ROW_LOSS = "row_loss"
 """How the names of columns begin that hold a loss of each row; each side has its own."""
 
@@ -28,12 +32,14 @@ ROW_LOSS = "row_loss"
 class Predictions(NamedTuple):
     """Predictions by id, with the ids that were given more than once. ``probability`` is None without that column.
 
+    ``right`` is what was given to the class that the label is, of more than two classes, each with a column; else None.
     ``columns`` are those that gates ask for.
     """
 
     path: str
     prediction: dict[str, Value]
     probability: dict[str, float] | None
+    right: dict[str, float | None] | None
     repeated: set[str]
     problems: list[Found]
     columns: Columns
@@ -160,10 +166,10 @@ def _join(settings: dict[str, Any], holdout: dict[str, Any], problems: list[Foun
     """Labels and predictions side by side, in order of id."""
     wanted = settings.get("columns") or []
     labels, unlabelled, trusted = _read_labels(holdout, wanted)
-    candidate = _read_predictions(settings["predictions"], wanted)
+    candidate = _read_predictions(settings["predictions"], wanted, labels)
     baseline = None
     if settings.get("baseline_predictions"):
-        baseline = _read_predictions(settings["baseline_predictions"], wanted)
+        baseline = _read_predictions(settings["baseline_predictions"], wanted, labels)
     mapping = _map_to_classes(labels, candidate)
     for predictions in (candidate, baseline):
         if predictions is not None and mapping:
@@ -196,10 +202,11 @@ def _join(settings: dict[str, Any], holdout: dict[str, Any], problems: list[Foun
 
 
 def _columns(predictions: Predictions, keys: list[str]) -> dict[str, Any]:
-    probability = predictions.probability
+    probability, right = predictions.probability, predictions.right
     return {
         "prediction": [predictions.prediction.get(key) for key in keys],
         "probability": None if probability is None else [probability.get(key) for key in keys],
+        **({} if right is None else {"right": [right.get(key) for key in keys]}),
     }
 
 
@@ -228,7 +235,7 @@ def _in_order(columns: Columns, keys: list[str]) -> dict[str, list[Value | None]
 
 def _wanted_columns(table: Table, key: str, wanted: list[str], usual: tuple[str, ...]) -> Columns:
     """The columns of a table that gates ask for, by id."""
-    names = [name for name in map(str, table.cells.columns) if name not in usual]
+    names = [name for name in map(str, table.cells.columns) if name not in usual and not name.startswith(CHANCE)]
     kept = names if "*" in wanted else [name for name in names if name in wanted]
     return {
         name: dict(zip(table.cells[key], (_value(cell) for cell in table.cells[name]), strict=True)) for name in kept
@@ -254,7 +261,7 @@ def _read_labels(holdout: dict[str, Any], wanted: list[str]) -> tuple[dict[str, 
     return labels, unlabelled, {name: cells for name, cells in columns.items() if not name.startswith(ROW_LOSS)}
 
 
-def _read_predictions(path: str, wanted: list[str]) -> Predictions:
+def _read_predictions(path: str, wanted: list[str], labels: dict[str, Value]) -> Predictions:
     """Rows whose prediction (or probability, where that column is there) is unusable are left out and named."""
     table = read_table(path)
     _require(table, ("id", "prediction"))
@@ -262,6 +269,7 @@ def _read_predictions(path: str, wanted: list[str]) -> Predictions:
     probability: dict[str, float] | None = {} if "probability" in table.cells else None
     repeated: set[str] = set()
     problems: list[Found] = []
+    right = _given_to_labels(table, labels, problems)
     chances = table.cells["probability"] if probability is not None else table.cells["id"]
     seen: set[str] = set()
     for row, (key, text, chance) in enumerate(zip(table.cells["id"], table.cells["prediction"], chances, strict=True)):
@@ -275,11 +283,45 @@ def _read_predictions(path: str, wanted: list[str]) -> Predictions:
             if len(problems) < 20:
                 problems.append(found(f"{message} cannot be used", path, table.line(row), is_warning=True))
             continue
+        if right is not None and right.get(key, 1.0) is None:
+            if len(problems) < 20:
+                message = f"id {key}: the probabilities of its classes are no chances that add up to 1"
+                problems.append(found(message, path, table.line(row), is_warning=True))
+            continue
         predicted[key] = value
         if probability is not None and isinstance(likely, float):
             probability[key] = likely
     columns = _wanted_columns(table, "id", wanted, ("id", "prediction", "probability", "label"))
-    return Predictions(path, predicted, probability, repeated, problems, columns)
+    return Predictions(path, predicted, probability, right, repeated, problems, columns)
+
+
+def _given_to_labels(table: Table, labels: dict[str, Value], problems: list[Found]) -> dict[str, float | None] | None:
+    """By id what was given to the class that the label is, None where that is no chance; of more than two classes, each
+    with a column ``probability_CLASS``.
+    """
+    names = [name for name in map(str, table.cells.columns) if name.startswith(CHANCE)]
+    places = {_value(name.removeprefix(CHANCE)): place for place, name in enumerate(names)}
+    classes = set(labels.values())
+    if len(classes) <= 2 or not names:
+        return None
+    absent = sorted(value if isinstance(value, str) else f"{value:g}" for value in classes - places.keys())
+    if absent:
+        message = f"column {CHANCE}{absent[0]} is missing, so there is no log_loss: it needs one for each class"
+        problems.append(found(message, table.path, 1, is_warning=True))
+        return None
+    rows = zip(*(map(_value, table.cells[name]) for name in names), strict=True)
+    return {
+        key: _share(chances, places[labels[key]])
+        for key, chances in zip(table.cells["id"], rows, strict=True)
+        if key in labels
+    }
+
+
+def _share(chances: tuple[Value | None, ...], place: int) -> float | None:
+    """The one at this place of chances that add up to 1; None where these do not."""
+    numbers = [chance for chance in chances if isinstance(chance, float) and 0.0 <= chance <= 1.0]
+    whole = math.fsum(numbers)
+    return numbers[place] / whole if len(numbers) == len(chances) and abs(whole - 1.0) <= ROUNDED else None
 
 
 def _require(table: Table, columns: tuple[str, ...]) -> None:

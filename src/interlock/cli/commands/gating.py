@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +14,6 @@ from interlock.cli.session import Session, with_session
 from interlock.errors import Refused
 
 if TYPE_CHECKING:
-    from interlock.pipeline.plan import GatePlan
     from interlock.vocabulary import Verdict
 
 LABELS = 20
@@ -39,6 +39,7 @@ class _Rows(NamedTuple):
     multiple=True,
     help="accuracy, auc, f1, f1_macro, log_loss, rmse, mae, row_loss...; repeatable.",
 )
+@click.option("--condition", "conditions", multiple=True, help="As `n - o > 0.02 +/- 0.01`, of ease.ml/ci; repeatable.")
 @click.option("--margin", type=click.FloatRange(0), default=0.0, help="How much worse it may be. 0: proven better.")
 @click.option("--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=0.05, show_default=True)
 @click.option("--min", "least", type=float, help="The least that passes.")
@@ -54,6 +55,7 @@ def gate(
     key: str,
     label: str,
     metrics: tuple[str, ...],
+    conditions: tuple[str, ...],
     margin: float,
     alpha: float,
     least: float | None,
@@ -68,17 +70,23 @@ def gate(
     """
     from interlock.cli import show
     from interlock.gate.judge import NO_PRODUCTION, judge
+    from interlock.pipeline.gates.conditional import gate_on_condition
+    from interlock.pipeline.gates.conditions import read_condition
     from interlock.pipeline.plan import GatePlan, SlicePlan
     from interlock.vocabulary import Verdict
 
-    if baseline is None and (slices or (least is None and most is None)):
-        raise Refused("there is nothing to judge by", "gate", "add --baseline FILE, or a limit: --min or --max")
+    asked = [gate_on_condition(read_condition(text).text) for text in conditions]
+    compares = bool(slices) or any(condition.against for condition in asked)
+    _check_limits({"--margin": margin, "--alpha": alpha, "--min": least, "--max": most})
+    if baseline is None and (compares or (least is None and most is None and not asked)):
+        raise Refused(
+            "there is nothing to judge by", "gate", "add --baseline FILE, or a limit: --min, --max or --condition"
+        )
     cut = "found" if slices == ("found",) else tuple(SlicePlan(**_slice(text)) for text in slices)
     wanted = GatePlan(metric="", slices=cut, gap_between=gap_between).columns
     losses = [name for name in metrics if name.startswith("row_loss")]
     rows = _measure(candidate, baseline, (holdout, key, label), [*wanted, *losses])
-    asked: list[GatePlan] = []
-    for metric in metrics or _usual(rows):
+    for metric in metrics or ([] if asked else _usual(rows)):
         if least is not None or most is not None:
             asked.append(GatePlan(metric=metric, min=least, max=most, gap_between=gap_between, alpha=alpha))
         if rows.baseline is not None:
@@ -88,6 +96,12 @@ def gate(
     session.output.answer({"verdict": judgement.verdict, **judgement.model_dump(mode="json")})
     codes: dict[Verdict, ExitCode] = {Verdict.FAIL: ExitCode.FAILED, Verdict.UNDECIDED: ExitCode.HELD}
     return codes.get(judgement.verdict, ExitCode.SUCCESS)
+
+
+def _check_limits(given: Mapping[str, float | None]) -> None:
+    for option, number in given.items():
+        if number is not None and not math.isfinite(number):
+            raise Refused(f"{number} is no finite number", option, "write a number like 0.01")
 
 
 def _slice(text: str) -> dict[str, Any]:

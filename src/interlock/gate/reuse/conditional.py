@@ -1,6 +1,7 @@
 """Gates on a condition of ease.ml/ci: accepted or not, for as many commits as the rows bear, and nothing else is told.
 
 =================================================  ===========
+labels of one class                                undecided
 rows too few for the steps, or for one             undecided
 the condition is accepted (``fn-free``: unknown)   pass
 else                                               fail
@@ -17,7 +18,7 @@ import numpy as np
 from interlock.gate.comparison import answer, count_missing
 from interlock.gate.judgement import GateResult
 from interlock.gate.reuse.sizes import sizes_needed, steps_borne
-from interlock.gate.row_metrics import Array
+from interlock.gate.row_metrics import ONE_CLASS, Array
 from interlock.pipeline.gates.conditions import Variable, read_condition
 from interlock.pipeline.plan import ConditionPlan, GatePlan
 from interlock.vocabulary import Json, Verdict
@@ -32,6 +33,8 @@ def judge_condition(gate: GatePlan, asked: ConditionPlan, labels: Array, new: Ar
         missing = count_missing(predictions)
         if missing:
             return answer(gate, verdict, f"the predictions miss {missing} of {rows} rows", {"rows": rows})
+    if rows and labels.min() == labels.max():
+        return answer(gate, Verdict.UNDECIDED, ONE_CLASS, {"rows": rows})
     needed = sizes_needed(condition, asked.reliability, asked.steps or 1, asked.adaptivity)
     least = max(needed.rows, needed.unlabelled)
     budget = asked.steps or steps_borne(condition, rows, asked.reliability, asked.adaptivity)

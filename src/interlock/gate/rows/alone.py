@@ -7,7 +7,9 @@
     judgement = judge_predictions([gate], labels, {"prediction": ours}, {"prediction": theirs}, {"carrier": carriers})
     judgement.verdict, judgement.because, judgement.results[0].evidence
 
-A side is ``prediction``, and perhaps ``probability`` and columns ``row_loss...``. The rules are those of a run, and so
+A side is ``prediction``, and perhaps ``probability`` and columns ``row_loss...``. Of more than two classes
+``probability`` is (rows, classes), a column for each value of the labels in order, as scikit-learn's
+``predict_proba`` answers. The rules are those of a run, and so
 is what never passes: what is not a finite number, rows without a prediction, labels of one class, too few rows.
 """
 
@@ -17,7 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from interlock.gate.comparison import Compared, answer, compare_rows, count_missing
 from interlock.gate.judge import Finding, judge_number
@@ -29,6 +31,8 @@ from interlock.gate.rows.gaps import judge_gap
 from interlock.gate.rows.slices import with_slices
 from interlock.pipeline.plan import GatePlan, is_row_loss
 from interlock.vocabulary import Verdict
+
+_ROUNDED = 0.05  # how far the chances of a row may be from 1 in all
 
 
 class _Unusable(Exception):
@@ -85,7 +89,7 @@ def _limited(gate: GatePlan, labels: Array, candidate: Predictions, columns: Map
     metric = row_metric(gate.metric)
     if gate.against is not None:
         return answer(gate, Verdict.UNDECIDED, "there is no baseline to compare with")
-    missing = max(map(count_missing, (candidate.prediction, candidate.probability)))
+    missing = max(map(count_missing, (candidate.prediction, candidate.probability, candidate.right)))
     if missing:
         return answer(gate, Verdict.FAIL, f"the predictions miss {missing} of {labels.size} rows")
     if gate.condition is not None:
@@ -94,6 +98,7 @@ def _limited(gate: GatePlan, labels: Array, candidate: Predictions, columns: Map
         return judge_gap(gate, labels, candidate, columns)
     if metric is None:
         return answer(gate, Verdict.UNDECIDED, _unknown(gate))
+    metric = candidate.form_of(metric)
     values = candidate.values(metric)
     if count_missing(values):
         return answer(gate, Verdict.FAIL, f"the predictions miss {count_missing(values)} of {labels.size} rows")
@@ -110,9 +115,28 @@ def _side(name: str, given: Mapping[str, ArrayLike], labels: Array) -> Predictio
     unknown = [key for key in given if key not in ("prediction", "probability") and not is_row_loss(key)]
     if unknown:
         raise _Unusable(f"{unknown[0]} of the {name} is neither prediction, probability nor row_loss")
-    values = {key: _numbers(f"{key} of the {name}", cells, labels.size) for key, cells in given.items()}
+    chances = _array(f"probability of the {name}", given["probability"]) if "probability" in given else None
+    right = _given_to_labels(name, chances, labels) if chances is not None and chances.ndim == 2 else None
+    values = {
+        key: _numbers(f"{key} of the {name}", cells, labels.size)
+        for key, cells in given.items()
+        if right is None or key != "probability"
+    }
     losses = {key: cells for key, cells in values.items() if is_row_loss(key)}
-    return Predictions(values["prediction"], values.get("probability"), losses)
+    return Predictions(values["prediction"], values.get("probability"), losses, right)
+
+
+def _given_to_labels(name: str, chances: NDArray[np.generic], labels: Array) -> Array:
+    """What each row gave to the class that its label is, of chances (rows, classes); NaN where they are none."""
+    classes, places = np.unique(labels, return_inverse=True)
+    if chances.dtype.kind != "f" or chances.shape != (labels.size, classes.size) or classes.size <= 2:
+        shape = f"{chances.shape[0]} x {chances.shape[1]} {chances.dtype.name}"
+        wanted = f"one column for each of {classes.size} classes" if classes.size > 2 else "one value for each row"
+        raise _Unusable(f"probability of the {name}: {shape}, not {wanted}")
+    whole = chances.astype(np.float64)
+    sums = whole.sum(axis=1)
+    are_chances = ((whole >= 0.0) & (whole <= 1.0)).all(axis=1) & (np.abs(sums - 1.0) <= _ROUNDED)
+    return np.where(are_chances, whole[np.arange(labels.size), places] / np.where(are_chances, sums, 1.0), np.nan)
 
 
 def _numbers(name: str, given: ArrayLike, rows: int | None) -> Array:
@@ -134,12 +158,16 @@ def _column(name: str, given: ArrayLike, labels: Array) -> Column:
 
 
 def _vector(name: str, given: ArrayLike, rows: int | None) -> Column:
-    try:
-        values = np.asarray(given)
-    except ValueError as problem:
-        raise _Unusable(f"{name}: {problem}") from None
+    values = _array(name, given)
     if values.ndim != 1:
         raise _Unusable(f"{name}: not one value for each row")
     if rows is not None and values.size != rows:
         raise _Unusable(f"{name}: {values.size} values for {rows} rows")
     return values
+
+
+def _array(name: str, given: ArrayLike) -> Column:
+    try:
+        return np.asarray(given)
+    except ValueError as problem:
+        raise _Unusable(f"{name}: {problem}") from None

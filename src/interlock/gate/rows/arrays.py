@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interlock.gate.measurements import BaselineRows, Cell, Rows
-from interlock.gate.row_metrics import Array, RowMetric
+from interlock.gate.row_metrics import LOG_LOSS_OF_MANY, Array, RowMetric
 from interlock.pipeline.plan import is_row_loss
 
 Column: TypeAlias = NDArray[np.generic]
@@ -17,17 +17,27 @@ Column: TypeAlias = NDArray[np.generic]
 
 
 class Predictions(NamedTuple):
-    """What one side predicted, one value for each row; NaN where it predicted nothing."""
+    """What one side predicted, one value for each row; NaN where it predicted nothing.
+
+    ``right`` is what was given to the class that the label is, of more than two classes.
+    """
 
     prediction: Array
     probability: Array | None = None
     losses: Mapping[str, Array] = {}
+    right: Array | None = None
+
+    def form_of(self, metric: RowMetric) -> RowMetric:
+        """The metric as these predictions have it: of log_loss, that of many classes where they are told apart."""
+        return LOG_LOSS_OF_MANY if metric.name == LOG_LOSS_OF_MANY.name and self.right is not None else metric
 
     def values(self, metric: RowMetric) -> Array | None:
         """What the metric is made of; None where this side does not have it."""
         if is_row_loss(metric.name):
             return self.losses.get(metric.name)
-        return self.probability if metric.is_of_probability else self.prediction
+        if metric.is_of_probability:
+            return self.probability if metric.is_binary else self.right
+        return self.prediction
 
 
 class RowArrays(NamedTuple):
@@ -42,7 +52,7 @@ class RowArrays(NamedTuple):
 
 def candidate_of(rows: Rows) -> Predictions:
     """The candidate's predictions."""
-    return _side(rows.prediction, rows.probability, rows.columns)
+    return _side(rows)
 
 
 def arrays_of(rows: Rows, baseline: BaselineRows) -> RowArrays:
@@ -50,7 +60,7 @@ def arrays_of(rows: Rows, baseline: BaselineRows) -> RowArrays:
     return RowArrays(
         labels=np.array(rows.labels),
         candidate=candidate_of(rows),
-        production=_side(baseline.prediction, baseline.probability, baseline.columns),
+        production=_side(baseline),
         name=baseline.name,
         columns=columns_of(rows),
     )
@@ -61,16 +71,13 @@ def columns_of(rows: Rows) -> dict[str, Column]:
     return {name: _column(cells) for name, cells in rows.columns.items() if not is_row_loss(name)}
 
 
-def _side(
-    prediction: tuple[float | None, ...],
-    probability: tuple[float | None, ...] | None,
-    columns: Mapping[str, tuple[Cell, ...]],
-) -> Predictions:
-    losses = {name: cells for name, cells in columns.items() if is_row_loss(name)}
+def _side(rows: Rows | BaselineRows) -> Predictions:
+    losses = {name: cells for name, cells in rows.columns.items() if is_row_loss(name)}
     return Predictions(
-        np.array(prediction, dtype=np.float64),
-        None if probability is None else np.array(probability, dtype=np.float64),
+        np.array(rows.prediction, dtype=np.float64),
+        None if rows.probability is None else np.array(rows.probability, dtype=np.float64),
         {name: np.array([_number(cell) for cell in cells]) for name, cells in losses.items()},
+        None if rows.right is None else np.array(rows.right, dtype=np.float64),
     )
 
 

@@ -49,6 +49,7 @@ def judge_gap(gate: GatePlan, labels: Array, candidate: Predictions, columns: Ma
         return _answer(gate, Verdict.UNDECIDED, f"{gate.metric} has no gap between groups; those that have: {known}")
     if gate.max is None or gate.min is not None:
         return _answer(gate, Verdict.UNDECIDED, "a gap between groups is bounded by max")
+    metric = candidate.form_of(metric)
     values, column = candidate.values(metric), columns.get(gate.gap_between or "")
     problem = unsuitable(metric, labels, values)
     if column is None:
