@@ -33,13 +33,13 @@ def test_slow_and_wrong_revisions_are_rolled_back_by_live_evidence(benchmark, tm
         site.begin()
         time.sleep(2.0)
         for kind, evidence in (("slow", "latency_p95_ms"), ("wrong output", "accuracy")):
+            site.settle()
             # When such a revision is rolled out
             ended, verdict = site.roll_out(kind, benchmark.BAD[kind][0])
             # Then it is rolled back for that reason, and gets no request any more
             assert (ended.phase, evidence in ended.because) == ("rolled_back", True), ended.because
             time.sleep(0.5)
             assert load.last_begun()[ended.candidate.key] - verdict < 0.5  # make bad-revisions measures it
-            site.settle()
     finally:
         if load is not None:
             load.close()

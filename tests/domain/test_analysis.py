@@ -120,6 +120,7 @@ def test_the_exact_form_has_mean_one_for_noncentral_hypergeometric_events(n1, n0
         assert mean == pytest.approx(1.0, rel=1e-9)
 
 
+@settings(deadline=None)
 @given(st.integers(100, 4000), st.integers(100, 4000), st.integers(65, 800), st.integers(0, 800))
 def test_the_bound_never_says_more_than_the_exact_form(n1, n0, events, more):
     events = min(events, n1 + n0 - 1)

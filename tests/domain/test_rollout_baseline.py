@@ -134,8 +134,8 @@ def test_a_rollout_begins_with_what_its_traffic_can_show():
     told = begun(looked([(float(at), 20 * at, at // 10) for at in range(0, 601, 5)])).because
     assert "at 1.2e+03 requests/min 5 % for 15 min shows errors x" in told
     assert "50 % for 15 min shows errors x" in told
-    assert "20 %" not in told
-    assert "100 %" not in told
+    assert " 20 % for" not in told
+    assert "100 % for" not in told
     assert "5 % for 15 min shows nothing" in begun(looked([(0.0, 0, 0), (9.0, 1, 0)])).because
     assert "its traffic is not known" in begun(NOTHING_KNOWN).because
     assert begun(NOTHING_KNOWN, stable=None).because.endswith("the first here")

@@ -237,6 +237,7 @@ def test_rounding_never_makes_a_tolerated_candidate_look_slower(latencies, ratio
     assert exceeding(candidate, threshold + tolerance_bins(ratio)) <= exceeding(stable, threshold)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500))
 def test_a_limit_counts_only_what_surely_took_longer(limit):
     first = edge_of(limit_bin(float(limit)))
