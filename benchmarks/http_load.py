@@ -37,8 +37,13 @@ class _Connection(asyncio.Protocol):
             if end < 0:
                 return
             head = self._received[:end].lower()
-            place = head.index(b"content-length:") + 15
-            self._length = end + 4 + int(head[place:].split(b"\r\n", 1)[0])
+            if b"transfer-encoding: chunked" in head:
+                if not data.endswith(b"\r\n0\r\n\r\n") and data != b"0\r\n\r\n":
+                    return
+                self._length = len(self._received)
+            else:
+                place = head.index(b"content-length:") + 15
+                self._length = end + 4 + int(head[place:].split(b"\r\n", 1)[0])
         if len(self._received) < self._length:
             return
         now = time.perf_counter()
