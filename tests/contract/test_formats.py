@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -356,8 +357,10 @@ class TestBoosters:
 
 
 class TestPlainClass:
-    def test_only_predict_must_be_there(self, load_one: Any) -> None:
-        model = load_one("bare.py", "python")
+    @pytest.mark.parametrize("name", ["bare.py", "blake3-0123"])
+    def test_only_predict_must_be_there_under_any_name(self, load_one: Any, models: Path, name: str) -> None:
+        shutil.copyfile(models / "bare.py", models / "blake3-0123")  # as the copies of replicas are named
+        model = load_one(name, "python")
         assert model.outputs == {"prediction"}
         assert model.answer(batch(x=[1.0, 2.0]))["prediction"].tolist() == [2.0, 4.0]
 

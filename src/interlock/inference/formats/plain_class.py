@@ -5,9 +5,10 @@ Only ``predict`` must be there. Nothing of Interlock is imported by it, and noth
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,12 @@ def load_plain_class(file: Path) -> Model:
 
 
 def _find_class(file: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise Unloadable("it is no Python file")
-    module = importlib.util.module_from_spec(spec)
+    loader = SourceFileLoader(file.stem, str(file))  # by its content: a replica's copy is named by its digest
+    spec = spec_from_file_location(file.stem, file, loader=loader)
+    assert spec is not None
+    module = module_from_spec(spec)
     sys.modules[file.stem] = module  # as an import of its name would, so that what it defines can be pickled
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     own = [
         value
         for value in vars(module).values()
