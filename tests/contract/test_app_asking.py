@@ -31,8 +31,8 @@ def shop(tmp_path: Path) -> Workshop:
 
 def measured(right: int) -> Json:
     """The report on 100 rows, so many of them predicted right."""
-    labels: list[Json] = [1.0] * 100
-    prediction: list[Json] = [1.0 if row < right else 0.0 for row in range(100)]
+    labels: list[Json] = [float(row % 2) for row in range(100)]
+    prediction: list[Json] = [float((row + (row >= right)) % 2) for row in range(100)]
     rows: Json = {
         "holdout": 100,
         "candidate_missing": 0,
