@@ -20,7 +20,7 @@ from interlock.control.running.lookups import Lookups
 from interlock.control.running.runs import SERVER, Runs
 from interlock.control.running.sealing import Sealing
 from interlock.delivery.environment import Environment
-from interlock.delivery.replaying import replay
+from interlock.delivery.looks.replaying import replay
 from interlock.delivery.rollout import Rollout
 from interlock.edges.blobs import MemoryBlobs
 from interlock.edges.executor import FakeExecutor

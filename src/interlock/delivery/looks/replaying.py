@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from interlock.delivery.advance import advance
 from interlock.delivery.analysis.engine import begin_again
 from interlock.delivery.revision import DataPlaneSeen, EndpointSeen
-from interlock.delivery.rollout import CheckRun, Rollout, RolloutPhase, RolloutSeen, advance
+from interlock.delivery.rollout import CheckRun, Rollout, RolloutPhase, RolloutSeen
 from interlock.vocabulary import Event, Json, Stored
 
 LOOK = "look"
