@@ -18,6 +18,7 @@ ROOMS = (
     "registry.admission",
     "delivery.rollout",
     "delivery.advance",
+    "delivery.steering",
     "delivery.looks.replaying",
     "delivery.environment",
     "delivery.release",

@@ -32,9 +32,9 @@ MISTAKES = {
         ROLLOUT, "if seen.superseded_by is not None:", "if seen.superseded_by == 0:"
     ),
     "a quarantine does not matter": Mistake(ROLLOUT, "if seen.quarantine is not None:", "if seen.quarantine == '':"),
-    "a freeze does not matter": Mistake(ROLLOUT, "if seen.held is not None:", "if seen.held == '':"),
+    "a freeze does not matter": Mistake(ROLLOUT, "if held is not None:", "if held == '':"),
     "a freeze matters at the first step only": Mistake(
-        ROLLOUT, "if seen.held is not None:", "if seen.held is not None and rollout.step == 0:"
+        ROLLOUT, "if held is not None:", "if held is not None and rollout.step == 0:"
     ),
     "proven harm does not matter": Mistake(
         ROLLOUT, "if result.verdict is Verdict.FAIL:", "if result.verdict is Verdict.FAIL and result.because == '':"

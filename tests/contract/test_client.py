@@ -200,6 +200,13 @@ def test_requests_for_runs(
 SECRET = {"repository": "shop", "environment": None, "name": "KEY", "value": "v"}
 OTHERS: list[tuple[Callable[[Client], object], Told, object, str, object]] = [
     (
+        lambda c: c.deliveries.steer(3, "pause", "lunch"),
+        Told(body={"because": "paused"}),
+        "paused",
+        "POST /rollouts/3/pause",
+        {"reason": "lunch"},
+    ),
+    (
         lambda c: c.environments.roll_back("m/p", "slow"),
         Told(body={"because": "back"}),
         "back",

@@ -596,6 +596,27 @@ def test_a_rollback_is_asked_for_with_its_reason(state, capsys):
     assert "frozen by local:" in tell(capsys, "status", "--state", str(state))
 
 
+def test_a_rollout_is_paused_resumed_promoted_and_aborted(state, capsys):
+    keep_canary(state)
+    where = ("--state", str(state), "--reason", "lunch")
+    assert "rollout 3 of flights v2 is paused by local:" in tell(capsys, "rollout", "pause", "3", *where)
+    assert "until it is resumed: lunch" in tell(capsys, "status", "--state", str(state))
+    assert main(["rollout", "pause", "rollout/3", *where]) == 2
+    assert "rollout 3: it is paused by" in capsys.readouterr().err
+    assert "is resumed by" in tell(capsys, "rollout", "resume", "rollout/3", *where)
+    assert "is promoted past its further steps by" in tell(capsys, "rollout", "promote", "3", *where)
+    answer = json.loads(tell(capsys, "rollout", "abort", "3", *where, "--json"))
+    told = "rollout 3 of flights v2 is rolled back by a person: lunch"
+    assert answer == {"asked": "rollout/3", "told": told, "is_server_there": False}
+    story = tell(capsys, "explain", "rollout/3", "--state", str(state))
+    assert story.count("order.reason: lunch") == 4
+    assert "order.name: promote" in story
+    assert main(["rollout", "resume", "3", *where]) == 2
+    assert main(["rollout", "pause", "flights@production", *where]) == 2
+    assert "not a rollout" in capsys.readouterr().err
+    assert main(["rollout", "pause", "3", "--state", str(state)]) == 2  # who holds others up says why
+
+
 def test_a_freeze_is_asked_for_until_a_moment(state, capsys):
     keep_canary(state)
     where = ("flights@production", "--state", str(state))

@@ -34,6 +34,9 @@ class Requests(Protocol):
     def release(self, version: str, lift_because: str | None) -> str:
         """Begins the release of a model version, lifting its quarantine first where a reason is given. Its number."""
 
+    def steer(self, rollout: int, order: str, reason: str) -> str:
+        """Pauses a rollout under way, resumes, promotes or aborts it; says what that means."""
+
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings ``model/environment`` back; says what that means."""
 
@@ -95,6 +98,12 @@ class StateRequests:
         if lift_because:
             requests.lift_quarantine(self._caller, version, lift_because)
         return requests.start_release(self._caller, version, f"{self._caller.name} asked for it").key
+
+    def steer(self, rollout: int, order: str, reason: str) -> str:
+        """Steers a rollout, once a server is there."""
+        from interlock.delivery.rollout import OrderName
+
+        return self._state.requests.steer(self._caller, rollout, OrderName(order), reason)
 
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings an environment back, once a server is there."""
@@ -159,6 +168,10 @@ class ServerRequests:
         if lift_because:
             self._client.deliveries.lift_quarantine(version, lift_because)
         return self._client.deliveries.release(version).key
+
+    def steer(self, rollout: int, order: str, reason: str) -> str:
+        """Steers a rollout."""
+        return self._client.deliveries.steer(rollout, order, reason)
 
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings an environment back."""

@@ -130,6 +130,12 @@ class Deliveries:
         """One rollout."""
         return Row[RolloutState].model_validate(self._connection.get(f"{API}/rollouts/{number}"))
 
+    def steer(self, rollout: int, order: str, reason: str) -> str:
+        """The ``order`` is pause, resume, promote or abort; what was done, in one sentence."""
+        # Sent again after a lost answer it would say that this is so already.
+        asked, path = {"reason": reason}, f"{API}/rollouts/{rollout}/{quote(order, safe='')}"
+        return str(self._connection.post(path, asked, is_repeatable=False)["because"])
+
 
 class Environments:
     """Where models serve; each is named ``model/environment``."""

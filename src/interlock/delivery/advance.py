@@ -11,10 +11,12 @@ a newer release                                     superseded
 its digest was quarantined meanwhile                rolled back
 the candidate's replicas keep crashing              rolled back
 proven harm (the analysis)                          rolled back
-the environment is frozen, or its windows are shut  wait; its clocks stand still
+a person paused it, or the environment is frozen,   wait; its clocks stand still
+or its windows are shut
 the deadline passed                                 rolled back: undecided is not good enough
 the candidate is not healthy in the proxy's eyes    wait
 a step's weight is not yet in force                 wait
+a person promotes it, the candidate is healthy      all traffic, without further steps or proof
 an analysis or pause is not over, or shows nothing  wait
 the next step gives 100 %, harmlessness not proven  wait (hold until the deadline)
 the step is over                                    the next step
@@ -47,10 +49,10 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     harm = _harm(rollout, seen.plane)
     if harm is not None:
         return _end(rollout, RolloutPhase.ROLLED_BACK, harm)
-    if seen.held is not None:
+    held = seen.held if rollout.pause is None else rollout.pause.because
+    if held is not None:
         since = now if rollout.held_since is None else rollout.held_since
-        state = rollout.model_copy(update={"held_since": since, "because": seen.held})
-        return Decision(state=state, because=seen.held)
+        return Decision(state=rollout.model_copy(update={"held_since": since, "because": held}), because=held)
     rollout = _going_on(rollout, now)
     if now - rollout.started - rollout.stood > rollout.deadline:
         missing = _step_waits_for(rollout, seen.plane, now) or _checks_wait_for(rollout) or "the last step"
@@ -89,6 +91,11 @@ def _harm(rollout: Rollout, plane: DataPlaneSeen) -> str | None:
             return (
                 f"{rollout.candidate.replica(index)} crashed {replica.restarts} times: {replica.problem or 'no word'}"
             )
+    return proven_harm(rollout)
+
+
+def proven_harm(rollout: Rollout) -> str | None:
+    """What the analysis has proven against the candidate; None where it has proven nothing."""
     if rollout.analysis is not None:
         result = conclude(rollout.analysis)
         if result.verdict is Verdict.FAIL:
@@ -141,6 +148,8 @@ def _step_waits_for(rollout: Rollout, plane: DataPlaneSeen, now: float) -> str |
         return f"weight {rollout.weight} % is not yet in force ({in_force} %)"
     if rollout.step >= len(rollout.steps):
         return None
+    if rollout.promotion is not None:
+        return None if _is_healthy(rollout, plane) else f"{rollout.candidate.title} is not healthy"
     step = rollout.steps[rollout.step]
     if step.set_weight is not None:
         return _weight_waits_for(rollout, step.set_weight)
@@ -170,6 +179,10 @@ def _evidence(rollout: Rollout) -> str:
 
 
 def _next_step(rollout: Rollout, now: float) -> Decision[Rollout]:
+    if rollout.promotion is not None:
+        because = f"weight 100 %: {rollout.promotion.because}{_evidence(rollout)}"
+        update = {"step": len(rollout.steps), "since": now, "weight": 100, "because": because}
+        return Decision(state=rollout.model_copy(update=update), because=because)
     step = rollout.steps[rollout.step]
     weight = rollout.weight if step.set_weight is None else step.set_weight
     told = (
@@ -207,7 +220,8 @@ def _check(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout]:
         return _set_check(rollout, check.name, started, "starts against the live endpoint")
     proven = "" if rollout.analysis is None else f": {conclude(rollout.analysis).because}"
     passed = f", {len(rollout.checks)} checks passed" if rollout.checks else ""
-    return _end(rollout, RolloutPhase.PROMOTED, f"{rollout.candidate.title} has all traffic{passed}{proven}")
+    asked = "" if rollout.promotion is None else f", {rollout.promotion.because}"
+    return _end(rollout, RolloutPhase.PROMOTED, f"{rollout.candidate.title} has all traffic{passed}{asked}{proven}")
 
 
 def _set_check(rollout: Rollout, name: str, run: CheckRun, told: str) -> Decision[Rollout]:

@@ -33,6 +33,34 @@ class RolloutPhase(StrEnum):
         return self is not RolloutPhase.PROGRESSING
 
 
+class OrderName(StrEnum):
+    """What a person may want of a rollout under way."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    PROMOTE = "promote"
+    ABORT = "abort"
+
+
+class Order(Stored):
+    """What a person wants of a rollout, who it is and why."""
+
+    name: OrderName
+    by: str
+    reason: str
+
+    @property
+    def because(self) -> str:
+        """It as a reason."""
+        told = {
+            OrderName.PAUSE: f"paused by {self.by} until it is resumed",
+            OrderName.RESUME: f"resumed by {self.by}",
+            OrderName.PROMOTE: f"promoted past its further steps by {self.by}",
+            OrderName.ABORT: "rolled back by a person",
+        }
+        return f"{told[self.name]}: {self.reason}"
+
+
 class CheckRun(Stored):
     """One check against the live endpoint. ``attempt`` counts from 1, 0 before the first."""
 
@@ -48,6 +76,7 @@ class Rollout(Stored):
     ``counted``, ``timed`` and ``labelled`` the counters, latencies and labels at the last look. ``wish`` is a person's
     request for the way back. ``replicas`` is how many of the candidate's have to be healthy before it gets traffic: as
     many as the load asks of the stable side; 0: its own.
+    ``pause`` is who holds it, ``promotion`` who left its further steps out.
     While it is held, ``held_since`` is since when (wall seconds); ``stood`` is how long its clocks stood still before.
     ``windows`` are those of its environment.
     """
@@ -71,6 +100,8 @@ class Rollout(Stored):
     labelled: dict[str, CounterSeen] = {}
     check_runs: dict[str, CheckRun] = {}
     wish: str | None = None
+    pause: Order | None = None
+    promotion: Order | None = None
     replicas: int = 0
     windows: tuple[WindowPlan, ...] = ()
     held_since: float | None = None

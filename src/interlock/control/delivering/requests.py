@@ -1,4 +1,4 @@
-"""What a person asks of the delivery: release, roll back, lift a quarantine, freeze. The loop does the rest."""
+"""What a person asks of the delivery: release, steer, roll back, lift a quarantine, freeze. The loop does the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from interlock.delivery import release as releases
 from interlock.delivery.environment import Environment
 from interlock.delivery.holding import Freeze, frozen_because
 from interlock.delivery.release import Release
-from interlock.delivery.rollout import Rollout
+from interlock.delivery.rollout import Order, OrderName, Rollout
+from interlock.delivery.steering import ORDER, obey
 from interlock.errors import AlreadyExists, Conflict, NotFound, Refused, StaleWrite
 from interlock.ports import Store
 from interlock.registry.version import ModelVersion
@@ -92,6 +93,18 @@ class Requests:
                 continue
         raise StaleWrite(f"{environment_key} is moved by others all the time")
 
+    def steer(self, caller: Caller, rollout: int, name: OrderName, reason: str) -> str:
+        """Pauses a rollout under way, resumes, promotes or aborts it. Says so; Refused where it cannot be.
+
+        To abort it is to roll its environment back, and never anything but this rollout.
+        """
+        for _ in range(TRIES):
+            try:
+                return self._steer(caller, str(rollout), Order(name=name, by=caller.name, reason=reason))
+            except StaleWrite:
+                continue
+        raise StaleWrite(f"rollout {rollout} is moved by others all the time")
+
     def freeze(self, caller: Caller, environment_key: str, reason: str, until: float | None = None) -> str:
         """Lets nothing go forward in an environment until then (wall seconds), or until it is unfrozen. Says so.
 
@@ -161,11 +174,11 @@ class Requests:
 
     def _roll_back(self, caller: Caller, environment_key: str, reason: str, identity: str | None) -> str:
         environment, expected = self._load(caller, environment_key, Action.ROLL_BACK)
-        freeze = Freeze(by=caller.name, reason=f"rolled back: {reason}")
-        environment = environment.model_copy(update={"freeze": freeze})
         if environment.rollout is not None:
-            return self._wish_back(caller, environment, expected, reason, identity)
-        rollout, writes = go_back(self._store, environment, expected, reason, "a person", self._now())
+            order = Order(name=OrderName.ABORT, by=caller.name, reason=reason)
+            return self._steer(caller, str(environment.rollout), order, identity)
+        frozen = _frozen(environment, caller, reason)
+        rollout, writes = go_back(self._store, frozen, expected, reason, "a person", self._now())
         told = f"rollout {rollout.number} brings {environment_key} back to {rollout.candidate.title}"
         self._store.save(
             *writes,
@@ -186,22 +199,30 @@ class Requests:
             caller.require(action, repository=version.repository)
         return environment, expected
 
-    def _wish_back(
-        self, caller: Caller, environment: Environment, environment_expected: int, reason: str, identity: str | None
-    ) -> str:
-        key = str(environment.rollout)
+    def _steer(self, caller: Caller, key: str, order: Order, identity: str | None = None) -> str:
+        """The rollout as it is wanted. Aborted, it leaves its environment frozen, as a rollback by hand does."""
         rollout, expected = load_state(self._store, Kind.ROLLOUT, key, Rollout)
-        if rollout is None or rollout.phase.is_final:
-            raise Refused(f"rollout {key} has just ended", environment.key, "look again with interlock status")
-        wish = f"rolled back by a person: {reason}"
-        told = f"rollout {key} of {rollout.candidate.title} is rolled back"
-        wished = rollout.model_copy(update={"wish": wish})
-        self._store.save(
-            write_state(Kind.ROLLOUT, key, wished, expected=expected, phase=wished.phase, because=wish),
-            write_environment(environment, environment_expected, environment.because),
-            audit=[_roll_back_deed(caller, environment, rollout.number, reason)],
-            facts=_remember(identity, environment.key, told),
-        )
+        if rollout is None:
+            raise NotFound(f"there is no rollout {key}", remedy="interlock status lists them")
+        is_aborted = order.name is OrderName.ABORT
+        action = Action.ROLL_BACK if is_aborted else Action.STEER
+        caller.require(action, environment=rollout.environment)
+        environment, environment_expected = self._load(caller, rollout.environment, action)
+        decision = obey(rollout, order)
+        observed = {ORDER: order.model_dump(mode="json")}
+        because, phase = decision.because, rollout.phase
+        writes = [
+            write_state(
+                Kind.ROLLOUT, key, decision.state, expected=expected, phase=phase, because=because, observed=observed
+            )
+        ]
+        deed = Deed(who=caller.name, action=order.name, thing=f"rollout/{key}", detail={"reason": order.reason})
+        if is_aborted:
+            frozen = _frozen(environment, caller, order.reason)
+            writes.append(write_environment(frozen, environment_expected, environment.because))
+            deed = _roll_back_deed(caller, environment, rollout.number, order.reason)
+        told = f"rollout {key} of {rollout.candidate.title} is {because}"
+        self._store.save(*writes, audit=[deed], facts=_remember(identity, environment.key, told))
         return told
 
 
@@ -215,6 +236,11 @@ def _require_release(caller: Caller, version: ModelVersion) -> None:
 def _remember(identity: str | None, environment_key: str, told: str) -> list[Fact]:
     """What is kept of a roll back with an idempotency key, in the transaction that does it."""
     return [] if identity is None else [Fact(ROLLED_BACK, identity, [environment_key, told])]
+
+
+def _frozen(environment: Environment, caller: Caller, reason: str) -> Environment:
+    freeze = Freeze(by=caller.name, reason=f"rolled back: {reason}")
+    return environment.model_copy(update={"freeze": freeze})
 
 
 def _roll_back_deed(caller: Caller, environment: Environment, rollout: int, reason: str) -> Deed:

@@ -12,7 +12,7 @@ from interlock.app.services import Services
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release
-from interlock.delivery.rollout import Rollout
+from interlock.delivery.rollout import OrderName, Rollout
 from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Kind, Row, Stored
 from interlock.web.routes.asking import (
@@ -98,6 +98,16 @@ def list_rollouts(
 def show_rollout(number: Number, request: Request, services: ServicesOf, caller: CallerOf) -> Response:
     """One rollout, with its evidence so far."""
     return told(request, load_row(services, caller, Kind.ROLLOUT, str(number)), Rollout)
+
+
+@ROUTES.post("/rollouts/{number}/{order}")
+def steer(
+    number: Number, order: OrderName, asked: Reason, request: Request, services: ServicesOf, caller: CallerOf
+) -> Told:
+    """Holds a rollout, lets it go on, leaves its further steps out, or takes it back."""
+    row = load_row(services, caller, Kind.ROLLOUT, str(number))
+    require_unchanged(request, row)
+    return Told(because=services.deliveries.steer(caller, number, order, asked.reason))
 
 
 @ROUTES.get("/environments", response_model=Page[Resource[Environment]])
