@@ -374,6 +374,10 @@ def test_what_would_be_done_twice_is_not_sent_twice(client: Client, script: Scri
     with pytest.raises(ApiError, match="the disk is full"):
         client.tokens.create("ci", "viewer")
     assert len(script.asked) == 2
+    script.answers = [Told(0, is_cut=True)]
+    with pytest.raises(Unreachable, match="whether it was done is not known"):
+        client.deliveries.retry(3, "there is traffic now", "nothing was wrong")
+    assert len(script.asked) == 3
 
 
 def test_a_server_that_stays_away_is_given_up(client: Client, script: Scripted) -> None:

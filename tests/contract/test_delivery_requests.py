@@ -11,6 +11,7 @@ from interlock.control.delivering.quarantine import quarantine
 from interlock.control.delivering.requests import Requests
 from interlock.control.people import local_caller
 from interlock.control.rows import load_state, write_environment, write_state
+from interlock.delivery import release as releases
 from interlock.delivery.environment import Environment, enter
 from interlock.delivery.holding import Freeze
 from interlock.delivery.revision import Revision
@@ -139,6 +140,7 @@ def test_who_may_not_changes_nothing(world: World, caller: Caller, why: str) -> 
         lambda: world.requests.freeze(caller, WHERE, "please"),
         lambda: world.requests.unfreeze(caller, WHERE, "please"),
         lambda: world.requests.lift_quarantine(caller, "small/1", "please"),
+        lambda: world.requests.retry(caller, 1, "please"),
         *(lambda name=name: world.requests.steer(caller, 1, name, "please") for name in OrderName),
     ):
         with pytest.raises(Forbidden, match=why):
@@ -281,7 +283,12 @@ def begin_rollout(world: World) -> None:
     assert environment is not None
     plan = EnvironmentPlan(name="production")
     rollout = begin(1, revision(3, 3), environment.stable, plan, release=1, now=1000.0)
+    row = world.store.load(Kind.VERSION, "small/3")
+    assert row is not None
+    release = releases.begin(world.store.number(Kind.RELEASE), ModelVersion.model_validate(row.state), "3")
+    release = release.model_copy(update={"rollouts": {"staging": 0, "production": 1}})
     world.store.save(
+        write_state(Kind.RELEASE, release.key, release, expected=0, phase=release.phase, because="begun"),
         write_state(Kind.ROLLOUT, "1", rollout, expected=0, phase=rollout.phase, because="begun"),
         write_environment(enter(environment, rollout), expected, "begun"),
     )
@@ -335,6 +342,56 @@ def test_an_abort_is_the_rollback_of_this_rollout_and_of_nothing_else(world: Wor
     for name in OrderName:
         with pytest.raises(Refused, match="has ended, promoted"):
             world.requests.steer(ADA, 1, name, "odd numbers")
+
+
+def end_rollout(world: World, phase: RolloutPhase) -> None:
+    rollout, expected = load_state(world.store, Kind.ROLLOUT, "1", Rollout)
+    assert rollout is not None
+    ended = rollout.model_copy(update={"phase": phase, "because": "it ended"})
+    world.store.save(write_state(Kind.ROLLOUT, "1", ended, expected=expected, phase=phase, because="it ended"))
+
+
+def test_a_rollout_that_was_superseded_is_begun_anew_where_it_was(world: World) -> None:
+    begin_rollout(world)
+    with pytest.raises(Refused, match="it is under way"):
+        world.requests.retry(ADA, 1, "again")
+    end_rollout(world, RolloutPhase.SUPERSEDED)
+    release = world.requests.retry(ADA, 1, "the newer one was bad")
+    row = world.store.load(Kind.RELEASE, release.key)
+    assert row is not None
+    assert (row.phase, row.repository, row.state["because"]) == (
+        "open",
+        "demo",
+        "rollout 1 of small v3 anew: the newer one was bad",
+    )
+    assert release.here is not None
+    assert (release.version, release.here.name, release.rollouts) == ("small/3", "production", {"staging": 0})
+    assert world.deeds() == [("local:ada", "retry", "rollout/1")]
+    end_rollout(world, RolloutPhase.PROMOTED)
+    with pytest.raises(Refused, match="it was promoted"):
+        world.requests.retry(ADA, 1, "again")
+
+
+def test_a_quarantined_rollout_is_begun_anew_only_with_a_reason_to_lift_it(world: World) -> None:
+    begin_rollout(world)
+    end_rollout(world, RolloutPhase.ROLLED_BACK)
+    world.store.save(quarantine(world.store, revision(3, 3), "deadline of 60 s passed"))
+    with pytest.raises(Refused, match="small v3 is quarantined: deadline of 60 s passed"):
+        world.requests.retry(ADA, 1, "there is traffic now")
+    assert len(world.store.rows(Kind.RELEASE)) == 1
+    world.requests.retry(ADA, 1, "there is traffic now", "nothing was wrong with it")
+    assert [row.phase for row in world.store.rows(Kind.QUARANTINE)] == ["lifted"]
+    assert world.deeds() == [
+        ("local:ada", "retry", "rollout/1"),
+        ("local:ada", "lift quarantine", "version/small/3"),
+    ]
+
+
+def test_what_no_release_brought_is_not_begun_anew(world: World) -> None:
+    world.requests.roll_back(ADA, WHERE, "odd numbers")
+    for number in (1, 9):
+        with pytest.raises(NotFound, match=f"no release brought a rollout {number}"):
+            world.requests.retry(ADA, number, "again")
 
 
 def test_an_order_that_loses_the_swap_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -368,6 +368,25 @@ def test_a_paused_rollout_goes_back_for_harm_and_an_aborted_one_at_once(plant: P
     assert plant.phases(Kind.QUARANTINE) == ["blocked", "blocked"]
 
 
+def test_a_rollout_that_met_its_deadline_is_begun_anew_and_staging_is_left_alone(plant: Plant) -> None:
+    delivered(plant)
+    plant.commit("one = 2")
+    plant.finish(b"two")
+    plant.turn(80, rate=0)
+    ended = plant.store.rows(Kind.ROLLOUT)[-1]
+    assert (ended.phase, ended.state["environment"]) == ("rolled_back", "small/production")
+    assert "deadline of 60 s passed" in ended.state["because"]
+    with pytest.raises(Refused, match="quarantined: deadline"):
+        plant.requests.retry(ADA, int(ended.key), "there is traffic again")
+    release = plant.requests.retry(ADA, int(ended.key), "there is traffic again", "it only had no traffic")
+    plant.turn(40)
+    assert plant.state("production").stable.version == 2
+    assert plant.phases(Kind.RELEASE) == ["done", "stopped", "done"]
+    entered = plant.store.load(Kind.RELEASE, release.key).state["rollouts"]
+    assert entered["staging"] == int(ended.key) - 1  # as it was
+    assert entered["production"] == int(ended.key) + 1
+
+
 def test_every_rollout_is_decided_again_from_what_the_store_kept(plant: Plant) -> None:
     delivered(plant)
     plant.commit("one = 2")

@@ -33,7 +33,7 @@ COMMANDS = {
     "models": CommandEntry("commands.models", "List the registered models; pull one into a folder."),
     "reproduce": CommandEntry("commands.reproducing", "Make a model again, compare it bit by bit, and say why not."),
     "release": CommandEntry("commands.models", "Send a model version through the environments."),
-    "rollout": CommandEntry("commands.models", "Pause, resume, promote or abort a rollout under way."),
+    "rollout": CommandEntry("commands.models", "Pause, resume, promote, abort or retry a rollout."),
     "rollback": CommandEntry("commands.models", "Take an environment back to its previous revision."),
     "freeze": CommandEntry("commands.models", "Let nothing go forward in an environment for now."),
     "unfreeze": CommandEntry("commands.models", "Let an environment go forward again."),

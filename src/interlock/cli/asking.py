@@ -37,6 +37,9 @@ class Requests(Protocol):
     def steer(self, rollout: int, order: str, reason: str) -> str:
         """Pauses a rollout under way, resumes, promotes or aborts it; says what that means."""
 
+    def retry(self, rollout: int, reason: str, lift_because: str | None) -> str:
+        """Begins a rollout anew that was not promoted, lifting its quarantine where a reason is given. Its release."""
+
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings ``model/environment`` back; says what that means."""
 
@@ -105,6 +108,10 @@ class StateRequests:
 
         return self._state.requests.steer(self._caller, rollout, OrderName(order), reason)
 
+    def retry(self, rollout: int, reason: str, lift_because: str | None) -> str:
+        """Begins the release that brings it again, for the next server to carry out."""
+        return self._state.requests.retry(self._caller, rollout, reason, lift_because).key
+
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings an environment back, once a server is there."""
         return self._state.requests.roll_back(self._caller, environment, reason)
@@ -172,6 +179,10 @@ class ServerRequests:
     def steer(self, rollout: int, order: str, reason: str) -> str:
         """Steers a rollout."""
         return self._client.deliveries.steer(rollout, order, reason)
+
+    def retry(self, rollout: int, reason: str, lift_because: str | None) -> str:
+        """Begins the release that brings it again."""
+        return self._client.deliveries.retry(rollout, reason, lift_because).key
 
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings an environment back."""

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from interlock.access.audit import Deed
 from interlock.access.caller import Action, Caller
 from interlock.control.delivering.going_back import go_back
-from interlock.control.delivering.quarantine import lift
+from interlock.control.delivering.quarantine import blocked_because, lift
 from interlock.control.rows import load_state, read_state, write_environment, write_state
 from interlock.delivery import release as releases
 from interlock.delivery.environment import Environment
@@ -20,7 +20,7 @@ from interlock.delivery.steering import ORDER, obey
 from interlock.errors import AlreadyExists, Conflict, NotFound, Refused, StaleWrite
 from interlock.ports import Store
 from interlock.registry.version import ModelVersion
-from interlock.vocabulary import Fact, Json, Kind, canonical
+from interlock.vocabulary import Fact, Json, Kind, Write, canonical
 
 ROLLED_BACK = "rolled back"
 """The space of what was answered to roll backs with an idempotency key: the environment, and what was told."""
@@ -53,17 +53,7 @@ class Requests:
         if not version.deploy:
             raise Refused(f"{version.title} has no deploy section", version.commit, "add deploy to interlock.yaml")
         release = releases.begin(self._store.number(Kind.RELEASE), version, version.run)
-        write = write_state(
-            Kind.RELEASE,
-            release.key,
-            release,
-            expected=0,
-            phase=release.phase,
-            because=because,
-            identity=identity,
-            repository=version.repository,
-            ref=version.ref,
-        )
+        write = _write_release(release, version, because, identity)
         detail = {"release": release.key, "because": because}
         deed = Deed(who=caller.name, action="start release", thing=f"version/{version.key}", detail=detail)
         try:
@@ -105,6 +95,31 @@ class Requests:
                 continue
         raise StaleWrite(f"rollout {rollout} is moved by others all the time")
 
+    def retry(self, caller: Caller, rollout: int, reason: str, lift_because: str | None = None) -> Release:
+        """A release that begins a rollout anew, of the same digest, where it ended without promotion.
+
+        Refused where it did not, and where the digest is quarantined, unless ``lift_because`` says why that is lifted.
+        """
+        ended, _ = load_state(self._store, Kind.ROLLOUT, str(rollout), Rollout)
+        release, _ = load_state(self._store, Kind.RELEASE, str(ended.release), Release) if ended else (None, 0)
+        version, _ = load_state(self._store, Kind.VERSION, release.version, ModelVersion) if release else (None, 0)
+        if ended is None or release is None or version is None:
+            raise NotFound(f"no release brought a rollout {rollout}", remedy="interlock status lists them")
+        _require_release(caller, version)
+        begun = releases.again(self._store.number(Kind.RELEASE), release, ended, reason)
+        lifted = lift(self._store, version.digest, lift_because) if lift_because else None
+        blocked = blocked_because(self._store, version.digest)
+        if blocked is not None and lifted is None:
+            remedy = "say why that is lifted: --lift-quarantine REASON"
+            raise Refused(f"{version.title} is quarantined: {blocked}", f"rollout {rollout}", remedy)
+        writes = [_write_release(begun, version, begun.because), *([lifted] if lifted else [])]
+        detail: dict[str, Json] = {"release": begun.key, "reason": reason}
+        deeds = [Deed(who=caller.name, action="retry", thing=f"rollout/{rollout}", detail=detail)]
+        if lifted:
+            deeds.append(_lift_deed(caller, version, lifted, str(lift_because)))
+        self._store.save(*writes, audit=deeds)
+        return begun
+
     def freeze(self, caller: Caller, environment_key: str, reason: str, until: float | None = None) -> str:
         """Lets nothing go forward in an environment until then (wall seconds), or until it is unfrozen. Says so.
 
@@ -144,11 +159,9 @@ class Requests:
         if version is not None:
             _require_release(caller, version)
         write = None if version is None else lift(self._store, version.digest, reason)
-        if write is None:
+        if version is None or write is None:
             raise NotFound(f"{version_key} is not quarantined")
-        detail = {"digest": write.key, "reason": reason}
-        deed = Deed(who=caller.name, action="lift quarantine", thing=f"version/{version_key}", detail=detail)
-        self._store.save(write, audit=[deed])
+        self._store.save(write, audit=[_lift_deed(caller, version, write, reason)])
 
     def _recall(self, identity: str | None, environment_key: str) -> str | None:
         """What was done when the roll back of this identity was asked for first."""
@@ -231,6 +244,25 @@ def _require_release(caller: Caller, version: ModelVersion) -> None:
     caller.require(Action.RELEASE, repository=version.repository)
     for environment in version.deploy:
         caller.require(Action.RELEASE, repository=version.repository, environment=f"{version.model}/{environment.name}")
+
+
+def _write_release(release: Release, version: ModelVersion, because: str, identity: str | None = None) -> Write:
+    return write_state(
+        Kind.RELEASE,
+        release.key,
+        release,
+        expected=0,
+        phase=release.phase,
+        because=because,
+        identity=identity,
+        repository=version.repository,
+        ref=version.ref,
+    )
+
+
+def _lift_deed(caller: Caller, version: ModelVersion, lifted: Write, reason: str) -> Deed:
+    detail: dict[str, Json] = {"digest": lifted.key, "reason": reason}
+    return Deed(who=caller.name, action="lift quarantine", thing=f"version/{version.key}", detail=detail)
 
 
 def _remember(identity: str | None, environment_key: str, told: str) -> list[Fact]:

@@ -29,7 +29,7 @@ from interlock.web.routes.asking import (
     require_unchanged,
     told,
 )
-from interlock.web.routes.shapes import FreezeOrder, Page, Reason, ReleaseOrder, Resource, Told
+from interlock.web.routes.shapes import FreezeOrder, Page, Reason, ReleaseOrder, Resource, RetryOrder, Told
 from interlock.web.sight import may_see
 
 ROUTES = APIRouter(tags=["delivery"])
@@ -98,6 +98,16 @@ def list_rollouts(
 def show_rollout(number: Number, request: Request, services: ServicesOf, caller: CallerOf) -> Response:
     """One rollout, with its evidence so far."""
     return told(request, load_row(services, caller, Kind.ROLLOUT, str(number)), Rollout)
+
+
+@ROUTES.post("/rollouts/{number}/retry", status_code=201, response_model=Resource[Release])
+def retry(number: Number, asked: RetryOrder, request: Request, services: ServicesOf, caller: CallerOf) -> Response:
+    """Begins a rollout anew that ended without promotion: a release from its environment on."""
+    load_row(services, caller, Kind.ROLLOUT, str(number))
+    release = services.deliveries.retry(caller, number, asked.reason, asked.lift_quarantine)
+    response = told(request, load_row(services, caller, Kind.RELEASE, release.key), Release, 201)
+    response.headers["location"] = f"/api/v1/releases/{release.number}"
+    return response
 
 
 @ROUTES.post("/rollouts/{number}/{order}")
