@@ -376,7 +376,7 @@ def test_what_would_be_done_twice_is_not_sent_twice(client: Client, script: Scri
     assert len(script.asked) == 2
     script.answers = [Told(0, is_cut=True)]
     with pytest.raises(Unreachable, match="whether it was done is not known"):
-        client.deliveries.retry(3, "there is traffic now", "nothing was wrong")
+        client.deliveries.steer(3, "pause", "lunch")
     assert len(script.asked) == 3
 
 

@@ -379,7 +379,8 @@ def test_a_quarantined_rollout_is_begun_anew_only_with_a_reason_to_lift_it(world
     with pytest.raises(Refused, match="small v3 is quarantined: deadline of 60 s passed"):
         world.requests.retry(ADA, 1, "there is traffic now")
     assert len(world.store.rows(Kind.RELEASE)) == 1
-    world.requests.retry(ADA, 1, "there is traffic now", "nothing was wrong with it")
+    begun = world.requests.retry(ADA, 1, "there is traffic now", "nothing was wrong with it", "k")
+    assert world.requests.retry(ADA, 1, "there is traffic now", "nothing was wrong with it", "k") == begun
     assert [row.phase for row in world.store.rows(Kind.QUARANTINE)] == ["lifted"]
     assert world.deeds() == [
         ("local:ada", "retry", "rollout/1"),

@@ -627,7 +627,9 @@ def test_a_rollout_that_was_aborted_is_begun_anew_once_its_quarantine_is_lifted(
     assert "pause lifts no quarantine" in capsys.readouterr().err
     with Reading.open(state) as reading:
         row = reading.store.load(Kind.ROLLOUT, "3")
-        ended = rollouts.Rollout.model_validate(row.state).model_copy(update={"phase": rollouts.RolloutPhase.ROLLED_BACK})
+        ended = rollouts.Rollout.model_validate(row.state).model_copy(
+            update={"phase": rollouts.RolloutPhase.ROLLED_BACK}
+        )
         expected = row.version
     blocked = Quarantine(digest=ended.candidate.model_digest, title="flights v2", because="deadline passed")
     keep(

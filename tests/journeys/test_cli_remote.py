@@ -384,7 +384,16 @@ def test_a_release_a_rollout_and_a_rollback_are_asked_for_and_told(face, asked, 
     assert "rolled back" in told
     assert "too slow" in face.store.load(Kind.ROLLOUT, "1").state["wish"]
     assert main(["rollback", "small/nowhere", *asked]) == 2
-    who = {entry.deed.who for entry in face.store.audit() if entry.deed.action in ("start release", "roll back")}
+    assert main(["rollout", "retry", "1", "--reason", "once more", *asked]) == 2
+    assert "it is under way" in capsys.readouterr().err
+    row = face.store.load(Kind.ROLLOUT, "1")
+    ended = rollouts.Rollout.model_validate(row.state).model_copy(update={"phase": rollouts.RolloutPhase.SUPERSEDED})
+    face.store.save(write_state(Kind.ROLLOUT, "1", ended, expected=row.version, phase=ended.phase, because="a test"))
+    told = tell(capsys, "rollout", "retry", "1", "--reason", "once more", *asked)
+    assert "begins rollout 1 anew" in told
+    assert "once more" in face.store.rows(Kind.RELEASE)[-1].state["because"]
+    deeds = ("start release", "pause", "promote", "roll back", "retry")
+    who = {entry.deed.who for entry in face.store.audit() if entry.deed.action in deeds}
     assert len(who) == 1
 
 

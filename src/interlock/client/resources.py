@@ -136,11 +136,12 @@ class Deliveries:
         asked, path = {"reason": reason}, f"{API}/rollouts/{rollout}/{quote(order, safe='')}"
         return str(self._connection.post(path, asked, is_repeatable=False)["because"])
 
-    def retry(self, rollout: int, reason: str, lift_quarantine: str | None = None) -> Row[ReleaseState]:
+    def retry(
+        self, rollout: int, reason: str, lift_quarantine: str | None = None, *, key: str | None = None
+    ) -> Row[ReleaseState]:
         """Begins a rollout anew that ended without promotion; ``lift_quarantine`` is why its digest may come again."""
-        # Sent again after a lost answer it would begin another release.
         asked, path = {"reason": reason, "lift_quarantine": lift_quarantine}, f"{API}/rollouts/{rollout}/retry"
-        return Row[ReleaseState].model_validate(self._connection.post(path, asked, is_repeatable=False))
+        return Row[ReleaseState].model_validate(self._connection.post(path, asked, key=key))
 
 
 class Environments:

@@ -53,17 +53,9 @@ class Requests:
         if not version.deploy:
             raise Refused(f"{version.title} has no deploy section", version.commit, "add deploy to interlock.yaml")
         release = releases.begin(self._store.number(Kind.RELEASE), version, version.run)
-        write = _write_release(release, version, because, identity)
-        detail = {"release": release.key, "because": because}
+        detail: dict[str, Json] = {"release": release.key, "because": because}
         deed = Deed(who=caller.name, action="start release", thing=f"version/{version.key}", detail=detail)
-        try:
-            self._store.save(write, audit=[deed])
-        except AlreadyExists:
-            known = self._find(identity, version)
-            if known is None:
-                raise
-            return known
-        return release
+        return self._begin(_write_release(release, version, because, identity), version, [deed])
 
     def roll_back(self, caller: Caller, environment_key: str, reason: str, key: str = "") -> str:
         """Brings an environment back: ends its rollout, or rolls out its previous revision. Says what it did.
@@ -95,10 +87,13 @@ class Requests:
                 continue
         raise StaleWrite(f"rollout {rollout} is moved by others all the time")
 
-    def retry(self, caller: Caller, rollout: int, reason: str, lift_because: str | None = None) -> Release:
+    def retry(
+        self, caller: Caller, rollout: int, reason: str, lift_because: str | None = None, key: str = ""
+    ) -> Release:
         """A release that begins a rollout anew, of the same digest, where it ended without promotion.
 
         Refused where it did not, and where the digest is quarantined, unless ``lift_because`` says why that is lifted.
+        ``key`` is an idempotency key, as of a release.
         """
         ended, _ = load_state(self._store, Kind.ROLLOUT, str(rollout), Rollout)
         release, _ = load_state(self._store, Kind.RELEASE, str(ended.release), Release) if ended else (None, 0)
@@ -106,19 +101,22 @@ class Requests:
         if ended is None or release is None or version is None:
             raise NotFound(f"no release brought a rollout {rollout}", remedy="interlock status lists them")
         _require_release(caller, version)
+        identity = canonical([caller.name, key]).decode() if key else None
+        known = self._find(identity, version)
+        if known is not None:
+            return known
         begun = releases.again(self._store.number(Kind.RELEASE), release, ended, reason)
         lifted = lift(self._store, version.digest, lift_because) if lift_because else None
         blocked = blocked_because(self._store, version.digest)
         if blocked is not None and lifted is None:
             remedy = "say why that is lifted: --lift-quarantine REASON"
             raise Refused(f"{version.title} is quarantined: {blocked}", f"rollout {rollout}", remedy)
-        writes = [_write_release(begun, version, begun.because), *([lifted] if lifted else [])]
         detail: dict[str, Json] = {"release": begun.key, "reason": reason}
         deeds = [Deed(who=caller.name, action="retry", thing=f"rollout/{rollout}", detail=detail)]
         if lifted:
             deeds.append(_lift_deed(caller, version, lifted, str(lift_because)))
-        self._store.save(*writes, audit=deeds)
-        return begun
+        write = _write_release(begun, version, begun.because, identity)
+        return self._begin(write, version, deeds, *([lifted] if lifted else []))
 
     def freeze(self, caller: Caller, environment_key: str, reason: str, until: float | None = None) -> str:
         """Lets nothing go forward in an environment until then (wall seconds), or until it is unfrozen. Says so.
@@ -173,6 +171,17 @@ class Requests:
             where, remedy = environment_key, "choose another key for another request"
             raise Conflict(f"this idempotency key rolled {environment} back", where, remedy)
         return told
+
+    def _begin(self, release: Write, version: ModelVersion, deeds: list[Deed], *others: Write) -> Release:
+        """Saves a release; answers that which was begun under its identity at the same moment, if there is one."""
+        try:
+            (row, *_) = self._store.save(release, *others, audit=deeds)
+        except AlreadyExists:
+            known = self._find(release.identity, version)
+            if known is None:
+                raise
+            return known
+        return read_state(row, Release)
 
     def _find(self, identity: str | None, version: ModelVersion) -> Release | None:
         """The release that was begun under this identity."""
@@ -246,7 +255,7 @@ def _require_release(caller: Caller, version: ModelVersion) -> None:
         caller.require(Action.RELEASE, repository=version.repository, environment=f"{version.model}/{environment.name}")
 
 
-def _write_release(release: Release, version: ModelVersion, because: str, identity: str | None = None) -> Write:
+def _write_release(release: Release, version: ModelVersion, because: str, identity: str | None) -> Write:
     return write_state(
         Kind.RELEASE,
         release.key,

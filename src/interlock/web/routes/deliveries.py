@@ -101,10 +101,12 @@ def show_rollout(number: Number, request: Request, services: ServicesOf, caller:
 
 
 @ROUTES.post("/rollouts/{number}/retry", status_code=201, response_model=Resource[Release])
-def retry(number: Number, asked: RetryOrder, request: Request, services: ServicesOf, caller: CallerOf) -> Response:
+def retry(
+    number: Number, asked: RetryOrder, request: Request, services: ServicesOf, caller: CallerOf, key: Key = ""
+) -> Response:
     """Begins a rollout anew that ended without promotion: a release from its environment on."""
     load_row(services, caller, Kind.ROLLOUT, str(number))
-    release = services.deliveries.retry(caller, number, asked.reason, asked.lift_quarantine)
+    release = services.deliveries.retry(caller, number, asked.reason, asked.lift_quarantine, key)
     response = told(request, load_row(services, caller, Kind.RELEASE, release.key), Release, 201)
     response.headers["location"] = f"/api/v1/releases/{release.number}"
     return response
