@@ -16,11 +16,12 @@ MOST_TRIES = 400
 """Histories until a mistake must have shown itself."""
 
 ROLLOUT, ENVIRONMENT, HOLDING, RELEASE = (
-    f"delivery.{name}" for name in ("rollout", "environment", "holding", "release")
+    f"delivery.{name}" for name in ("advance", "environment", "holding", "release")
 )
 DELIVERIES, DATAPLANE, BACK, QUARANTINE, REQUESTS = (
     f"control.delivering.{name}" for name in ("deliveries", "dataplane", "going_back", "quarantine", "requests")
 )
+BEGINNING = "delivery.rollout"
 MISTAKES = {
     # --- when a rollout moves ---
     "a wish is not heard": Mistake(ROLLOUT, "if rollout.wish is not None:", "if rollout.wish == '':"),
@@ -31,9 +32,9 @@ MISTAKES = {
         ROLLOUT, "if seen.superseded_by is not None:", "if seen.superseded_by == 0:"
     ),
     "a quarantine does not matter": Mistake(ROLLOUT, "if seen.quarantine is not None:", "if seen.quarantine == '':"),
-    "a freeze does not matter": Mistake(ROLLOUT, "if seen.held is not None:", "if seen.held == '':"),
+    "a freeze does not matter": Mistake(ROLLOUT, "if held is not None:", "if held == '':"),
     "a freeze matters at the first step only": Mistake(
-        ROLLOUT, "if seen.held is not None:", "if seen.held is not None and rollout.step == 0:"
+        ROLLOUT, "if held is not None:", "if held is not None and rollout.step == 0:"
     ),
     "proven harm does not matter": Mistake(
         ROLLOUT, "if result.verdict is Verdict.FAIL:", "if result.verdict is Verdict.FAIL and result.because == '':"
@@ -63,9 +64,9 @@ MISTAKES = {
     "the sides are exchanged": Mistake(
         ROLLOUT, '{"stable": stable, "candidate": candidate}', '{"stable": candidate, "candidate": stable}'
     ),
-    "nothing is compared": Mistake(ROLLOUT, "if is_compared else None", "if not is_compared else None"),
+    "nothing is compared": Mistake(BEGINNING, "if is_compared else None", "if not is_compared else None"),
     "the last step is not all traffic": Mistake(
-        ROLLOUT, "return (*strategy.steps, everything)", "return strategy.steps"
+        BEGINNING, "return (*strategy.steps, everything)", "return strategy.steps"
     ),
     "it ends before the last step": Mistake(
         ROLLOUT,

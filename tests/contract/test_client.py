@@ -200,6 +200,13 @@ def test_requests_for_runs(
 SECRET = {"repository": "shop", "environment": None, "name": "KEY", "value": "v"}
 OTHERS: list[tuple[Callable[[Client], object], Told, object, str, object]] = [
     (
+        lambda c: c.deliveries.steer(3, "pause", "lunch"),
+        Told(body={"because": "paused"}),
+        "paused",
+        "POST /rollouts/3/pause",
+        {"reason": "lunch"},
+    ),
+    (
         lambda c: c.environments.roll_back("m/p", "slow"),
         Told(body={"because": "back"}),
         "back",
@@ -367,6 +374,10 @@ def test_what_would_be_done_twice_is_not_sent_twice(client: Client, script: Scri
     with pytest.raises(ApiError, match="the disk is full"):
         client.tokens.create("ci", "viewer")
     assert len(script.asked) == 2
+    script.answers = [Told(0, is_cut=True)]
+    with pytest.raises(Unreachable, match="whether it was done is not known"):
+        client.deliveries.steer(3, "pause", "lunch")
+    assert len(script.asked) == 3
 
 
 def test_a_server_that_stays_away_is_given_up(client: Client, script: Scripted) -> None:

@@ -11,9 +11,11 @@ from interlock.control.delivering.quarantine import quarantine
 from interlock.control.delivering.requests import Requests
 from interlock.control.people import local_caller
 from interlock.control.rows import load_state, write_environment, write_state
-from interlock.delivery.environment import Environment
+from interlock.delivery import release as releases
+from interlock.delivery.environment import Environment, enter
 from interlock.delivery.holding import Freeze
 from interlock.delivery.revision import Revision
+from interlock.delivery.rollout import Order, OrderName, Rollout, RolloutPhase, begin
 from interlock.edges.store import MemoryStore
 from interlock.errors import AlreadyExists, Conflict, Forbidden, NotFound, Refused, StaleWrite
 from interlock.gate.judgement import Judgement
@@ -129,6 +131,7 @@ def test_a_release_that_exists_for_another_reason_is_no_answer(world: World, mon
     ],
 )
 def test_who_may_not_changes_nothing(world: World, caller: Caller, why: str) -> None:
+    begin_rollout(world)
     world.store.save(quarantine(world.store, revision(3, 1), "it was bad"))
     before = [row for kind in Kind for row in world.store.rows(kind)]
     for asked in (
@@ -137,6 +140,8 @@ def test_who_may_not_changes_nothing(world: World, caller: Caller, why: str) -> 
         lambda: world.requests.freeze(caller, WHERE, "please"),
         lambda: world.requests.unfreeze(caller, WHERE, "please"),
         lambda: world.requests.lift_quarantine(caller, "small/1", "please"),
+        lambda: world.requests.retry(caller, 1, "please"),
+        *(lambda name=name: world.requests.steer(caller, 1, name, "please") for name in OrderName),
     ):
         with pytest.raises(Forbidden, match=why):
             asked()
@@ -269,6 +274,143 @@ def test_a_roll_back_that_loses_the_swap_is_tried_again_and_told_once(
     monkeypatch.setattr(world.store, "save", lose)
     with pytest.raises(StaleWrite, match="moved by others all the time"):
         world.requests.roll_back(ADA, WHERE, "again")
+
+
+def begin_rollout(world: World) -> None:
+    """Of version 3 beside version 2, under way in production."""
+    world.register(3)
+    environment, expected = load_state(world.store, Kind.ENVIRONMENT, WHERE, Environment)
+    assert environment is not None
+    plan = EnvironmentPlan(name="production")
+    rollout = begin(1, revision(3, 3), environment.stable, plan, release=1, now=1000.0)
+    row = world.store.load(Kind.VERSION, "small/3")
+    assert row is not None
+    release = releases.begin(world.store.number(Kind.RELEASE), ModelVersion.model_validate(row.state), "3")
+    release = release.model_copy(update={"rollouts": {"staging": 0, "production": 1}})
+    world.store.save(
+        write_state(Kind.RELEASE, release.key, release, expected=0, phase=release.phase, because="begun"),
+        write_state(Kind.ROLLOUT, "1", rollout, expected=0, phase=rollout.phase, because="begun"),
+        write_environment(enter(environment, rollout), expected, "begun"),
+    )
+
+
+def rollout_of(world: World) -> Rollout:
+    rollout, _ = load_state(world.store, Kind.ROLLOUT, "1", Rollout)
+    assert rollout is not None
+    return rollout
+
+
+def test_a_rollout_is_steered_with_its_deeds(world: World) -> None:
+    begin_rollout(world)
+    told = world.requests.steer(ADA, 1, OrderName.PAUSE, "lunch")
+    assert told == "rollout 1 of small v3 is paused by local:ada until it is resumed: lunch"
+    assert rollout_of(world).pause == Order(name=OrderName.PAUSE, by="local:ada", reason="lunch")
+    assert freeze_of(world) is None
+    with pytest.raises(Refused, match="it is paused by local:ada"):
+        world.requests.steer(ADA, 1, OrderName.PAUSE, "lunch")
+    assert "is resumed by local:ada: back" in world.requests.steer(ADA, 1, OrderName.RESUME, "back")
+    assert rollout_of(world).pause is None
+    assert "is promoted past its further steps" in world.requests.steer(ADA, 1, OrderName.PROMOTE, "it is urgent")
+    assert [(entry.deed.action, entry.deed.thing, entry.deed.detail) for entry in world.store.audit()] == [
+        ("pause", "rollout/1", {"reason": "lunch"}),
+        ("resume", "rollout/1", {"reason": "back"}),
+        ("promote", "rollout/1", {"reason": "it is urgent"}),
+    ]
+    assert [event.observed["order"]["reason"] for event in world.store.events(Kind.ROLLOUT, "1")[1:]] == [
+        "lunch",
+        "back",
+        "it is urgent",
+    ]
+    with pytest.raises(NotFound, match="no rollout 7"):
+        world.requests.steer(ADA, 7, OrderName.PAUSE, "lunch")
+
+
+def test_an_abort_is_the_rollback_of_this_rollout_and_of_nothing_else(world: World) -> None:
+    begin_rollout(world)
+    aborted = world.requests.steer(ADA, 1, OrderName.ABORT, "odd numbers")
+    assert aborted == "rollout 1 of small v3 is rolled back by a person: odd numbers"
+    assert freeze_of(world) == Freeze(by="local:ada", reason="rolled back: odd numbers")
+    by_abort, freeze = rollout_of(world), freeze_of(world)
+    assert world.requests.roll_back(ADA, WHERE, "odd numbers") == aborted
+    assert (rollout_of(world), freeze_of(world)) == (by_abort, freeze)
+    assert [(entry.deed.action, entry.deed.detail) for entry in world.store.audit()] == [
+        ("roll back", {"rollout": 1, "reason": "odd numbers"})
+    ] * 2
+    ended = by_abort.model_copy(update={"phase": RolloutPhase.PROMOTED})
+    _, expected = load_state(world.store, Kind.ROLLOUT, "1", Rollout)
+    world.store.save(write_state(Kind.ROLLOUT, "1", ended, expected=expected, phase="promoted", because="x"))
+    for name in OrderName:
+        with pytest.raises(Refused, match="has ended, promoted"):
+            world.requests.steer(ADA, 1, name, "odd numbers")
+
+
+def end_rollout(world: World, phase: RolloutPhase) -> None:
+    rollout, expected = load_state(world.store, Kind.ROLLOUT, "1", Rollout)
+    assert rollout is not None
+    ended = rollout.model_copy(update={"phase": phase, "because": "it ended"})
+    world.store.save(write_state(Kind.ROLLOUT, "1", ended, expected=expected, phase=phase, because="it ended"))
+
+
+def test_a_rollout_that_was_superseded_is_begun_anew_where_it_was(world: World) -> None:
+    begin_rollout(world)
+    with pytest.raises(Refused, match="it is under way"):
+        world.requests.retry(ADA, 1, "again")
+    end_rollout(world, RolloutPhase.SUPERSEDED)
+    release = world.requests.retry(ADA, 1, "the newer one was bad")
+    row = world.store.load(Kind.RELEASE, release.key)
+    assert row is not None
+    assert (row.phase, row.repository, row.state["because"]) == (
+        "open",
+        "demo",
+        "rollout 1 of small v3 anew: the newer one was bad",
+    )
+    assert release.here is not None
+    assert (release.version, release.here.name, release.rollouts) == ("small/3", "production", {"staging": 0})
+    assert world.deeds() == [("local:ada", "retry", "rollout/1")]
+    end_rollout(world, RolloutPhase.PROMOTED)
+    with pytest.raises(Refused, match="it was promoted"):
+        world.requests.retry(ADA, 1, "again")
+
+
+def test_a_quarantined_rollout_is_begun_anew_only_with_a_reason_to_lift_it(world: World) -> None:
+    begin_rollout(world)
+    end_rollout(world, RolloutPhase.ROLLED_BACK)
+    world.store.save(quarantine(world.store, revision(3, 3), "deadline of 60 s passed"))
+    with pytest.raises(Refused, match="small v3 is quarantined: deadline of 60 s passed"):
+        world.requests.retry(ADA, 1, "there is traffic now")
+    assert len(world.store.rows(Kind.RELEASE)) == 1
+    begun = world.requests.retry(ADA, 1, "there is traffic now", "nothing was wrong with it", "k")
+    assert world.requests.retry(ADA, 1, "there is traffic now", "nothing was wrong with it", "k") == begun
+    assert [row.phase for row in world.store.rows(Kind.QUARANTINE)] == ["lifted"]
+    assert world.deeds() == [
+        ("local:ada", "retry", "rollout/1"),
+        ("local:ada", "lift quarantine", "version/small/3"),
+    ]
+
+
+def test_what_no_release_brought_is_not_begun_anew(world: World) -> None:
+    world.requests.roll_back(ADA, WHERE, "odd numbers")
+    for number in (1, 9):
+        with pytest.raises(NotFound, match=f"no release brought a rollout {number}"):
+            world.requests.retry(ADA, number, "again")
+
+
+def test_an_order_that_loses_the_swap_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin_rollout(world)
+    save, left = world.store.save, [2]
+
+    def contested(*writes: Any, **more: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise StaleWrite("another was first")
+        return save(*writes, **more)
+
+    monkeypatch.setattr(world.store, "save", contested)
+    world.requests.steer(ADA, 1, OrderName.PAUSE, "lunch")
+    assert rollout_of(world).pause is not None
+    left[0] = 99
+    with pytest.raises(StaleWrite, match="moved by others all the time"):
+        world.requests.steer(ADA, 1, OrderName.RESUME, "back")
 
 
 def test_what_is_not_there_is_told(world: World) -> None:

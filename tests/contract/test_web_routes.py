@@ -56,6 +56,8 @@ ROUTES = {
     ("GET", "/api/v1/releases/{number}"): Asked("/api/v1/releases/1", Role.VIEWER),
     ("GET", "/api/v1/rollouts"): Asked("/api/v1/rollouts", Role.VIEWER, of_small=False),
     ("GET", "/api/v1/rollouts/{number}"): Asked("/api/v1/rollouts/1", Role.VIEWER),
+    ("POST", "/api/v1/rollouts/{number}/retry"): Asked("/api/v1/rollouts/1/retry", Role.OPERATOR, REASON),
+    ("POST", "/api/v1/rollouts/{number}/{order}"): Asked("/api/v1/rollouts/1/pause", Role.OPERATOR, REASON),
     ("GET", "/api/v1/environments"): Asked("/api/v1/environments", Role.VIEWER, of_small=False),
     ("GET", "/api/v1/environments/{model}/{name}"): Asked("/api/v1/environments/small/production", Role.VIEWER),
     ("POST", "/api/v1/environments/{model}/{name}/rollback"): Asked(

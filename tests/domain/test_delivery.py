@@ -10,6 +10,7 @@ from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
 from interlock.delivery.revision import DataPlaneSeen, EndpointSeen, ReplicaSeen, Revision
 from interlock.delivery.rollout import Rollout, RolloutPhase
 from interlock.delivery.rollout import begin as begin_rollout
+from interlock.errors import Refused
 from interlock.gate.judgement import GateResult, Judgement, Override
 from interlock.pipeline.plan import EnvironmentPlan
 from interlock.registry.admission import Admission, Evidence, admit
@@ -145,6 +146,25 @@ def test_a_release_enters_environments_in_order_and_each_once() -> None:
     assert ReleasePhase.DONE.is_final
     assert not ReleasePhase.WAITING.is_final
     assert release.key == "5"
+
+
+@pytest.mark.parametrize("phase", [RolloutPhase.ROLLED_BACK, RolloutPhase.SUPERSEDED, RolloutPhase.CANCELLED])
+def test_a_release_begins_anew_where_its_rollout_ended(phase: RolloutPhase) -> None:
+    stopped = new_release().model_copy(
+        update={"rollouts": {"staging": 3, "production": 4}, "phase": ReleasePhase.STOPPED, "because": "superseded"}
+    )
+    again = releases.again(6, stopped, rollout(0, phase), "the newer one was bad")
+    assert (again.number, again.rollouts, again.phase) == (6, {"staging": 3}, ReleasePhase.OPEN)
+    assert (again.version, again.environments) == (stopped.version, stopped.environments)
+    assert again.because == f"rollout 4 of {stopped.title} anew: the newer one was bad"
+
+
+@pytest.mark.parametrize(
+    ("phase", "why"), [(RolloutPhase.PROGRESSING, "it is under way"), (RolloutPhase.PROMOTED, "it was promoted")]
+)
+def test_what_goes_on_or_went_well_is_not_begun_anew(phase: RolloutPhase, why: str) -> None:
+    with pytest.raises(Refused, match=why):
+        releases.again(6, new_release(), rollout(0, phase), "again")
 
 
 def revision(number: int, replicas: int = 2) -> Revision:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.revisions import scaled_revision
 
+from interlock.delivery.advance import advance
 from interlock.delivery.environment import (
     Act,
     Environment,
@@ -18,7 +19,7 @@ from interlock.delivery.environment import (
     scaled,
 )
 from interlock.delivery.revision import DataPlaneSeen, EndpointSeen, ReplicaSeen, Revision
-from interlock.delivery.rollout import RolloutPhase, RolloutSeen, advance, begin
+from interlock.delivery.rollout import RolloutPhase, RolloutSeen, begin
 from interlock.pipeline.plan import EnvironmentPlan, ScalingPlan
 
 REVISION = scaled_revision(ScalingPlan(most=6))

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interlock.delivery.advance import advance
 from interlock.delivery.holding import Freeze, frozen_because, held_because
-from interlock.delivery.replaying import observation, of_interest, origin, replay
+from interlock.delivery.looks.replaying import observation, of_interest, origin, replay
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, ReplicaSeen, Revision
 from interlock.delivery.rollout import (
     CRASHES,
@@ -16,7 +17,6 @@ from interlock.delivery.rollout import (
     Rollout,
     RolloutPhase,
     RolloutSeen,
-    advance,
     begin,
     steps_of,
     summary,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from interlock.delivery.analysis.engine import conclude
-from interlock.delivery.baseline import (
+from interlock.delivery.looks.baseline import (
     GAP_SECONDS,
     KEPT_SECONDS,
     NOTHING_KNOWN,

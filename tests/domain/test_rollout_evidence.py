@@ -7,13 +7,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from interlock.delivery.advance import advance
 from interlock.delivery.analysis.engine import begin_analysis, harm_of, observe
 from interlock.delivery.analysis.latency import bins_of_sides, edge_of, exceeding, limit_bin, tolerance_bins
 from interlock.delivery.analysis.spread import Spread
 from interlock.delivery.analysis.streams import Rule
 from interlock.delivery.analysis.ticks import Counts, Latencies, Tick
-from interlock.delivery.evidence import latencies_between
-from interlock.delivery.replaying import observation, of_interest, replay
+from interlock.delivery.looks.evidence import latencies_between
+from interlock.delivery.looks.replaying import observation, of_interest, replay
 from interlock.delivery.revision import (
     CounterSeen,
     DataPlaneSeen,
@@ -22,7 +23,7 @@ from interlock.delivery.revision import (
     ReplicaSeen,
     Revision,
 )
-from interlock.delivery.rollout import Rollout, RolloutPhase, RolloutSeen, advance, begin, judges, summary
+from interlock.delivery.rollout import Rollout, RolloutPhase, RolloutSeen, begin, judges, summary
 from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
 from interlock.vocabulary import Digest, Event, Kind
 

@@ -12,6 +12,7 @@ import pytest
 from interlock.app.folder import StateFolder
 from interlock.app.reading import Reading
 from interlock.cli import main
+from interlock.control.delivering.quarantine import Quarantine
 from interlock.control.rows import write_state
 from interlock.delivery import release as releases
 from interlock.delivery import rollout as rollouts
@@ -594,6 +595,53 @@ def test_a_rollback_is_asked_for_with_its_reason(state, capsys):
         assert "too slow" in str(reading.store.load(Kind.ROLLOUT, "3").state["wish"])
     assert main(["rollback", "flights/nowhere", "--state", str(state)]) == 2
     assert "frozen by local:" in tell(capsys, "status", "--state", str(state))
+
+
+def test_a_rollout_is_paused_resumed_promoted_and_aborted(state, capsys):
+    keep_canary(state)
+    where = ("--state", str(state), "--reason", "lunch")
+    assert "rollout 3 of flights v2 is paused by local:" in tell(capsys, "rollout", "pause", "3", *where)
+    assert "until it is resumed: lunch" in tell(capsys, "status", "--state", str(state))
+    assert main(["rollout", "pause", "rollout/3", *where]) == 2
+    assert "rollout 3: it is paused by" in capsys.readouterr().err
+    assert "is resumed by" in tell(capsys, "rollout", "resume", "rollout/3", *where)
+    assert "is promoted past its further steps by" in tell(capsys, "rollout", "promote", "3", *where)
+    answer = json.loads(tell(capsys, "rollout", "abort", "3", *where, "--json"))
+    told = "rollout 3 of flights v2 is rolled back by a person: lunch"
+    assert answer == {"asked": "rollout/3", "told": told, "is_server_there": False}
+    story = tell(capsys, "explain", "rollout/3", "--state", str(state))
+    assert story.count("order.reason: lunch") == 4
+    assert "order.name: promote" in story
+    assert main(["rollout", "resume", "3", *where]) == 2
+    assert main(["rollout", "pause", "flights@production", *where]) == 2
+    assert "not a rollout" in capsys.readouterr().err
+    assert main(["rollout", "pause", "3", "--state", str(state)]) == 2  # who holds others up says why
+
+
+def test_a_rollout_that_was_aborted_is_begun_anew_once_its_quarantine_is_lifted(state, capsys):
+    keep_canary(state)
+    where = ("--state", str(state), "--reason", "there is traffic now")
+    assert main(["rollout", "retry", "3", *where]) == 2
+    assert "rollout 3: it is under way" in capsys.readouterr().err
+    assert main(["rollout", "pause", "3", "--lift-quarantine", "no", *where]) == 2
+    assert "pause lifts no quarantine" in capsys.readouterr().err
+    with Reading.open(state) as reading:
+        row = reading.store.load(Kind.ROLLOUT, "3")
+        ended = rollouts.Rollout.model_validate(row.state).model_copy(
+            update={"phase": rollouts.RolloutPhase.ROLLED_BACK}
+        )
+        expected = row.version
+    blocked = Quarantine(digest=ended.candidate.model_digest, title="flights v2", because="deadline passed")
+    keep(
+        state,
+        write_state(Kind.ROLLOUT, "3", ended, expected=expected, phase="rolled_back", because="deadline passed"),
+        write_state(Kind.QUARANTINE, blocked.digest, blocked, expected=0, phase="blocked", because="deadline passed"),
+    )
+    assert main(["rollout", "retry", "3", *where]) == 2
+    assert "say why that is lifted: --lift-quarantine REASON" in capsys.readouterr().err
+    told = tell(capsys, "rollout", "retry", "3", "--lift-quarantine", "nothing was wrong", *where)
+    assert "begins rollout 3 anew" in told
+    assert "rollout 3 of flights v2 anew: there is traffic now" in tell(capsys, "status", "--state", str(state))
 
 
 def test_a_freeze_is_asked_for_until_a_moment(state, capsys):

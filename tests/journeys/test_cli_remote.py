@@ -363,7 +363,7 @@ def test_secrets_are_read_from_standard_input_or_a_file_and_never_shown(face, as
         assert told in capsys.readouterr().err
 
 
-def test_a_release_and_a_rollback_are_asked_for_and_told(face, asked, local, capsys):
+def test_a_release_a_rollout_and_a_rollback_are_asked_for_and_told(face, asked, local, capsys):
     fill(face)
     told = json.loads(tell(capsys, "release", "small@1", "--json", *asked))
     assert told["asked"] == "release/2"
@@ -371,11 +371,29 @@ def test_a_release_and_a_rollback_are_asked_for_and_told(face, asked, local, cap
     assert told["is_server_there"] == (not (asked == local and not (face.folder / "control.sock").exists()))
     assert main(["release", "small/1", "--lift-quarantine", "it was us", *asked]) == 2
     assert "not quarantined" in capsys.readouterr().err
+    for order, what in (
+        ("pause", "paused by"),
+        ("resume", "resumed by"),
+        ("promote", "promoted past"),
+        ("abort", "back"),
+    ):
+        assert what in tell(capsys, "rollout", order, "1", "--reason", "I looked", *asked)
+    assert main(["rollout", "pause", "1", "--reason", "I looked", *asked]) == 2
+    assert "rolled back by a person: I looked" in capsys.readouterr().err
     told = tell(capsys, "rollback", "small/production", "--reason", "too slow", *asked)
     assert "rolled back" in told
     assert "too slow" in face.store.load(Kind.ROLLOUT, "1").state["wish"]
     assert main(["rollback", "small/nowhere", *asked]) == 2
-    who = {entry.deed.who for entry in face.store.audit() if entry.deed.action in ("start release", "roll back")}
+    assert main(["rollout", "retry", "1", "--reason", "once more", *asked]) == 2
+    assert "it is under way" in capsys.readouterr().err
+    row = face.store.load(Kind.ROLLOUT, "1")
+    ended = rollouts.Rollout.model_validate(row.state).model_copy(update={"phase": rollouts.RolloutPhase.SUPERSEDED})
+    face.store.save(write_state(Kind.ROLLOUT, "1", ended, expected=row.version, phase=ended.phase, because="a test"))
+    told = tell(capsys, "rollout", "retry", "1", "--reason", "once more", *asked)
+    assert "begins rollout 1 anew" in told
+    assert "once more" in face.store.rows(Kind.RELEASE)[-1].state["because"]
+    deeds = ("start release", "pause", "promote", "roll back", "retry")
+    who = {entry.deed.who for entry in face.store.audit() if entry.deed.action in deeds}
     assert len(who) == 1
 
 

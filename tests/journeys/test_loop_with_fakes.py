@@ -20,8 +20,8 @@ from interlock.control.running.lookups import Lookups
 from interlock.control.running.runs import SERVER, Runs
 from interlock.control.running.sealing import Sealing
 from interlock.delivery.environment import Environment
-from interlock.delivery.replaying import replay
-from interlock.delivery.rollout import Rollout
+from interlock.delivery.looks.replaying import replay
+from interlock.delivery.rollout import OrderName, Rollout
 from interlock.edges.blobs import MemoryBlobs
 from interlock.edges.executor import FakeExecutor
 from interlock.edges.git import CommandGit
@@ -322,6 +322,69 @@ def test_a_person_rolls_back_a_rollout_and_a_promoted_version(plant: Plant) -> N
     plant.requests.roll_back(ADA, where, "not this one")
     plant.turn(5)
     assert plant.phases(Kind.ROLLOUT)[-1] == "rolled_back"
+
+
+def test_a_person_pauses_a_rollout_for_longer_than_its_deadline_and_promotes_it(plant: Plant) -> None:
+    delivered(plant)
+    plant.commit("one = 2")
+    plant.finish(b"two")
+    plant.turn(6, rate=0)
+    number = plant.state("production").rollout
+    assert number is not None
+    plant.requests.steer(ADA, number, OrderName.PAUSE, "lunch")
+    plant.turn(100, rate=0)
+    assert plant.state("production").rollout == number
+    assert sorted(plant.state("production").weights.values()) == [20, 80]
+    plant.requests.steer(ADA, number, OrderName.RESUME, "back")
+    plant.turn(20, rate=0)
+    assert plant.state("production").rollout == number  # without a request it stays at its first step
+    plant.requests.steer(ADA, number, OrderName.PROMOTE, "we know it from staging")
+    plant.turn(5, rate=0)
+    assert plant.state("production").stable.version == 2
+    row = plant.store.load(Kind.ROLLOUT, str(number))
+    assert row is not None
+    assert "promoted past its further steps by ada: we know it" in row.state["because"]
+    again = replay(Rollout.model_validate(row.state), plant.store.events(Kind.ROLLOUT, row.key))
+    assert (again.differences, again.unknown) == ((), 0)
+
+
+def test_a_paused_rollout_goes_back_for_harm_and_an_aborted_one_at_once(plant: Plant) -> None:
+    delivered(plant)
+    for train in ("one = 2", "one = 3"):
+        plant.commit(train)
+        plant.finish(train.encode())
+        plant.turn(6)
+        number = plant.state("production").rollout
+        assert number is not None
+        plant.requests.steer(ADA, number, OrderName.PAUSE, "I want to look at it")
+        if train == "one = 2":
+            plant.turn(60, candidate_errors=0.5)
+        else:
+            plant.requests.steer(ADA, number, OrderName.ABORT, "I looked at it")
+            plant.turn(1)
+        assert plant.phases(Kind.ROLLOUT)[-1] == "rolled_back"
+        assert plant.proxy.observe("small/production").weights == {plant.state("production").stable.key: 100}
+    assert plant.state("production").stable.version == 1
+    assert plant.phases(Kind.QUARANTINE) == ["blocked", "blocked"]
+
+
+def test_a_rollout_that_met_its_deadline_is_begun_anew_and_staging_is_left_alone(plant: Plant) -> None:
+    delivered(plant)
+    plant.commit("one = 2")
+    plant.finish(b"two")
+    plant.turn(80, rate=0)
+    ended = plant.store.rows(Kind.ROLLOUT)[-1]
+    assert (ended.phase, ended.state["environment"]) == ("rolled_back", "small/production")
+    assert "deadline of 60 s passed" in ended.state["because"]
+    with pytest.raises(Refused, match="quarantined: deadline"):
+        plant.requests.retry(ADA, int(ended.key), "there is traffic again")
+    release = plant.requests.retry(ADA, int(ended.key), "there is traffic again", "it only had no traffic")
+    plant.turn(40)
+    assert plant.state("production").stable.version == 2
+    assert plant.phases(Kind.RELEASE) == ["done", "stopped", "done"]
+    entered = plant.store.load(Kind.RELEASE, release.key).state["rollouts"]
+    assert entered["staging"] == int(ended.key) - 1  # as it was
+    assert entered["production"] == int(ended.key) + 1
 
 
 def test_every_rollout_is_decided_again_from_what_the_store_kept(plant: Plant) -> None:

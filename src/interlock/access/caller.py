@@ -35,6 +35,7 @@ class Action(StrEnum):
     OVERRIDE = "override"
     ROLL_BACK = "roll back"
     FREEZE = "freeze"
+    STEER = "steer rollouts"
     MANAGE_TOKENS = "manage tokens"
     READ_AUDIT = "read audit"
 
@@ -49,6 +50,7 @@ LEAST_ROLE = {
     Action.OVERRIDE: Role.OPERATOR,
     Action.ROLL_BACK: Role.OPERATOR,
     Action.FREEZE: Role.OPERATOR,
+    Action.STEER: Role.OPERATOR,
     Action.MANAGE_TOKENS: Role.ADMIN,
     Action.READ_AUDIT: Role.ADMIN,
 }

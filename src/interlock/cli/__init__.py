@@ -33,6 +33,7 @@ COMMANDS = {
     "models": CommandEntry("commands.models", "List the registered models; pull one into a folder."),
     "reproduce": CommandEntry("commands.reproducing", "Make a model again, compare it bit by bit, and say why not."),
     "release": CommandEntry("commands.models", "Send a model version through the environments."),
+    "rollout": CommandEntry("commands.models", "Pause, resume, promote, abort or retry a rollout."),
     "rollback": CommandEntry("commands.models", "Take an environment back to its previous revision."),
     "freeze": CommandEntry("commands.models", "Let nothing go forward in an environment for now."),
     "unfreeze": CommandEntry("commands.models", "Let an environment go forward again."),
@@ -48,7 +49,7 @@ SECTIONS = {
     "Your working tree": ("init", "validate", "plan", "run", "gate", "simulate"),
     "Look": ("status", "runs", "log", "explain"),
     "Runs": ("trigger", "rerun", "cancel", "approve"),
-    "Models": ("models", "reproduce", "release", "rollback", "freeze", "unfreeze"),
+    "Models": ("models", "reproduce", "release", "rollout", "rollback", "freeze", "unfreeze"),
     "Server and people": ("server", "hook", "token", "secret", "audit"),
     "Play": ("demo",),
 }

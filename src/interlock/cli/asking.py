@@ -34,6 +34,12 @@ class Requests(Protocol):
     def release(self, version: str, lift_because: str | None) -> str:
         """Begins the release of a model version, lifting its quarantine first where a reason is given. Its number."""
 
+    def steer(self, rollout: int, order: str, reason: str) -> str:
+        """Pauses a rollout under way, resumes, promotes or aborts it; says what that means."""
+
+    def retry(self, rollout: int, reason: str, lift_because: str | None) -> str:
+        """Begins a rollout anew that was not promoted, lifting its quarantine where a reason is given. Its release."""
+
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings ``model/environment`` back; says what that means."""
 
@@ -95,6 +101,16 @@ class StateRequests:
         if lift_because:
             requests.lift_quarantine(self._caller, version, lift_because)
         return requests.start_release(self._caller, version, f"{self._caller.name} asked for it").key
+
+    def steer(self, rollout: int, order: str, reason: str) -> str:
+        """Steers a rollout, once a server is there."""
+        from interlock.delivery.rollout import OrderName
+
+        return self._state.requests.steer(self._caller, rollout, OrderName(order), reason)
+
+    def retry(self, rollout: int, reason: str, lift_because: str | None) -> str:
+        """Begins the release that brings it again, for the next server to carry out."""
+        return self._state.requests.retry(self._caller, rollout, reason, lift_because).key
 
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings an environment back, once a server is there."""
@@ -159,6 +175,14 @@ class ServerRequests:
         if lift_because:
             self._client.deliveries.lift_quarantine(version, lift_because)
         return self._client.deliveries.release(version).key
+
+    def steer(self, rollout: int, order: str, reason: str) -> str:
+        """Steers a rollout."""
+        return self._client.deliveries.steer(rollout, order, reason)
+
+    def retry(self, rollout: int, reason: str, lift_because: str | None) -> str:
+        """Begins the release that brings it again."""
+        return self._client.deliveries.retry(rollout, reason, lift_because).key
 
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings an environment back."""

@@ -22,7 +22,7 @@ from interlock.cli.show import (
     stage_line,
 )
 from interlock.control.rows import read_state
-from interlock.delivery.replaying import LOOK, replay
+from interlock.delivery.looks.replaying import LOOK, replay
 from interlock.delivery.rollout import Rollout
 from interlock.errors import NotFound, Refused
 from interlock.gate.judgement import Checked, GateResult, Judgement

@@ -130,6 +130,19 @@ class Deliveries:
         """One rollout."""
         return Row[RolloutState].model_validate(self._connection.get(f"{API}/rollouts/{number}"))
 
+    def steer(self, rollout: int, order: str, reason: str) -> str:
+        """The ``order`` is pause, resume, promote or abort; what was done, in one sentence."""
+        # Sent again after a lost answer it would say that this is so already.
+        asked, path = {"reason": reason}, f"{API}/rollouts/{rollout}/{quote(order, safe='')}"
+        return str(self._connection.post(path, asked, is_repeatable=False)["because"])
+
+    def retry(
+        self, rollout: int, reason: str, lift_quarantine: str | None = None, *, key: str | None = None
+    ) -> Row[ReleaseState]:
+        """Begins a rollout anew that ended without promotion; ``lift_quarantine`` is why its digest may come again."""
+        asked, path = {"reason": reason, "lift_quarantine": lift_quarantine}, f"{API}/rollouts/{rollout}/retry"
+        return Row[ReleaseState].model_validate(self._connection.post(path, asked, key=key))
+
 
 class Environments:
     """Where models serve; each is named ``model/environment``."""

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from interlock.delivery.rollout import RolloutPhase
+from interlock.delivery.rollout import Rollout, RolloutPhase
+from interlock.errors import Refused
 from interlock.pipeline.plan import EnvironmentPlan
 from interlock.registry.admission import Admission
 from interlock.registry.version import ModelVersion
@@ -96,6 +97,29 @@ def begin(number: int, version: ModelVersion, run: str) -> Release:
         run=run,
         environments=version.deploy,
         because=f"run {run} brings {version.title}{past}",
+    )
+
+
+def again(number: int, release: Release, rollout: Rollout, because: str) -> Release:
+    """The release that begins a rollout of an earlier one anew; what that brought to environments before stays.
+
+    Refused where the rollout is under way or was promoted.
+    """
+    where = f"rollout {rollout.number}"
+    if not rollout.phase.is_final:
+        raise Refused("it is under way", where, "abort it first, or let it end")
+    if rollout.phase is RolloutPhase.PROMOTED:
+        raise Refused(f"it was promoted: {rollout.because}", where, "interlock release begins it for all environments")
+    passed = {name: entered for name, entered in release.rollouts.items() if entered < rollout.number}
+    return Release(
+        number=number,
+        model=release.model,
+        version=release.version,
+        title=release.title,
+        run=release.run,
+        environments=release.environments,
+        rollouts=passed,
+        because=f"{where} of {release.title} anew: {because}",
     )
 
 

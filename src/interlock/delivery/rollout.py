@@ -1,27 +1,4 @@
-"""A rollout: moving one environment from its stable revision to a candidate, step by step, on evidence.
-
-The first row that fits decides:
-
-==================================================  ==========================================================
-seen                                                then
-==================================================  ==========================================================
-it ended                                            nothing
-a person asked for the way back                     rolled back
-a newer release                                     superseded
-its digest was quarantined meanwhile                rolled back
-the candidate's replicas keep crashing              rolled back
-proven harm (the analysis)                          rolled back
-the environment is frozen, or its windows are shut  wait; its clocks stand still
-the deadline passed                                 rolled back: undecided is not good enough
-the candidate is not healthy in the proxy's eyes    wait
-a step's weight is not yet in force                 wait
-an analysis or pause is not over, or shows nothing  wait
-the next step gives 100 %, harmlessness not proven  wait (hold until the deadline)
-the step is over                                    the next step
-no step is left, checks not all passed              run them; one that fails rolls back
-no step is left, all checks passed                  promoted
-==================================================  ==========================================================
-"""
+"""A rollout: moving one environment from its stable revision to a candidate, step by step, on evidence."""
 
 from __future__ import annotations
 
@@ -30,21 +7,12 @@ from typing import Any
 
 from pydantic import model_validator
 
-from interlock.delivery.analysis.engine import Analysis, conclude, observe
-from interlock.delivery.analysis.ticks import Tick
-from interlock.delivery.baseline import NOTHING_KNOWN, Baseline, spread_of
-from interlock.delivery.evidence import (
-    TICK_SECONDS,
-    Sources,
-    analysis_of,
-    evidence_of,
-    forecast_of,
-    sources_of,
-    youngest_of,
-)
+from interlock.delivery.analysis.engine import Analysis, conclude
+from interlock.delivery.looks.baseline import NOTHING_KNOWN, Baseline, spread_of
+from interlock.delivery.looks.evidence import TICK_SECONDS, analysis_of, forecast_of
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
 from interlock.pipeline.plan import AnalysisPlan, CommandPlan, EnvironmentPlan, StepPlan, StrategyPlan, WindowPlan
-from interlock.vocabulary import Decision, Json, Phase, Stored, Verdict
+from interlock.vocabulary import Json, Phase, Stored
 
 CRASHES = 3
 """Restarts of one candidate replica that count as a crash loop."""
@@ -65,6 +33,34 @@ class RolloutPhase(StrEnum):
         return self is not RolloutPhase.PROGRESSING
 
 
+class OrderName(StrEnum):
+    """What a person may want of a rollout under way."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    PROMOTE = "promote"
+    ABORT = "abort"
+
+
+class Order(Stored):
+    """What a person wants of a rollout, who it is and why."""
+
+    name: OrderName
+    by: str
+    reason: str
+
+    @property
+    def because(self) -> str:
+        """It as a reason."""
+        told = {
+            OrderName.PAUSE: f"paused by {self.by} until it is resumed",
+            OrderName.RESUME: f"resumed by {self.by}",
+            OrderName.PROMOTE: f"promoted past its further steps by {self.by}",
+            OrderName.ABORT: "rolled back by a person",
+        }
+        return f"{told[self.name]}: {self.reason}"
+
+
 class CheckRun(Stored):
     """One check against the live endpoint. ``attempt`` counts from 1, 0 before the first."""
 
@@ -80,6 +76,7 @@ class Rollout(Stored):
     ``counted``, ``timed`` and ``labelled`` the counters, latencies and labels at the last look. ``wish`` is a person's
     request for the way back. ``replicas`` is how many of the candidate's have to be healthy before it gets traffic: as
     many as the load asks of the stable side; 0: its own.
+    ``pause`` is who holds it, ``promotion`` who left its further steps out.
     While it is held, ``held_since`` is since when (wall seconds); ``stood`` is how long its clocks stood still before.
     ``windows`` are those of its environment.
     """
@@ -103,6 +100,8 @@ class Rollout(Stored):
     labelled: dict[str, CounterSeen] = {}
     check_runs: dict[str, CheckRun] = {}
     wish: str | None = None
+    pause: Order | None = None
+    promotion: Order | None = None
     replicas: int = 0
     windows: tuple[WindowPlan, ...] = ()
     held_since: float | None = None
@@ -208,192 +207,9 @@ def begin(
     )
 
 
-def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout]:
-    """The next state of the rollout, and why (the table above)."""
-    if rollout.phase.is_final:
-        return Decision(state=rollout, because=rollout.because)
-    if rollout.wish is not None:
-        return _end(rollout, RolloutPhase.ROLLED_BACK, rollout.wish)
-    if seen.superseded_by is not None:
-        return _end(rollout, RolloutPhase.SUPERSEDED, f"superseded by release {seen.superseded_by}")
-    if seen.quarantine is not None:
-        return _end(rollout, RolloutPhase.ROLLED_BACK, f"its digest is quarantined: {seen.quarantine}")
-    rollout = _count(rollout, seen.plane, now)
-    harm = _harm(rollout, seen.plane)
-    if harm is not None:
-        return _end(rollout, RolloutPhase.ROLLED_BACK, harm)
-    if seen.held is not None:
-        since = now if rollout.held_since is None else rollout.held_since
-        state = rollout.model_copy(update={"held_since": since, "because": seen.held})
-        return Decision(state=state, because=seen.held)
-    rollout = _going_on(rollout, now)
-    if now - rollout.started - rollout.stood > rollout.deadline:
-        missing = _step_waits_for(rollout, seen.plane, now) or _checks_wait_for(rollout) or "the last step"
-        return _end(
-            rollout, RolloutPhase.ROLLED_BACK, f"deadline of {rollout.deadline:g} s passed, still waiting: {missing}"
-        )
-    waits_for = _step_waits_for(rollout, seen.plane, now)
-    if waits_for is not None:
-        return Decision(state=rollout.model_copy(update={"because": waits_for}), because=waits_for)
-    if rollout.step < len(rollout.steps):
-        return _next_step(rollout, now)
-    return _check(rollout, seen)
-
-
-def _going_on(rollout: Rollout, now: float) -> Rollout:
-    """The rollout with its clocks set forward by the time that it was held."""
-    if rollout.held_since is None:
-        return rollout
-    stood = now - rollout.held_since
-    return rollout.model_copy(
-        update={"stood": rollout.stood + stood, "since": rollout.since + stood, "held_since": None}
-    )
-
-
-def _end(rollout: Rollout, phase: RolloutPhase, because: str) -> Decision[Rollout]:
-    weight = 100 if phase is RolloutPhase.PROMOTED else 0
-    return Decision(
-        state=rollout.model_copy(update={"phase": phase, "because": because, "weight": weight}), because=because
-    )
-
-
-def _harm(rollout: Rollout, plane: DataPlaneSeen) -> str | None:
-    for index in range(rollout.candidate.replicas):
-        replica = plane.replicas.get(rollout.candidate.replica(index))
-        if replica is not None and replica.restarts >= CRASHES:
-            return (
-                f"{rollout.candidate.replica(index)} crashed {replica.restarts} times: {replica.problem or 'no word'}"
-            )
-    if rollout.analysis is not None:
-        result = conclude(rollout.analysis)
-        if result.verdict is Verdict.FAIL:
-            return result.because
-    return None
-
-
-def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
-    """Feeds what grew since the last look to the analysis; what began anew is no evidence."""
-    if rollout.analysis is None or rollout.stable is None or now - rollout.counted_at < TICK_SECONDS:
-        return rollout
-    after = sources_of(plane, rollout.stable, rollout.candidate)
-    if not after.counted:
-        return rollout
-    before = Sources(counted=rollout.counted, timed=rollout.timed, labelled=rollout.labelled)
-    analysis = rollout.analysis
-    found = evidence_of(analysis.rules, before, after)
-    if found:
-        seconds = now - rollout.counted_at
-        youngest = max(0.0, youngest_of(plane, [rollout.stable, rollout.candidate]) - seconds)
-        analysis = observe(analysis, Tick(number=analysis.last + 1, seconds=seconds, youngest=youngest, seen=found))
-    return rollout.model_copy(
-        update={
-            "analysis": analysis,
-            "counted_at": now,
-            "counted": after.counted,
-            "timed": after.timed or before.timed,
-            "labelled": after.labelled or before.labelled,
-        }
-    )
-
-
 def judges(rollout: Rollout, metric: str) -> bool:
     """Whether its analysis asks for a metric."""
     return rollout.analysis is not None and any(rule.metric == metric for rule in rollout.analysis.rules)
-
-
-def _is_healthy(rollout: Rollout, plane: DataPlaneSeen) -> bool:
-    candidate = rollout.candidate
-    endpoints = plane.endpoints.get(candidate.key, {})
-    return all(
-        (endpoint := endpoints.get(candidate.replica(index))) is not None and endpoint.is_healthy
-        for index in range(max(candidate.replicas, rollout.replicas))
-    )
-
-
-def _step_waits_for(rollout: Rollout, plane: DataPlaneSeen, now: float) -> str | None:
-    """What the present step still waits for; None when it is over (or none is left and the weight is in force)."""
-    if plane.problem is not None:
-        return f"the proxy cannot be read: {plane.problem}"
-    if rollout.weight == 0 and not _is_healthy(rollout, plane):
-        return f"{rollout.candidate.title} is starting"
-    in_force = plane.weights.get(rollout.candidate.key, 0)
-    if in_force != rollout.weight:
-        return f"weight {rollout.weight} % is not yet in force ({in_force} %)"
-    if rollout.step >= len(rollout.steps):
-        return None
-    step = rollout.steps[rollout.step]
-    if step.set_weight is not None:
-        return _weight_waits_for(rollout, step.set_weight)
-    duration = step.analysis if step.analysis is not None else step.pause or 0.0
-    left = duration - (now - rollout.since)
-    told = _evidence(rollout)
-    if left > 0:
-        return f"{'analysis' if step.analysis is not None else 'pause'} at {rollout.weight} %, {left:.0f} s left{told}"
-    if step.analysis is not None and rollout.analysis is not None and not _was_exposed(rollout.analysis):
-        return f"no request has reached {rollout.candidate.title} yet"
-    return None
-
-
-def _weight_waits_for(rollout: Rollout, weight: int) -> str | None:
-    if weight < 100 or rollout.analysis is None:
-        return None
-    result = conclude(rollout.analysis)
-    return None if result.verdict is Verdict.PASS else f"not promoted without proof: {result.because}"
-
-
-def _was_exposed(analysis: Analysis) -> bool:
-    return any(stream.totals.candidate_requests for stream in analysis.streams)
-
-
-def _evidence(rollout: Rollout) -> str:
-    return f"; {conclude(rollout.analysis).because}" if rollout.analysis is not None else ""
-
-
-def _next_step(rollout: Rollout, now: float) -> Decision[Rollout]:
-    step = rollout.steps[rollout.step]
-    weight = rollout.weight if step.set_weight is None else step.set_weight
-    told = (
-        f"weight {weight} %"
-        if step.set_weight is not None
-        else f"step {rollout.step + 1} of {len(rollout.steps)} is over"
-    )
-    because = told + _evidence(rollout)
-    state = rollout.model_copy(update={"step": rollout.step + 1, "since": now, "weight": weight, "because": because})
-    return Decision(state=state, because=because)
-
-
-def _checks_wait_for(rollout: Rollout) -> str | None:
-    waiting = [name for name, check in rollout.check_runs.items() if check.phase is not Phase.SUCCEEDED]
-    return f"check {', '.join(waiting)}" if waiting else None
-
-
-def _check(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout]:
-    for check in rollout.checks:
-        run = rollout.check_runs[check.name]
-        outcome = seen.checks.get(check.name)
-        if run.phase is Phase.SUCCEEDED:
-            continue
-        if run.phase is Phase.RUNNING and check.name in seen.lost:
-            return _set_check(rollout, check.name, CheckRun(attempt=run.attempt), "its executor is gone")
-        if run.phase is Phase.RUNNING and outcome is None:
-            because = f"check {check.name} is running"
-            return Decision(state=rollout.model_copy(update={"because": because}), because=because)
-        if run.phase is Phase.RUNNING and outcome is not None:
-            if outcome.phase is not Phase.SUCCEEDED:
-                return _end(rollout, RolloutPhase.ROLLED_BACK, f"check {check.name} {outcome.phase}: {outcome.because}")
-            done = run.model_copy(update={"phase": Phase.SUCCEEDED, "because": outcome.because})
-            return _set_check(rollout, check.name, done, f"passed: {outcome.because}")
-        started = CheckRun(phase=Phase.RUNNING, attempt=run.attempt + 1)
-        return _set_check(rollout, check.name, started, "starts against the live endpoint")
-    proven = "" if rollout.analysis is None else f": {conclude(rollout.analysis).because}"
-    passed = f", {len(rollout.checks)} checks passed" if rollout.checks else ""
-    return _end(rollout, RolloutPhase.PROMOTED, f"{rollout.candidate.title} has all traffic{passed}{proven}")
-
-
-def _set_check(rollout: Rollout, name: str, run: CheckRun, told: str) -> Decision[Rollout]:
-    because = f"check {name} {told}"
-    state = rollout.model_copy(update={"check_runs": {**rollout.check_runs, name: run}, "because": because})
-    return Decision(state=state, because=because)
 
 
 def summary(rollout: Rollout) -> dict[str, Json]:

@@ -1,5 +1,5 @@
-"""The commands about models: ``models`` (registered ones, and one served by itself), ``release``, ``rollback``,
-``freeze`` and ``unfreeze``.
+"""The commands about models: ``models`` (registered ones, and one served by itself), ``release``, ``rollout`` (steers
+one), ``rollback``, ``freeze`` and ``unfreeze``.
 """
 
 from __future__ import annotations
@@ -219,6 +219,34 @@ def _override(session: Session, run: str, gates: tuple[str, ...], reason: str) -
         Line(f"follow it with: interlock explain run/{row.key}", "dim"),
     )
     session.output.answer(row_json(row))
+    return ExitCode.SUCCESS
+
+
+@click.command()
+@click.argument("order", type=click.Choice(("pause", "resume", "promote", "abort", "retry")))
+@click.argument("number", metavar="ROLLOUT")
+@click.option("--reason", required=True, help="Why; stored with the decision, and in the audit log.")
+@click.option("--lift-quarantine", metavar="REASON", help="Retry it although its digest was rolled back.")
+@with_server
+def rollout(session: Session, order: str, number: str, reason: str, lift_quarantine: str | None) -> int:
+    """Steer the rollout 12 or rollout/12.
+
+    Paused, it goes no further until it is resumed, and is still rolled back for harm. Promoted, its further steps are
+    left out, unless harm is proven. Aborted, it is rolled back, and nothing else is. Retry begins one anew that ended
+    without promotion.
+    """
+    if lift_quarantine and order != "retry":
+        raise Refused(f"{order} lifts no quarantine", "--lift-quarantine", "leave it out")
+    text = number.removeprefix("rollout/")
+    if not (text.isascii() and text.isdigit()):
+        raise Refused(f"not a rollout: {number!r}", "", "write 12 or rollout/12; `interlock status` lists them")
+    with session.ask() as requests:
+        if order == "retry":
+            release = requests.retry(int(text), reason, lift_quarantine)
+            key, told = f"release/{release}", f"release {release} begins rollout {text} anew"
+        else:
+            key, told = f"rollout/{text}", requests.steer(int(text), order, reason)
+        _announce(session, key, told, requests.has_server)
     return ExitCode.SUCCESS
 
 

@@ -17,7 +17,7 @@ from interlock.delivery.analysis.forecast import visible_errors
 from interlock.delivery.analysis.gains import Side
 from interlock.delivery.analysis.streams import Rule
 from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Seen, Tick
-from interlock.delivery.evidence import analysis_of
+from interlock.delivery.looks.evidence import analysis_of
 from interlock.pipeline.plan import ACCURACY, StrategyPlan
 
 TICK = 10.0

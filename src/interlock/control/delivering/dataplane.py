@@ -9,8 +9,8 @@ from contextlib import suppress
 from interlock.control.delivering.quarantine import forbidden
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.rows import load_state, save_or_lose, write_environment
-from interlock.delivery.baseline import Baseline
 from interlock.delivery.environment import Act, Environment, desired, differences, examine
+from interlock.delivery.looks.baseline import Baseline
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, Revision
 from interlock.errors import StaleWrite
 from interlock.ports import Proxy, Replicas, Store

@@ -11,12 +11,13 @@ from interlock.control.delivering.quarantine import blocked_because, quarantine
 from interlock.control.rows import load_state, read_state, save_or_lose, write_environment, write_state
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.sealing import Sealing
+from interlock.delivery import advance as rules
 from interlock.delivery import release as releases
 from interlock.delivery import rollout as rollouts
 from interlock.delivery.environment import Environment, enter, follow, needs_previous, scaled
 from interlock.delivery.holding import Freeze, held_because
+from interlock.delivery.looks.replaying import observation, of_interest
 from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
-from interlock.delivery.replaying import observation, of_interest
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import CheckOutcome, Rollout, RolloutPhase, RolloutSeen
 from interlock.errors import NotFound, Refused
@@ -83,7 +84,7 @@ class Deliveries:
         looked = self._observe_rollout(rollout, environment)
         seen = of_interest(rollout, looked)
         now = self._now()
-        decision = rollouts.advance(rollout, seen, now)
+        decision = rules.advance(rollout, seen, now)
         after = decision.state
         if after != rollout:
             observed = observation(seen, now) | {"weight": after.weight, **rollouts.summary(after)}

@@ -1,4 +1,4 @@
-"""What a person asks of the delivery: release, roll back, lift a quarantine, freeze. The loop does the rest."""
+"""What a person asks of the delivery: release, steer, roll back, lift a quarantine, freeze. The loop does the rest."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pydantic import TypeAdapter
 from interlock.access.audit import Deed
 from interlock.access.caller import Action, Caller
 from interlock.control.delivering.going_back import go_back
-from interlock.control.delivering.quarantine import lift
+from interlock.control.delivering.quarantine import blocked_because, lift
 from interlock.control.rows import load_state, read_state, write_environment, write_state
 from interlock.delivery import release as releases
 from interlock.delivery.environment import Environment
 from interlock.delivery.holding import Freeze, frozen_because
 from interlock.delivery.release import Release
-from interlock.delivery.rollout import Rollout
+from interlock.delivery.rollout import Order, OrderName, Rollout
+from interlock.delivery.steering import ORDER, obey
 from interlock.errors import AlreadyExists, Conflict, NotFound, Refused, StaleWrite
 from interlock.ports import Store
 from interlock.registry.version import ModelVersion
-from interlock.vocabulary import Fact, Json, Kind, canonical
+from interlock.vocabulary import Fact, Json, Kind, Write, canonical
 
 ROLLED_BACK = "rolled back"
 """The space of what was answered to roll backs with an idempotency key: the environment, and what was told."""
@@ -52,27 +53,9 @@ class Requests:
         if not version.deploy:
             raise Refused(f"{version.title} has no deploy section", version.commit, "add deploy to interlock.yaml")
         release = releases.begin(self._store.number(Kind.RELEASE), version, version.run)
-        write = write_state(
-            Kind.RELEASE,
-            release.key,
-            release,
-            expected=0,
-            phase=release.phase,
-            because=because,
-            identity=identity,
-            repository=version.repository,
-            ref=version.ref,
-        )
-        detail = {"release": release.key, "because": because}
+        detail: dict[str, Json] = {"release": release.key, "because": because}
         deed = Deed(who=caller.name, action="start release", thing=f"version/{version.key}", detail=detail)
-        try:
-            self._store.save(write, audit=[deed])
-        except AlreadyExists:
-            known = self._find(identity, version)
-            if known is None:
-                raise
-            return known
-        return release
+        return self._begin(_write_release(release, version, because, identity), version, [deed])
 
     def roll_back(self, caller: Caller, environment_key: str, reason: str, key: str = "") -> str:
         """Brings an environment back: ends its rollout, or rolls out its previous revision. Says what it did.
@@ -91,6 +74,49 @@ class Requests:
             except (StaleWrite, AlreadyExists):
                 continue
         raise StaleWrite(f"{environment_key} is moved by others all the time")
+
+    def steer(self, caller: Caller, rollout: int, name: OrderName, reason: str) -> str:
+        """Pauses a rollout under way, resumes, promotes or aborts it. Says so; Refused where it cannot be.
+
+        To abort it is to roll its environment back, and never anything but this rollout.
+        """
+        for _ in range(TRIES):
+            try:
+                return self._steer(caller, str(rollout), Order(name=name, by=caller.name, reason=reason))
+            except StaleWrite:
+                continue
+        raise StaleWrite(f"rollout {rollout} is moved by others all the time")
+
+    def retry(
+        self, caller: Caller, rollout: int, reason: str, lift_because: str | None = None, key: str = ""
+    ) -> Release:
+        """A release that begins a rollout anew, of the same digest, where it ended without promotion.
+
+        Refused where it did not, and where the digest is quarantined, unless ``lift_because`` says why that is lifted.
+        ``key`` is an idempotency key, as of a release.
+        """
+        ended, _ = load_state(self._store, Kind.ROLLOUT, str(rollout), Rollout)
+        release, _ = load_state(self._store, Kind.RELEASE, str(ended.release), Release) if ended else (None, 0)
+        version, _ = load_state(self._store, Kind.VERSION, release.version, ModelVersion) if release else (None, 0)
+        if ended is None or release is None or version is None:
+            raise NotFound(f"no release brought a rollout {rollout}", remedy="interlock status lists them")
+        _require_release(caller, version)
+        identity = canonical([caller.name, key]).decode() if key else None
+        known = self._find(identity, version)
+        if known is not None:
+            return known
+        begun = releases.again(self._store.number(Kind.RELEASE), release, ended, reason)
+        lifted = lift(self._store, version.digest, lift_because) if lift_because else None
+        blocked = blocked_because(self._store, version.digest)
+        if blocked is not None and lifted is None:
+            remedy = "say why that is lifted: --lift-quarantine REASON"
+            raise Refused(f"{version.title} is quarantined: {blocked}", f"rollout {rollout}", remedy)
+        detail: dict[str, Json] = {"release": begun.key, "reason": reason}
+        deeds = [Deed(who=caller.name, action="retry", thing=f"rollout/{rollout}", detail=detail)]
+        if lifted:
+            deeds.append(_lift_deed(caller, version, lifted, str(lift_because)))
+        write = _write_release(begun, version, begun.because, identity)
+        return self._begin(write, version, deeds, *([lifted] if lifted else []))
 
     def freeze(self, caller: Caller, environment_key: str, reason: str, until: float | None = None) -> str:
         """Lets nothing go forward in an environment until then (wall seconds), or until it is unfrozen. Says so.
@@ -131,11 +157,9 @@ class Requests:
         if version is not None:
             _require_release(caller, version)
         write = None if version is None else lift(self._store, version.digest, reason)
-        if write is None:
+        if version is None or write is None:
             raise NotFound(f"{version_key} is not quarantined")
-        detail = {"digest": write.key, "reason": reason}
-        deed = Deed(who=caller.name, action="lift quarantine", thing=f"version/{version_key}", detail=detail)
-        self._store.save(write, audit=[deed])
+        self._store.save(write, audit=[_lift_deed(caller, version, write, reason)])
 
     def _recall(self, identity: str | None, environment_key: str) -> str | None:
         """What was done when the roll back of this identity was asked for first."""
@@ -147,6 +171,17 @@ class Requests:
             where, remedy = environment_key, "choose another key for another request"
             raise Conflict(f"this idempotency key rolled {environment} back", where, remedy)
         return told
+
+    def _begin(self, release: Write, version: ModelVersion, deeds: list[Deed], *others: Write) -> Release:
+        """Saves a release; answers that which was begun under its identity at the same moment, if there is one."""
+        try:
+            (row, *_) = self._store.save(release, *others, audit=deeds)
+        except AlreadyExists:
+            known = self._find(release.identity, version)
+            if known is None:
+                raise
+            return known
+        return read_state(row, Release)
 
     def _find(self, identity: str | None, version: ModelVersion) -> Release | None:
         """The release that was begun under this identity."""
@@ -161,11 +196,11 @@ class Requests:
 
     def _roll_back(self, caller: Caller, environment_key: str, reason: str, identity: str | None) -> str:
         environment, expected = self._load(caller, environment_key, Action.ROLL_BACK)
-        freeze = Freeze(by=caller.name, reason=f"rolled back: {reason}")
-        environment = environment.model_copy(update={"freeze": freeze})
         if environment.rollout is not None:
-            return self._wish_back(caller, environment, expected, reason, identity)
-        rollout, writes = go_back(self._store, environment, expected, reason, "a person", self._now())
+            order = Order(name=OrderName.ABORT, by=caller.name, reason=reason)
+            return self._steer(caller, str(environment.rollout), order, identity)
+        frozen = _frozen(environment, caller, reason)
+        rollout, writes = go_back(self._store, frozen, expected, reason, "a person", self._now())
         told = f"rollout {rollout.number} brings {environment_key} back to {rollout.candidate.title}"
         self._store.save(
             *writes,
@@ -186,22 +221,30 @@ class Requests:
             caller.require(action, repository=version.repository)
         return environment, expected
 
-    def _wish_back(
-        self, caller: Caller, environment: Environment, environment_expected: int, reason: str, identity: str | None
-    ) -> str:
-        key = str(environment.rollout)
+    def _steer(self, caller: Caller, key: str, order: Order, identity: str | None = None) -> str:
+        """The rollout as it is wanted. Aborted, it leaves its environment frozen, as a rollback by hand does."""
         rollout, expected = load_state(self._store, Kind.ROLLOUT, key, Rollout)
-        if rollout is None or rollout.phase.is_final:
-            raise Refused(f"rollout {key} has just ended", environment.key, "look again with interlock status")
-        wish = f"rolled back by a person: {reason}"
-        told = f"rollout {key} of {rollout.candidate.title} is rolled back"
-        wished = rollout.model_copy(update={"wish": wish})
-        self._store.save(
-            write_state(Kind.ROLLOUT, key, wished, expected=expected, phase=wished.phase, because=wish),
-            write_environment(environment, environment_expected, environment.because),
-            audit=[_roll_back_deed(caller, environment, rollout.number, reason)],
-            facts=_remember(identity, environment.key, told),
-        )
+        if rollout is None:
+            raise NotFound(f"there is no rollout {key}", remedy="interlock status lists them")
+        is_aborted = order.name is OrderName.ABORT
+        action = Action.ROLL_BACK if is_aborted else Action.STEER
+        caller.require(action, environment=rollout.environment)
+        environment, environment_expected = self._load(caller, rollout.environment, action)
+        decision = obey(rollout, order)
+        observed = {ORDER: order.model_dump(mode="json")}
+        because, phase = decision.because, rollout.phase
+        writes = [
+            write_state(
+                Kind.ROLLOUT, key, decision.state, expected=expected, phase=phase, because=because, observed=observed
+            )
+        ]
+        deed = Deed(who=caller.name, action=order.name, thing=f"rollout/{key}", detail={"reason": order.reason})
+        if is_aborted:
+            frozen = _frozen(environment, caller, order.reason)
+            writes.append(write_environment(frozen, environment_expected, environment.because))
+            deed = _roll_back_deed(caller, environment, rollout.number, order.reason)
+        told = f"rollout {key} of {rollout.candidate.title} is {because}"
+        self._store.save(*writes, audit=[deed], facts=_remember(identity, environment.key, told))
         return told
 
 
@@ -212,9 +255,33 @@ def _require_release(caller: Caller, version: ModelVersion) -> None:
         caller.require(Action.RELEASE, repository=version.repository, environment=f"{version.model}/{environment.name}")
 
 
+def _write_release(release: Release, version: ModelVersion, because: str, identity: str | None) -> Write:
+    return write_state(
+        Kind.RELEASE,
+        release.key,
+        release,
+        expected=0,
+        phase=release.phase,
+        because=because,
+        identity=identity,
+        repository=version.repository,
+        ref=version.ref,
+    )
+
+
+def _lift_deed(caller: Caller, version: ModelVersion, lifted: Write, reason: str) -> Deed:
+    detail: dict[str, Json] = {"digest": lifted.key, "reason": reason}
+    return Deed(who=caller.name, action="lift quarantine", thing=f"version/{version.key}", detail=detail)
+
+
 def _remember(identity: str | None, environment_key: str, told: str) -> list[Fact]:
     """What is kept of a roll back with an idempotency key, in the transaction that does it."""
     return [] if identity is None else [Fact(ROLLED_BACK, identity, [environment_key, told])]
+
+
+def _frozen(environment: Environment, caller: Caller, reason: str) -> Environment:
+    freeze = Freeze(by=caller.name, reason=f"rolled back: {reason}")
+    return environment.model_copy(update={"freeze": freeze})
 
 
 def _roll_back_deed(caller: Caller, environment: Environment, rollout: int, reason: str) -> Deed:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from interlock.control.rows import save_or_lose, write_environment
-from interlock.delivery.baseline import Baseline
-from interlock.delivery.baseline import remember as remember_baseline
 from interlock.delivery.environment import Environment, scaled
+from interlock.delivery.looks.baseline import Baseline
+from interlock.delivery.looks.baseline import remember as remember_baseline
 from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.delivery.scaling import History, Scope, remember, size, total
 from interlock.ports import Store

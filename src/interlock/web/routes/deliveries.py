@@ -12,7 +12,7 @@ from interlock.app.services import Services
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release
-from interlock.delivery.rollout import Rollout
+from interlock.delivery.rollout import OrderName, Rollout
 from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Kind, Row, Stored
 from interlock.web.routes.asking import (
@@ -29,7 +29,7 @@ from interlock.web.routes.asking import (
     require_unchanged,
     told,
 )
-from interlock.web.routes.shapes import FreezeOrder, Page, Reason, ReleaseOrder, Resource, Told
+from interlock.web.routes.shapes import FreezeOrder, Page, Reason, ReleaseOrder, Resource, RetryOrder, Told
 from interlock.web.sight import may_see
 
 ROUTES = APIRouter(tags=["delivery"])
@@ -98,6 +98,28 @@ def list_rollouts(
 def show_rollout(number: Number, request: Request, services: ServicesOf, caller: CallerOf) -> Response:
     """One rollout, with its evidence so far."""
     return told(request, load_row(services, caller, Kind.ROLLOUT, str(number)), Rollout)
+
+
+@ROUTES.post("/rollouts/{number}/retry", status_code=201, response_model=Resource[Release])
+def retry(
+    number: Number, asked: RetryOrder, request: Request, services: ServicesOf, caller: CallerOf, key: Key = ""
+) -> Response:
+    """Begins a rollout anew that ended without promotion: a release from its environment on."""
+    load_row(services, caller, Kind.ROLLOUT, str(number))
+    release = services.deliveries.retry(caller, number, asked.reason, asked.lift_quarantine, key)
+    response = told(request, load_row(services, caller, Kind.RELEASE, release.key), Release, 201)
+    response.headers["location"] = f"/api/v1/releases/{release.number}"
+    return response
+
+
+@ROUTES.post("/rollouts/{number}/{order}")
+def steer(
+    number: Number, order: OrderName, asked: Reason, request: Request, services: ServicesOf, caller: CallerOf
+) -> Told:
+    """Holds a rollout, lets it go on, leaves its further steps out, or takes it back."""
+    row = load_row(services, caller, Kind.ROLLOUT, str(number))
+    require_unchanged(request, row)
+    return Told(because=services.deliveries.steer(caller, number, order, asked.reason))
 
 
 @ROUTES.get("/environments", response_model=Page[Resource[Environment]])

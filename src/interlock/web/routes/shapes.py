@@ -140,6 +140,12 @@ class Reason(Asked):
     reason: str = Field(min_length=1)
 
 
+class RetryOrder(Reason):
+    """``lift_quarantine``: why the quarantine of its digest is lifted; without it, it must not be quarantined."""
+
+    lift_quarantine: str | None = Field(default=None, min_length=1)
+
+
 class FreezeOrder(Reason):
     """``until``: seconds since 1970; without it, until it is unfrozen."""
 

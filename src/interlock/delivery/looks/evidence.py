@@ -14,7 +14,7 @@ from interlock.delivery.analysis.latency import Span, bins_of_sides
 from interlock.delivery.analysis.spread import Spread
 from interlock.delivery.analysis.streams import Rule
 from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Seen
-from interlock.delivery.baseline import Baseline, traffic_of
+from interlock.delivery.looks.baseline import Baseline, traffic_of
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
 from interlock.pipeline.plan import ACCURACY, LATENCY_QUANTILES, AnalysisMetricPlan, AnalysisPlan, StrategyPlan
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from interlock.delivery.advance import advance
 from interlock.delivery.analysis.engine import begin_again
 from interlock.delivery.revision import DataPlaneSeen, EndpointSeen
-from interlock.delivery.rollout import CheckRun, Rollout, RolloutPhase, RolloutSeen, advance
+from interlock.delivery.rollout import CheckRun, Order, Rollout, RolloutPhase, RolloutSeen
+from interlock.delivery.steering import ORDER, obey
 from interlock.vocabulary import Event, Json, Stored
 
 LOOK = "look"
@@ -91,9 +93,12 @@ def replay(rollout: Rollout, events: Sequence[Event]) -> Replay:
     state, made = origin(rollout), 0
     differences: list[str] = []
     for index, event in enumerate(events[1:], start=1):
-        look = event.observed.get(LOOK)
+        look, order = event.observed.get(LOOK), event.observed.get(ORDER)
+        if order is not None:
+            state = obey(state, Order.model_validate(order)).state
+            continue
         if look is None and rollout.wish is not None and state.wish is None:
-            state = state.model_copy(update={"wish": rollout.wish})  # a person asked for the way back
+            state = state.model_copy(update={"wish": rollout.wish})  # kept by an earlier release
             continue
         if look is None:
             return Replay(decisions=made, unknown=len(events) - index, differences=tuple(differences))
