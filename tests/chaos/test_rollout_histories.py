@@ -140,9 +140,6 @@ MISTAKES = {
     "traffic goes back to where it was": Mistake(
         DELIVERIES, "give_traffic_back(followed,", "give_traffic_back(environment,"
     ),
-    "traffic goes back by a later decision": Mistake(
-        DELIVERIES, "environment_expected + 1, looked.plane", "environment_expected + 2, looked.plane"
-    ),
     "an environment does not follow": Mistake(DELIVERIES, "if followed != environment:", "if followed is None:"),
     "an environment follows the loser": Mistake(
         DELIVERIES, "write_environment(followed, environment_expected,", "write_environment(followed, -1,"
