@@ -62,6 +62,8 @@ DEPLOY = (
 VERSIONS, BAD_VERSIONS, BAD_SHARE, LAST = 6, (3, 5), 0.4, 6
 FINAL = ("promoted", "rolled_back", "superseded", "cancelled")
 SETTLING_PASSES = 400
+PATIENCE = 10
+"""Seconds that a person waits for what may come."""
 SLOW_SHARE = 0.3
 NOTHING = Row(kind=Kind.ENVIRONMENT, key="", version=0, phase="", state={}, place=0, created=0.0, updated=0.0)
 
@@ -672,6 +674,16 @@ class History:
         if self._ask(lambda: self._requests.roll_back(ADA, environment, "I do not like it")):
             self.frozen[environment] = float("inf")
 
+    def regret(self) -> None:
+        """A person wants the way back, and does not like what was before either."""
+        environment = self._chance.choice([STAGING, PRODUCTION])
+        for _ in range(2):
+            if self._ask(lambda: self._requests.roll_back(ADA, environment, "I do not like it")):
+                self.frozen[environment] = float("inf")
+            for _ in range(PATIENCE):
+                self._pass_time(1.0)
+                self._work(0)
+
     def freeze(self) -> None:
         """Until a moment, or until somebody unfreezes it."""
         environment, seconds = self._chance.choice([STAGING, PRODUCTION]), self._chance.choice([5.0, 20.0, None])
@@ -737,8 +749,13 @@ class History:
         self._rate = self._chance.choice([0, 20, 400, 2000])
 
     def go_on_holiday(self) -> None:
-        """Production is frozen for longer than any deadline, and looked at now and then."""
+        """Production is frozen for longer than any deadline, and looked at now and then; if one comes, in a canary."""
         self.unfreeze()
+        for _ in range(PATIENCE):
+            if len(self.proxy.weights(PRODUCTION)) > 1:
+                break
+            self._pass_time(1.0)
+            self._work(0)
         if self._ask(lambda: self._requests.freeze(ADA, PRODUCTION, "holidays")):
             self.frozen[PRODUCTION] = float("inf")
         for seconds in (1.0, 2.0 * DEADLINE, 1.0):
@@ -780,6 +797,7 @@ TROUBLES: tuple[Callable[[History], None], ...] = (
     *[History.go_on_holiday] * 2,
     *[History.crash] * 2,
     History.roll_back,
+    History.regret,
     History.freeze,
     History.begin_anew,
     History.lose_the_lease,

@@ -126,10 +126,11 @@ class Plant:
         self.write_version(version, 0)
         return version
 
-    def made(self, number: int, model: str = "small", **other: Any) -> ModelVersion:
+    def made(
+        self, number: int, model: str = "small", files: Mapping[str, bytes] | None = None, **other: Any
+    ) -> ModelVersion:
         """A version whose bytes, signature and provenance are there."""
-        content = {"model.skops": f"{model} {number}".encode() * 100}
-        digest = self.blobs.put_files(content)
+        digest = self.blobs.put_files(files or {"model.skops": f"{model} {number}".encode() * 100})
         folder = self.folder / f"{model}-{number}"
         self.blobs.materialise(digest, str(folder))
         version = ModelVersion(
@@ -158,7 +159,7 @@ class Plant:
     ) -> ModelVersion:
         """The version with provenance and summary of what it says now, by our key or another one."""
         key = signing or self.signing
-        made = attest_provenance(version.claim, BUILDER, "", self._clock(), {}, ())
+        made = attest_provenance(version.claim, BUILDER, "", self._clock(), {"lock": version.lock}, ())
         provenance = self.blobs.put_bytes(key.attest(made))
         summary = self.blobs.put_bytes(key.attest(attest_summary(version.claim, standing, provenance, self._clock())))
         return version.model_copy(update={"provenance": provenance, "summary": summary})

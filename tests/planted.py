@@ -16,6 +16,7 @@ from tests.plant import Rules
 ROOMS = (
     "delivery.holding",
     "registry.admission",
+    "delivery.evidence",
     "delivery.rollout",
     "delivery.advance",
     "delivery.steering",

@@ -3,7 +3,7 @@ every call that changes a file.
 
 A control plane is forked from a process that has imported all of it (tests.warm_server), and does of the loop what
 delivers, by a clock ten times as fast as ours. Replicas are kept by the real edge; in the place of the sandboxed
-model server stands one that answers at once.
+model server stands one that answers at once, except where a test gives a model to serve.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from tests.plant import ADA, Plant
 from interlock.control.rows import load_state
 from interlock.delivery.environment import Environment
 from interlock.edges.proxy.envoy import EnvoyProxy
+from interlock.edges.sandbox import BubblewrapSandbox
+from interlock.edges.serving.admitted import Installed
 from interlock.edges.serving.local import LocalReplicas
 from interlock.edges.serving.supervising import ensure_supervise, stop_supervise
 from interlock.edges.store import SqlStore
@@ -118,13 +120,15 @@ class Parts:
         self.plant = Plant(state / "plant", lambda: time.time() * PACE)
         self.store = SqlStore(f"sqlite:///{state / 'interlock.db'}")
         self.proxy = EnvoyProxy(state / "data", {"production": f"127.0.0.1:{ports['production']}"}, labels=None)
-        python = str(Path(sys.executable).parents[1])
+        python = Installed(str(Path(sys.executable).parents[1]), None)
+        program = state / "program"
         self.replicas = LocalReplicas(
             state / "data",
-            LightSandbox(state),
+            LightSandbox(state) if program.exists() else BubblewrapSandbox(),
             lambda digest, path: self.plant.blobs.materialise(digest, str(path)),
             lambda _: python,
-            state / "program",
+            program if program.exists() else ROOT / "src" / "interlock" / "inference",
+            self.plant.signing.public_key(),
         )
         self.loop, self.requests = self.plant.begin(self.store, self.proxy, self.replicas)
 
@@ -170,14 +174,20 @@ class Life:
 
 
 class RolloutLives:
-    """One state folder, a model in production with traffic, and control planes for it."""
+    """One state folder, a model in production with traffic, and control planes for it.
 
-    def __init__(self, folder: Path, port: int) -> None:
+    ``model`` is the Python class that two real model servers serve; without it a light one stands in their place.
+    """
+
+    def __init__(self, folder: Path, port: int, model: str | None = None) -> None:
         self.state = folder / "state"
-        for name in ("data", "program", "bad"):
+        self._model = model
+        for name in ("data", "bad"):
             (self.state / name).mkdir(parents=True)
-        (self.state / "program" / "nothing.py").write_text("")
-        (self.state / "replica.py").write_text(REPLICA)
+        if model is None:
+            (self.state / "program").mkdir()
+            (self.state / "program" / "nothing.py").write_text("")
+            (self.state / "replica.py").write_text(REPLICA)
         (self.state / "ports.json").write_text(json.dumps({"production": port}))
         self.parts = Parts(self.state)
         self.log_file = folder / "log"
@@ -242,7 +252,11 @@ class RolloutLives:
     def next_version(self) -> ModelVersion:
         """One more, which nobody has stored yet."""
         self.number += 1
-        return self.parts.plant.made(self.number, deploy=DEPLOY)
+        if self._model is None:
+            return self.parts.plant.made(self.number, deploy=DEPLOY)
+        files = {"model.py": f"{self._model}\n# {self.number}\n".encode()}
+        deploy = (DEPLOY[0].model_copy(update={"replicas": 2}),)
+        return self.parts.plant.made(self.number, files=files, format="python", deploy=deploy)
 
     def ask_for(self, version: ModelVersion) -> str:
         """A person's release; its key."""

@@ -15,8 +15,8 @@ HISTORIES = int(os.environ.get("HISTORIES", "6"))
 MOST_TRIES = 400
 """Histories until a mistake must have shown itself."""
 
-ROLLOUT, ENVIRONMENT, HOLDING, RELEASE = (
-    f"delivery.{name}" for name in ("advance", "environment", "holding", "release")
+ROLLOUT, EVIDENCE, ENVIRONMENT, HOLDING, RELEASE = (
+    f"delivery.{name}" for name in ("advance", "looks.evidence", "environment", "holding", "release")
 )
 DELIVERIES, DATAPLANE, BACK, QUARANTINE, REQUESTS = (
     f"control.delivering.{name}" for name in ("deliveries", "dataplane", "going_back", "quarantine", "requests")
@@ -62,7 +62,9 @@ MISTAKES = {
         ROLLOUT, "None if result.verdict is Verdict.PASS", "None if result.verdict is not Verdict.FAIL"
     ),
     "the sides are exchanged": Mistake(
-        ROLLOUT, '{"stable": stable, "candidate": candidate}', '{"stable": candidate, "candidate": stable}'
+        EVIDENCE,
+        '{"stable": seen[stable.key], "candidate": seen[candidate.key]}',
+        '{"stable": seen[candidate.key], "candidate": seen[stable.key]}',
     ),
     "nothing is compared": Mistake(BEGINNING, "if is_compared else None", "if not is_compared else None"),
     "the last step is not all traffic": Mistake(
@@ -134,7 +136,10 @@ MISTAKES = {
     ),
     "the way back is held": Mistake(DELIVERIES, "self._now()) if rollout.release else None", "self._now())"),
     "a rollback quarantines nothing": Mistake(
-        DELIVERIES, "if after.phase is RolloutPhase.ROLLED_BACK and", "if after.phase is RolloutPhase.CANCELLED and"
+        DELIVERIES, "phase is RolloutPhase.ROLLED_BACK and seen", "phase is RolloutPhase.CANCELLED and seen"
+    ),
+    "traffic goes back to where it was": Mistake(
+        DELIVERIES, "give_traffic_back(followed,", "give_traffic_back(environment,"
     ),
     "an environment does not follow": Mistake(DELIVERIES, "if followed != environment:", "if followed is None:"),
     "an environment follows the loser": Mistake(
@@ -151,8 +156,8 @@ MISTAKES = {
     "an act is of no version": Mistake(DATAPLANE, "act.weights, version)", "act.weights, 0)"),
     "an act is of the newest version, not of that it was decided at": Mistake(
         DATAPLANE,
-        "self._act(environment, act, version)",
-        "self._act(environment, act, self._store.version(Kind.ENVIRONMENT, key))",
+        "for act in acts:\n                self._act(environment, act, version)",
+        "for act in acts:\n                self._act(environment, act, self._store.version(Kind.ENVIRONMENT, key))",
     ),
 }
 

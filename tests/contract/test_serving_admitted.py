@@ -151,7 +151,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Production], object], int, str]] = {
     "golden requests": (lambda one: change(one.copy(one.revision.golden), "{}"), 3, "not the admitted"),
     "the statement": (lambda one: change(one.copy(one.revision.provenance), "{}"), 3, "not the admitted"),
     "the key": (other_key, 8, "the signature does not hold"),
-    "quarantine": (lambda one: one.replicas.forbid({"flights v7": "it failed"}, 1), 7, "flights v7 is quarantined: it"),
+    "quarantine": (lambda one: one.replicas.forbid({digest_of(MODEL): "it failed"}, 1), 7, "v7 is quarantined: it"),
 }
 
 
@@ -174,12 +174,12 @@ def test_copies_are_made_again_from_the_store_and_a_removed_environment_too(prod
 
 
 def test_who_is_not_quarantined_any_more_starts_again(production: Production) -> None:
-    production.replicas.forbid({"flights v7": "it failed"}, 3)
+    production.replicas.forbid({digest_of(MODEL): "it failed"}, 3)
     production.refusal()
     with pytest.raises(StaleWrite):
         production.replicas.forbid({}, 2)
     (production.folder / "quarantined.json").write_text("[]")
-    production.replicas.forbid({"flights v8": "another"}, 4)
+    production.replicas.forbid({digest_of(b"another"): "it failed too"}, 4)
     eventually(production.are_ready, "it is ready again")
 
 

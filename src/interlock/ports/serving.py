@@ -27,8 +27,8 @@ class Replicas(Protocol):
     def remove(self, revision_key: str, version: int, beyond: int = 0) -> None:
         """Its replicas from number ``beyond`` on are stopped, gently, and will not come back by themselves."""
 
-    def forbid(self, versions: Mapping[str, str], version: int) -> None:
-        """No replica of these model versions starts any more, by title with the reason; all others may.
+    def forbid(self, digests: Mapping[str, str], version: int) -> None:
+        """No replica of these models starts any more, by digest with the reason; all others may.
 
         What runs goes on. ``version`` is that of the store, and an older one than was in force raises StaleWrite.
         """

@@ -12,8 +12,9 @@ from interlock.control.rows import load_state, save_or_lose, write_environment
 from interlock.delivery.environment import Act, Environment, desired, differences, examine
 from interlock.delivery.looks.baseline import Baseline
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, Revision
-from interlock.errors import StaleWrite
+from interlock.errors import ServingFault, StaleWrite
 from interlock.ports import Proxy, Replicas, Store
+from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Kind
 
 
@@ -90,7 +91,7 @@ class Plane:
     def _act(self, environment: Environment, act: Act, version: int) -> None:
         wanted: Mapping[str, Revision] = {revision.key: revision for revision in desired(environment).revisions}
         if act.name == "ensure_replicas":
-            self._replicas.ensure(wanted[act.revision], version)
+            self._replicas.ensure(self._stated(wanted[act.revision]), version)
         elif act.name in ("ensure_endpoints", "drain_endpoints"):
             self._proxy.ensure_endpoints(act.revision, act.replicas, act.draining, version)
         elif act.name == "ensure_weights":
@@ -103,6 +104,19 @@ class Plane:
             self._proxy.renew_lease(environment.key, act.revision, environment.stable.key)
         elif act.name == "end_lease":
             self._proxy.end_lease(environment.key)
+
+    def _stated(self, revision: Revision) -> Revision:
+        """The revision with the signed statement that each start looks at.
+
+        One that was stored without, by an earlier release or whoever else, has that of its version. ServingFault where
+        there is none.
+        """
+        if revision.provenance is not None:
+            return revision
+        version, _ = load_state(self._store, Kind.VERSION, f"{revision.model}/{revision.version}", ModelVersion)
+        if version is None:
+            raise ServingFault(f"no replica of {revision.title} starts: nothing signed is known of it")
+        return revision.model_copy(update={"provenance": version.provenance})
 
 
 def _without_numbers(text: str) -> str:

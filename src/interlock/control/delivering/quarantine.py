@@ -27,7 +27,7 @@ def blocked_because(store: Store, digest: str) -> str | None:
 
 
 def forbidden(store: Store) -> dict[str, str]:
-    """The quarantined model versions by title, of which no replica may start any more, and why.
+    """The quarantined digests, of which no replica may start any more under any number, and why.
 
     Not one that an environment serves which has nothing to go back to: to serve it is better than to serve nobody.
     """
@@ -37,11 +37,11 @@ def forbidden(store: Store) -> dict[str, str]:
     digests = {one.digest for one in blocked}
     environments = [read_state(row, Environment) for row in store.rows(Kind.ENVIRONMENT)]
     needed = {
-        environment.stable.title
+        environment.stable.model_digest
         for environment in environments
         if environment.stable and (environment.previous is None or environment.previous.model_digest in digests)
     }
-    return {one.title: one.because for one in blocked if one.title not in needed}
+    return {one.digest: one.because for one in blocked if one.digest not in needed}
 
 
 def quarantine(store: Store, revision: Revision, because: str) -> Write:

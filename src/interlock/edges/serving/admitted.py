@@ -51,19 +51,19 @@ def guarded(
     return [*command, "--", *argv]
 
 
-def write_quarantined(folder: Path, versions: Mapping[str, str], version: int) -> None:
-    """From now on no replica of these model versions starts; to each title belongs the reason.
+def write_quarantined(folder: Path, digests: Mapping[str, str], version: int) -> None:
+    """From now on no replica of these models starts; to each digest belongs the reason.
 
     StaleWrite where others were written at a later ``version``. Whoever calls holds the replicas' lock.
     """
     path = folder / QUARANTINED
     try:
         known = json.loads(path.read_bytes())
-        in_force, is_known = int(known["version"]), known["versions"] == dict(versions)
+        in_force, is_known = int(known["version"]), known["digests"] == dict(digests)
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there yet, or somebody else's doing
         in_force, is_known = 0, False
     if is_known:
         return
     if version < in_force:
         raise StaleWrite(f"what is quarantined was decided at version {in_force}, not {version}")
-    write_atomically(path, json.dumps({"version": version, "versions": dict(versions)}).encode())
+    write_atomically(path, json.dumps({"version": version, "digests": dict(digests)}).encode())

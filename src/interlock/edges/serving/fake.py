@@ -45,11 +45,11 @@ class FakeReplicas:
             kept = {name: seen for name, seen in kept.items() if int(name.rpartition(".")[2]) < beyond}
             revisions.update({revision_key: kept} if kept else {})
 
-    def forbid(self, versions: Mapping[str, str], version: int) -> None:
+    def forbid(self, digests: Mapping[str, str], version: int) -> None:
         """Remembered in ``forbidden``."""
-        if dict(versions) != self.forbidden:
+        if dict(digests) != self.forbidden:
             self._advance("quarantined", version)
-            self.forbidden = dict(versions)
+            self.forbidden = dict(digests)
 
     def set_seen(self, replica: str, seen: ReplicaSeen) -> None:
         """What the next observation says of a replica."""

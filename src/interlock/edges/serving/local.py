@@ -108,10 +108,10 @@ class LocalReplicas:
                     self._process_file(name).unlink()
             self._sweep()
 
-    def forbid(self, versions: Mapping[str, str], version: int) -> None:
-        """No replica of these model versions starts any more; see the port."""
+    def forbid(self, digests: Mapping[str, str], version: int) -> None:
+        """No replica of these models starts any more; see the port."""
         with self._locked():
-            write_quarantined(self._folder, versions, version)
+            write_quarantined(self._folder, digests, version)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

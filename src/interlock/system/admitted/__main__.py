@@ -2,7 +2,7 @@
 
 Nothing of the model or its environment is run or loaded before. The model's own bytes are compared by the model server,
 on the copy that it loads. Exit codes, each with one line on stderr: 3 a file has other bytes; 6 the environment holds
-something else than was installed; 7 the version is quarantined; 8 the version's signed statement does not hold, or
+something else than was installed; 7 the model is quarantined; 8 the version's signed statement does not hold, or
 is about something else.
 """
 
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> NoReturn:
 
 def check(options: argparse.Namespace) -> None:
     """NotAdmitted where something is not as it was admitted; what costs least is looked at first."""
-    _check_quarantine(Path(options.quarantined), options.version)
+    _check_quarantine(Path(options.quarantined), options.model, options.version)
     for path, digest in options.file:
         _check_file(Path(path), digest)
     if options.statement is not None:
@@ -54,9 +54,9 @@ def check(options: argparse.Namespace) -> None:
         _check_environment(*options.environment)
 
 
-def _check_quarantine(path: Path, version: str) -> None:
+def _check_quarantine(path: Path, model: str, version: str) -> None:
     try:
-        because = json.loads(path.read_bytes())["versions"].get(version)
+        because = json.loads(path.read_bytes())["digests"].get(model)
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, AttributeError) as problem:
@@ -98,7 +98,7 @@ def _read(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--version", required=True, help="what people call it, as flights v3")
     parser.add_argument("--model", required=True, help="the model's digest")
     parser.add_argument("--lock", required=True, help="the digest of the lock that its environment is made of")
-    parser.add_argument("--quarantined", required=True, help="the file that lists quarantined versions")
+    parser.add_argument("--quarantined", required=True, help="the file that lists quarantined digests")
     parser.add_argument("--file", nargs=2, action="append", default=[], metavar=("PATH", "DIGEST"))
     parser.add_argument("--statement", help="the version's signed statement")
     parser.add_argument("--key", help="the public key that it must hold under")
