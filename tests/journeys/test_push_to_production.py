@@ -1,8 +1,12 @@
 """Given a repository and a server, when commits are pushed, then models are delivered, or stopped with the reason."""
 
+import json
 import time
 
 from interlock.client.hook import tell
+from interlock.edges.blobs import LocalBlobs
+from interlock.gate.judge import judge
+from interlock.run.run import Run
 from interlock.vocabulary import Kind
 
 
@@ -39,6 +43,9 @@ def test_the_first_model_goes_all_the_way_a_readme_goes_nowhere_and_a_bad_one_co
     assert 0.9 < compared["model_size_mb"]["estimate"] < 1.1
     assert (compared["accuracy"]["production_was_asked"], compared["accuracy"]["rows"]) == (True, 700)
     assert compared["accuracy"]["production"] > 0.9
+    for result in run.state["judgement"]["results"]:
+        result["evidence"].pop("test_set", None)  # who has asked it is counted besides
+    assert judged_again(journey, run.state) == [*run.state["judgement"]["results"]]
     assert {name for name, stage in run.state["stages"].items() if stage["attempt"]} == {
         "train",
         "evaluate",
@@ -69,6 +76,15 @@ def test_the_first_model_goes_all_the_way_a_readme_goes_nowhere_and_a_bad_one_co
     assert all(status == 500 for status, _ in load.failures)
     assert sum(load.served.values()) > 300
     assert load.served[bad] < sum(load.served.values()) / 2
+
+
+def judged_again(journey, run):
+    """What the gates say once more, of what is stored alone."""
+    told = json.loads(journey.interlock("explain", "gate", f"run/{run['number']}", "--json").stdout)
+    blobs = LocalBlobs(journey.state / "artifacts")
+    reports = {name: json.loads(blobs.read(digest)) for name, digest in told["measured"].items()}
+    judgement = judge(Run.model_validate(run).plan.gates, reports, told["production"])
+    return [result.model_dump(mode="json") for result in judgement.results]
 
 
 TENSOR = 'tensor = {"name": "x", "datatype": "FP64", "shape": [1, 2], "data": x[0]}'
