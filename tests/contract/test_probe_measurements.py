@@ -130,6 +130,7 @@ def test_rows_are_joined_by_id_in_order():
     assert rows["candidate"] == {"prediction": [0.0, 0.0, 1.0], "probability": [0.2, 0.4, 0.9]}
     assert rows["baseline"] == {
         "name": "flights v3",
+        "is_asked": False,
         "prediction": [1.0, 1.0, 0.0],
         "probability": [0.6, 0.7, 0.1],
         "missing": 0,

@@ -313,6 +313,13 @@ def test_a_judged_gate_tells_every_number() -> None:
     ]
 
 
+def test_a_judged_gate_tells_what_it_can_be_computed_from_again() -> None:
+    stages = {"train": StageRun(), "measurements": StageRun(phase=Phase.SUCCEEDED, report=Digest("blake3:m"))}
+    result = GateResult(gate="accuracy", verdict=Verdict.PASS, because="0.9")
+    run = a_run(stages=stages, judgement=Judgement(results=(result,)))
+    assert gate_story(run)[-1].text == "  measured by measurements: blake3:m"
+
+
 def test_checks_of_data_are_told_before_the_gates_and_once() -> None:
     objection = GateResult(gate="units of train", verdict=Verdict.FAIL, because="times 60", evidence={"max": 0.1})
     data = Checked(results=(objection,), left_out={"drift of train": "no data was accepted yet"})

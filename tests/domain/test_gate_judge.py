@@ -217,7 +217,8 @@ def short(raw):
     ("raw", "because"),
     [
         (None, "no predictions joined"),
-        (short(rows()), "left no predictions"),
+        (short(rows()), "left no predictions of these rows: its run has not shown, by the check offline"),
+        ({**short(rows()), "baseline_because": "it did not start"}, "left no predictions of these rows: it did not"),
         (rows(299), "needs 1 more rows"),
         (rows(baseline={**rows()["baseline"], "missing": 4}), "has no accuracy for 4 of 1000 rows"),
         (rows(baseline={**rows()["baseline"], "prediction": [None] + [1] * 999}), "for 1 of 1000 rows"),
@@ -228,6 +229,12 @@ def test_what_cannot_be_compared_is_undecided(raw, because):
     result = one(against("accuracy", margin=0.5), with_rows(raw))
     assert result.verdict is UNDECIDED
     assert because in result.because
+
+
+@pytest.mark.parametrize(("told", "is_asked"), [(True, True), (False, False), (None, False), ("yes", False)])
+def test_the_evidence_says_whether_production_was_asked_for_these_rows(told, is_asked):
+    raw = rows(baseline={**rows()["baseline"], "is_asked": told})
+    assert one(against("accuracy", margin=0.5), with_rows(raw)).evidence["production_was_asked"] is is_asked
 
 
 def test_a_baseline_without_probabilities_cannot_be_compared_by_them():

@@ -14,7 +14,7 @@ from scipy import stats
 
 from interlock.gate.judge import NO_PRODUCTION, UNKNOWN_PRODUCTION, judge
 from interlock.gate.serving.ratios import bound_place, ratio_of_lives, smallest_lives
-from interlock.pipeline.gates.served import SERVED_METRICS, Measuring, measuring_for
+from interlock.pipeline.gates.served import SERVED_METRICS, Measuring, compares_rows, measuring_for
 from interlock.pipeline.plan import GatePlan
 from interlock.vocabulary import Verdict
 
@@ -84,6 +84,7 @@ def served(scale=1.0, lives=LIVES, count=400, seed=1, wander=0.0, **changed):
     ],
 )
 def test_no_more_is_measured_than_gates_ask(gates, expected):
+    assert compares_rows(gates) is (gates != [] and gates[0].metric == "auc")
     assert measuring_for(gates) == expected
     assert expected.alone() == Measuring(is_pressed=expected.is_pressed, is_loaded=expected.is_loaded)
 

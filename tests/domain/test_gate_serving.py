@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from interlock.gate.serving.consistency import judge_serving
+from interlock.gate.judgement import Checked, GateResult
+from interlock.gate.serving.consistency import is_served_as_predicted, judge_serving
 from interlock.pipeline.checks.resolution import serving_checks
 from interlock.pipeline.checks.serving import ServingChecksSpec
 from interlock.probes.consistency import measure_consistency, read_outputs, rows_in
@@ -297,3 +298,21 @@ def test_truth_values_whole_numbers_and_classes_are_compared_as_what_they_are(tm
     found = compare_offline(settings, requests, ask)
     assert [tensor["data"] for tensor in seen[0]["inputs"]] == [[True, False, None], [30, None, 7]]
     assert found == {"asked": 3, "worst": 1.0, "where": "id 3: prediction 1 offline, False as served"}
+
+
+@pytest.mark.parametrize(
+    ("gate", "verdict", "is_shown"),
+    [
+        ("offline of flights", Verdict.PASS, True),
+        ("offline of flights", Verdict.FAIL, False),
+        ("offline of flights", Verdict.UNDECIDED, False),
+        ("offline of flights, as in production", Verdict.PASS, False),
+        ("nulls of flights", Verdict.PASS, False),
+    ],
+)
+def test_only_a_check_that_passed_shows_that_a_model_is_served_as_predicted(
+    gate: str, verdict: Verdict, is_shown: bool
+) -> None:
+    checked = Checked(results=(GateResult(gate=gate, verdict=verdict, because="so"),), left_out={})
+    assert is_served_as_predicted(checked, "flights") is is_shown
+    assert not is_served_as_predicted(None, "flights")

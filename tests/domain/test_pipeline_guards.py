@@ -2,8 +2,15 @@
 
 import pytest
 
-from interlock.pipeline.gates.guards import data_guards_of, guards_of, model_guards_of, tell_guards
-from interlock.pipeline.plan import CheckPlan, DataPlan, GatePlan, ModelPlan, Plan
+from interlock.pipeline.gates.guards import (
+    data_guards_of,
+    guards_of,
+    model_guards_of,
+    tell_commands,
+    tell_files,
+    tell_guards,
+)
+from interlock.pipeline.plan import CheckPlan, DataPlan, GatePlan, ModelPlan, Plan, StagePlan
 
 AUC = GatePlan(metric="auc", min=0.9)
 PAIRED = GatePlan(metric="auc", against="production", margin=0.01)
@@ -75,6 +82,46 @@ def test_what_changed_is_told_and_the_gates_of_production_stay(
 ) -> None:
     assert guards_of(plan, BEFORE) == guards
     assert list(tell_guards(plan, BEFORE)) == told
+
+
+# --- what judges is shown otherwise ---
+
+UNIT = StagePlan(name="unit", kind="check", command="pytest -q")
+SYNTAX = StagePlan(name="syntax", kind="check", builtin="syntax")
+TRAINING = StagePlan(name="train", kind="stage", command="python train.py")
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ((UNIT, SYNTAX, TRAINING), []),
+        ((UNIT, SYNTAX, StagePlan(name="more", kind="check", command="ruff check")), []),
+        ((UNIT, TRAINING), ["the check syntax is not as it was: syntax -> gone"]),
+        ((UNIT.model_copy(update={"command": "true"}), SYNTAX), ["the check unit is not as it was: pytest -q -> true"]),
+        ((UNIT.model_copy(update={"kind": "stage"}), SYNTAX), ["the check unit is not as it was: pytest -q -> gone"]),
+    ],
+)
+def test_checks_before_training_that_are_gone_or_run_something_else_are_told(
+    now: tuple[StagePlan, ...], told: list[str]
+) -> None:
+    assert list(tell_commands(Plan(stages=now), Plan(stages=(UNIT, SYNTAX, TRAINING)), "as it was")) == told
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ((), []),
+        (("s.yaml", "golden.json", "flights/h.csv"), []),  # of another project
+        (("flights/s.yaml",), ["the schema of the dataset holdout, flights/s.yaml, is not as it was"]),
+        (("flights/golden.json",), ["the file of golden requests, flights/golden.json, is not as it was"]),
+    ],
+)
+def test_files_that_judge_are_told_where_they_changed(changed: tuple[str, ...], told: list[str]) -> None:
+    data = (DataPlan(name="holdout", path="h.csv", schema_path="s.yaml"), DataPlan(name="train", path="t.csv"))
+    model = MODEL.model_copy(update={"golden": "golden.json"})
+    plan = Plan(project="flights", data=data, model=model)
+    assert list(tell_files(plan, changed, "as it was")) == [f"{one}: it judges as it is now" for one in told]
+    assert list(tell_files(Plan(), changed, "as it was")) == []
 
 
 # --- checks of datasets and of the served model ---

@@ -238,3 +238,25 @@ def test_a_change_is_never_rid_of_the_gates_of_the_base_branch(written: str, cha
     assert plan.deploy == ()
     again = trim(plan, "evaluate")
     assert again == plan
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("path: holdout.csv, ", "path: raw.csv, ", "the dataset holdout is not declared {}: holdout.csv -> raw.csv"),
+        ("schema: s.yaml, ", "", "the dataset holdout is not declared {}"),
+        ("{name: unit, cmd: pytest -q}", "{name: unit, cmd: echo}", "the check unit is not {}: pytest -q -> echo"),
+        ("[syntax, ", "[", "the check syntax is not {}: syntax -> gone"),
+    ],
+)
+def test_a_change_of_what_its_judges_look_at_is_told(old: str, new: str, told: str) -> None:
+    plan = judged_by(plan_of(FILE.replace(old, new, 1)), plan_of())
+    assert plan.warnings[-1] == told.format("as the base branch has it")
+
+
+def test_a_dataset_that_a_change_drops_is_told() -> None:
+    base = plan_of()
+    assert (
+        "the dataset holdout of the base branch is gone"
+        in judged_by(base.model_copy(update={"data": ()}), base).warnings
+    )

@@ -1,13 +1,19 @@
 """Given a repository and a server, when commits are pushed, then models are delivered, or stopped with the reason."""
 
+import json
 import time
 
 from interlock.client.hook import tell
+from interlock.edges.blobs import LocalBlobs
+from interlock.gate.judge import judge
+from interlock.run.run import Run
 from interlock.vocabulary import Kind
 
 
 def test_the_first_model_goes_all_the_way_a_readme_goes_nowhere_and_a_bad_one_comes_back(journey, traffic) -> None:
     journey.start()
+    journey.edit("evaluate.py", TENSOR, COLUMNS)
+    journey.edit("evaluate.py", '{"inputs": [tensor]}', '{"inputs": columns}')
     journey.push("first model")
     run = journey.until(Kind.RUN, 1, "succeeded failed errored held")
     assert run.phase == "succeeded", run.state["because"]
@@ -22,18 +28,24 @@ def test_the_first_model_goes_all_the_way_a_readme_goes_nowhere_and_a_bad_one_co
     assert journey.until(Kind.RUN, 2, "succeeded").state["version"] == "small v1"
     assert len(journey.rows(Kind.RELEASE)) == 1
 
-    # from here on the served model is measured beside the one in production, each in its own environment
-    size = "- {metric: model_size_mb, against: production, max_ratio: 2}"
-    journey.edit(
-        "interlock.yaml", "- {metric: latency_p99_ms, max: 500}", f"- {{metric: latency_p99_ms, max: 500}}\n  {size}"
-    )
+    # from here on the served model is measured beside the one in production, each in its own environment; that one is
+    # asked for the rows of a holdout which it has never seen
+    limit, size = "- {metric: latency_p99_ms, max: 500}", "- {metric: model_size_mb, against: production, max_ratio: 2}"
+    journey.edit("interlock.yaml", limit, f"{limit}\n  {size}")
+    lines = (journey.clone / "data/holdout.csv").read_text().splitlines()
+    (journey.clone / "data/holdout.csv").write_text("\n".join([lines[0], *lines[:0:-1]][:-100]) + "\n")
     journey.edit("params.yaml", "c: 1.0", "c: 0.5")
     journey.push("other regularisation")
     assert journey.until(Kind.RELEASE, 2, "done stopped").phase == "done"
     run = journey.last(Kind.RUN)
-    (compared,) = (each for each in run.state["judgement"]["results"] if each["gate"].startswith("model_size_mb"))
-    assert compared["evidence"]["production_name"] == "small v1"
-    assert 0.9 < compared["evidence"]["estimate"] < 1.1
+    compared = {each["gate"].partition(" against")[0]: each["evidence"] for each in run.state["judgement"]["results"]}
+    assert compared["model_size_mb"]["production_name"] == "small v1"
+    assert 0.9 < compared["model_size_mb"]["estimate"] < 1.1
+    assert (compared["accuracy"]["production_was_asked"], compared["accuracy"]["rows"]) == (True, 700)
+    assert compared["accuracy"]["production"] > 0.9
+    for result in run.state["judgement"]["results"]:
+        result["evidence"].pop("test_set", None)  # who has asked it is counted besides
+    assert judged_again(journey, run.state) == [*run.state["judgement"]["results"]]
     assert {name for name, stage in run.state["stages"].items() if stage["attempt"]} == {
         "train",
         "evaluate",
@@ -65,6 +77,19 @@ def test_the_first_model_goes_all_the_way_a_readme_goes_nowhere_and_a_bad_one_co
     assert sum(load.served.values()) > 300
     assert load.served[bad] < sum(load.served.values()) / 2
 
+
+def judged_again(journey, run):
+    """What the gates say once more, of what is stored alone."""
+    told = json.loads(journey.interlock("explain", "gate", f"run/{run['number']}", "--json").stdout)
+    blobs = LocalBlobs(journey.state / "artifacts")
+    reports = {name: json.loads(blobs.read(digest)) for name, digest in told["measured"].items()}
+    judgement = judge(Run.model_validate(run).plan.gates, reports, told["production"])
+    return [result.model_dump(mode="json") for result in judgement.results]
+
+
+TENSOR = 'tensor = {"name": "x", "datatype": "FP64", "shape": [1, 2], "data": x[0]}'
+COLUMNS = """tensor = {"datatype": "FP64", "shape": [1]}
+columns = [{"name": name, **tensor, "data": [value]} for name, value in zip("xy", x[0])]"""
 
 PICKY = '''
 from sklearn.base import BaseEstimator, ClassifierMixin

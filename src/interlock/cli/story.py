@@ -28,7 +28,7 @@ from interlock.errors import NotFound, Refused
 from interlock.gate.judgement import Checked, GateResult, Judgement
 from interlock.run.run import Run
 from interlock.run.scheduling.estimate import Estimate, roughly
-from interlock.vocabulary import Event, Json, Kind, Row
+from interlock.vocabulary import Digest, Event, Json, Kind, Row
 
 SHOWN = 12
 """How many observations of one decision are printed; ``--json`` holds all."""
@@ -189,7 +189,12 @@ def gate_story(run: Run) -> list[Line]:
     told = {result.gate for checked in (run.data, run.served) if checked for result in checked.results}
     for result in judgement.results:
         lines += _result_lines(result, judgement) if result.gate not in told else []
-    return lines
+    return [*lines, *(Line(f"  measured by {name}: {digest}", "dim") for name, digest in measured(run).items())]
+
+
+def measured(run: Run) -> dict[str, Digest]:
+    """By stage what was measured, as artifacts: all that the run was judged by can be computed again from them."""
+    return {name: stage.report for name, stage in run.stages.items() if stage.report is not None}
 
 
 def _warning_lines(run: Run) -> list[Line]:

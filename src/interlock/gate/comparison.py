@@ -29,6 +29,8 @@ from interlock.vocabulary import Json, Verdict
 SMALLEST_SAMPLE = 300
 """Rows below which no paired verdict is given: the bounds do not hold there."""
 
+NOT_ASKED = "its run has not shown, by the check offline, that it is served as it predicted, so it is not asked"
+
 _POWER = 0.8  # of the sample sizes that are recommended
 
 
@@ -66,7 +68,8 @@ def comparable_rows(gate: GatePlan, measurements: Measurements, production: str)
         return rows
     baseline = rows.baseline
     if baseline is None:
-        return answer(gate, Verdict.UNDECIDED, f"{production} left no predictions to compare with")
+        because = rows.baseline_because or NOT_ASKED
+        return answer(gate, Verdict.UNDECIDED, f"{production} left no predictions of these rows: {because}")
     if baseline.name != production:
         because = f"measured beside {baseline.name}, but production is {production}"
         return answer(gate, Verdict.UNDECIDED, because)
@@ -94,7 +97,7 @@ def compare_rows(gate: GatePlan, metric: RowMetric, rows: RowArrays) -> Compared
     if isinstance(pair, str):
         return Compared(answer(gate, Verdict.UNDECIDED, pair, {"rows": count}))
     slices = examine_slices(gate, pair, rows.columns) if gate.slices else None
-    return Compared(_judge_rows(gate, metric, pair, count, rows.name), slices)
+    return Compared(_judge_rows(gate, metric, pair, count, rows), slices)
 
 
 def count_missing(values: Array | None) -> int:
@@ -117,7 +120,7 @@ def _paired(metric: RowMetric, rows: RowArrays) -> Pair | str:
     return problem if problem or ours is None or theirs is None else pair_of(metric, rows.labels, ours, theirs)
 
 
-def _judge_rows(gate: GatePlan, metric: RowMetric, pair: Pair, rows: int, name: str) -> GateResult:
+def _judge_rows(gate: GatePlan, metric: RowMetric, pair: Pair, rows: int, sides: RowArrays) -> GateResult:
     difference = pair.difference(gate.alpha)
     sign = 1.0 if metric.is_higher_better else -1.0
     gain = sign * difference.estimate
@@ -131,7 +134,8 @@ def _judge_rows(gate: GatePlan, metric: RowMetric, pair: Pair, rows: int, name: 
         "method": difference.method,
         "candidate": ours,
         "production": theirs,
-        "production_name": name,
+        "production_name": sides.name,
+        "production_was_asked": sides.is_asked,
         "estimate": difference.estimate,
         "interval": [difference.lower, difference.upper],
         "rows": rows,

@@ -41,9 +41,13 @@ Cell: TypeAlias = float | str | None
 
 
 class BaselineRows(Stored):
-    """What production predicted for the candidate's rows, in the same order; None where it predicted nothing."""
+    """What production predicted for the candidate's rows, in the same order; None where it predicted nothing.
+
+    ``is_asked``: its server was asked for them now; else they are of its own run, on the same holdout.
+    """
 
     name: str
+    is_asked: bool = False
     prediction: tuple[float | None, ...]
     probability: tuple[float | None, ...] | None = None
     right: tuple[float | None, ...] | None = None
@@ -55,7 +59,7 @@ class Rows(Stored):
     """Labels and predictions, one of each for every holdout row that has both, in order of id.
 
     ``right`` is what was given to the class that the label is, of more than two classes. ``columns`` are those that
-    gates ask for: slices, groups, losses of the candidate.
+    gates ask for: slices, groups, losses of the candidate. ``baseline_because``: why production could not be asked.
     """
 
     holdout: int
@@ -68,6 +72,7 @@ class Rows(Stored):
     right: tuple[float, ...] | None = None
     columns: dict[str, tuple[Cell, ...]] = {}
     baseline: BaselineRows | None = None
+    baseline_because: str = ""
 
 
 class Life(Stored):
@@ -241,6 +246,7 @@ def _rows(report: Json) -> Rows | None:
         right=_optional(candidate.get("right"), len(labels)),
         columns=_cells(rows.get("columns"), len(labels)),
         baseline=_baseline_rows(rows.get("baseline"), len(labels)),
+        baseline_because=str(rows.get("baseline_because") or ""),
     )
 
 
@@ -251,6 +257,7 @@ def _baseline_rows(raw: Json, expected: int) -> BaselineRows | None:
     probability, right = baseline.get("probability"), baseline.get("right")
     return BaselineRows(
         name=str(baseline.get("name")),
+        is_asked=baseline.get("is_asked") is True,
         prediction=_gappy(baseline.get("prediction"), expected),
         probability=None if probability is None else _gappy(probability, expected),
         right=None if right is None else _gappy(right, expected),

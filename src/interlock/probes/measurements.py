@@ -1,8 +1,10 @@
 """Brings metrics files, predictions and a labelled holdout into the one canonical form that gates judge.
 
 Settings: ``{"metrics": [paths], "predictions": path, "holdout": {"name", "path", "id", "label"},
-"baseline_predictions": path, "baseline_name": str, "columns": [names]}``; all but the first may be null. ``columns``
-are what gates tell rows apart by, each from the holdout or else the predictions, and losses; ``*`` stands for all.
+"baseline_predictions": path, "baseline_served": how it is asked, "baseline_name": str, "columns": [names]}``; all but
+the first may be null or missing. With ``baseline_served`` (see ``offline.production``) production is asked for its
+predictions. ``columns`` are what gates tell rows apart by, each from the holdout or else the predictions, and losses;
+``*`` stands for all.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from .data_table import Found, Table, UnreadableTable, found, read_table
+from .offline.production import ask_production
 
 Value = float | str
 Columns = dict[str, dict[str, Value | None]]
@@ -167,9 +171,7 @@ def _join(settings: dict[str, Any], holdout: dict[str, Any], problems: list[Foun
     wanted = settings.get("columns") or []
     labels, unlabelled, trusted = _read_labels(holdout, wanted)
     candidate = _read_predictions(settings["predictions"], wanted, labels)
-    baseline = None
-    if settings.get("baseline_predictions"):
-        baseline = _read_predictions(settings["baseline_predictions"], wanted, labels)
+    baseline, not_asked = _read_baseline(settings, holdout, labels)
     mapping = _map_to_classes(labels, candidate)
     for predictions in (candidate, baseline):
         if predictions is not None and mapping:
@@ -197,8 +199,22 @@ def _join(settings: dict[str, Any], holdout: dict[str, Any], problems: list[Foun
         "labels": [labels_as_numbers[key] for key in known],
         "candidate": _columns(candidate, known),
         "columns": _in_order({**candidate.columns, **trusted}, known),
-        "baseline": None if baseline is None else _baseline(baseline, settings.get("baseline_name"), known, labels),
+        "baseline": None if baseline is None else _baseline(baseline, settings, known, labels),
+        "baseline_because": not_asked,
     }
+
+
+def _read_baseline(
+    settings: dict[str, Any], holdout: dict[str, Any], labels: dict[str, Value]
+) -> tuple[Predictions | None, str]:
+    """What production predicted, in its own run or now; or why it could not be asked."""
+    wanted, asked = settings.get("columns") or [], settings.get("baseline_served")
+    if not asked:
+        path = settings.get("baseline_predictions")
+        return (_read_predictions(path, wanted, labels) if path else None), ""
+    with tempfile.TemporaryDirectory(prefix="interlock-production-") as folder:
+        path, because = ask_production(asked, holdout, Path(folder))
+        return (_read_predictions(path, wanted, labels) if path else None), because
 
 
 def _columns(predictions: Predictions, keys: list[str]) -> dict[str, Any]:
@@ -210,7 +226,9 @@ def _columns(predictions: Predictions, keys: list[str]) -> dict[str, Any]:
     }
 
 
-def _baseline(baseline: Predictions, name: str | None, keys: list[str], labels: dict[str, Value]) -> dict[str, Any]:
+def _baseline(
+    baseline: Predictions, settings: dict[str, Any], keys: list[str], labels: dict[str, Value]
+) -> dict[str, Any]:
     usable: dict[str, Value] = {
         key: value
         for key, value in baseline.prediction.items()
@@ -221,7 +239,8 @@ def _baseline(baseline: Predictions, name: str | None, keys: list[str], labels: 
     unknown = len(baseline.prediction.keys() - labels.keys())
     losses = {column: values for column, values in kept.columns.items() if column.startswith(ROW_LOSS)}
     return {
-        "name": name,
+        "name": settings.get("baseline_name"),
+        "is_asked": bool(settings.get("baseline_served")),
         **_columns(kept, keys),
         "missing": missing,
         "unknown_ids": unknown,

@@ -12,8 +12,10 @@ from interlock.vocabulary import Digest, Json, Phase, Stored
 class Baseline(Stored):
     """The production model version that a candidate is measured beside.
 
-    ``model``, ``lock`` and ``predictions`` are artifacts; ``name`` is for people (``flights v3``); ``python`` and
-    ``lock`` say together which environment it is served in; ``made_by`` is the key of the run that made it.
+    ``model``, ``lock``, ``predictions`` and ``golden`` are artifacts; ``name`` is for people (``flights v3``);
+    ``python`` and ``lock`` say together which environment it is served in; ``made_by`` is the key of the run that made
+    it. ``predictions`` are those that it left of the candidate's holdout. With ``golden`` it is asked for them now, by
+    requests like those.
     """
 
     name: str
@@ -22,6 +24,7 @@ class Baseline(Stored):
     python: PythonPlan = PythonPlan()
     format: str
     predictions: Digest | None = None
+    golden: Digest | None = None
     made_by: str = ""
 
 

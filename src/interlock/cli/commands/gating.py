@@ -132,7 +132,8 @@ def _measure(
         }
     )
     if not found["passed"]:
-        raise Refused(str(found["because"]), str(candidate), "the files need the columns id and prediction, and labels")
+        remedy = "the files need the columns id and prediction, and labels: name them with --label and --id"
+        raise Refused(str(found["because"]), str(candidate), remedy)
     report: dict[str, Any] = found["report"]
     beyond = ((report["rows"] or {}).get("baseline") or {}).get("unknown_ids", 0)
     if holdout is None and beyond:

@@ -144,9 +144,9 @@ def _tell(reading: Reading, wanted: Thing, row: Row) -> tuple[list[Line], dict[s
         if wanted.kind is Kind.ROLLOUT:
             lines += story.replayed_lines(row, events)
     elif wanted.is_gate:
-        return story.gate_story(show.read_run(row)), {
-            name: row.state.get(name) for name in ("judgement", "data", "served")
-        }
+        run = show.read_run(row)
+        found = {name: row.state.get(name) for name in ("judgement", "data", "served")}
+        return story.gate_story(run), {**found, "measured": story.measured(run), "production": run.production}
     elif wanted.stage is not None:
         run = show.read_run(row)
         events = story.of_stage(events, wanted.stage)

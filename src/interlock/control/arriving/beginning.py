@@ -7,7 +7,14 @@ from interlock.control.arriving.seen import Look
 from interlock.control.reusing.production import find_production
 from interlock.control.running.seeing import SERVER
 from interlock.errors import Refused
-from interlock.pipeline.gates.guards import data_guards_of, guards_of, model_guards_of, tell_guards
+from interlock.pipeline.gates.guards import (
+    AS_IN_PRODUCTION,
+    data_guards_of,
+    guards_of,
+    model_guards_of,
+    tell_files,
+    tell_guards,
+)
 from interlock.pipeline.plan import Plan
 from interlock.ports import Git, Store
 from interlock.run import run as runs
@@ -69,14 +76,23 @@ class Beginning:
         there = find_production(self._store, run.plan.model.name) if run.plan.model else None
         if there is None or there[0].repository != run.commit.repository:
             return run
-        before = there[1].plan
-        told = tuple(Problem(message=message, is_warning=True) for message in tell_guards(run.plan, before))
+        before, commit = there[1].plan, there[1].commit
+        files = tell_files(run.plan, self._changed_since(run.commit, commit), AS_IN_PRODUCTION)
+        messages = (*tell_guards(run.plan, before), *files)
+        told = tuple(Problem(message=message, is_warning=True) for message in messages)
         guards = {
             "guards": guards_of(run.plan, before),
             "data_guards": data_guards_of(run.plan, before),
             "model_guards": model_guards_of(run.plan, before),
         }
         return run.model_copy(update={**guards, "problems": told})
+
+    def _changed_since(self, commit: Commit, before: Commit) -> tuple[str, ...]:
+        """The paths that differ; none where they are too many to list."""
+        try:
+            return self._git.changed_paths(commit.git_directory, before.sha, commit.sha)
+        except Refused:
+            return ()
 
     def refuse(self, commit: Commit, occasion: Occasion, project: str, refused: Refused, *, is_trusted: bool) -> Run:
         """The run of a pipeline file that cannot be planned."""

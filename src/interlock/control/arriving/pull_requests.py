@@ -10,8 +10,9 @@ from interlock.control.arriving.planning import Planned
 from interlock.control.arriving.seen import MOST_PULLS, UNREADABLE, Look
 from interlock.control.rows import load_state, read_state, write_state
 from interlock.errors import NotFound, Refused
+from interlock.pipeline.gates.guards import tell_files
 from interlock.pipeline.plan import Plan
-from interlock.pipeline.pull_requests import judged_by, trim
+from interlock.pipeline.pull_requests import AS_BASE, judged_by, trim
 from interlock.ports import Git, Store
 from interlock.run.advance import stop
 from interlock.run.run import Run
@@ -104,7 +105,7 @@ class PullRequests:
             triggers = rules.plan.triggers
             wanted = is_wanted(triggers, "pull_request", pull.base, paths, project=project, message=commit.message)
             if wanted:
-                meant = _meant(planned, rules, pull)
+                meant = _meant(planned, rules, pull, paths or ())
                 begun.append(self._run(look, pull, commit, occasion, project, meant))
             told.append(f"run {begun[-1].number}" if wanted else f"not run: {wanted.because}")
         return begun, f"{pull.head[:10]}: {', '.join(told) or 'no pipeline file'}"
@@ -145,11 +146,15 @@ def _is_the_same(known: PullRequest, pull: PullRequest, head: str) -> bool:
     return (known.head, known.base) == (head, pull.base) and not is_better_known
 
 
-def _meant(planned: Planned | Refused, rules: Planned, pull: PullRequest) -> Planned | Refused:
-    """The plan as it is run for a pull request: judged by ``rules`` and no longer than those say."""
+def _meant(planned: Planned | Refused, rules: Planned, pull: PullRequest, changed: Sequence[str]) -> Planned | Refused:
+    """The plan as it is run for a pull request: judged by ``rules`` and no longer than those say. ``changed`` are the
+    paths that it touches.
+    """
     if isinstance(planned, Refused):
         return planned
     plan = planned.plan if planned is rules else judged_by(planned.plan, rules.plan)
+    told = tell_files(plan, changed, AS_BASE)
+    plan = plan.model_copy(update={"warnings": (*plan.warnings, *told)})
     wanted = plan.triggers.pull_request
     plan = trim(plan, wanted.until) if wanted and wanted.until else plan
     reach = _reach_of(plan) if pull.is_fork else ""

@@ -19,8 +19,7 @@ MOST_USES = 1_000_000
 
 def see_asked(store: Store, blobs: Blobs, run: Run) -> Asked | None:
     """The holdout of the run and its uses; None where it has none that was read."""
-    holdout = holdout_of(run.plan.data)
-    digest = _digest(blobs, run, holdout.name) if holdout else ""
+    digest = digest_of_holdout(blobs, run)
     if not digest:
         return None
     keys = {gate.metric: _key(digest, gate.metric) for gate in run.plan.gates}
@@ -46,12 +45,15 @@ def _key(digest: str, metric: str) -> str:
     return f"{digest} {metric}"
 
 
-def _digest(blobs: Blobs, run: Run, holdout: str) -> str:
-    """That of the rows, as the data probe read them: wherever they live, the same rows are the same test set."""
-    measured = run.stages.get("data")
-    if measured is None or measured.report is None:
+def digest_of_holdout(blobs: Blobs, run: Run) -> str:
+    """That of the rows, as the data probe read them: wherever they live, the same rows are the same test set.
+
+    Empty where the run has no holdout, or what was read of it is not kept.
+    """
+    holdout, measured = holdout_of(run.plan.data), run.stages.get("data")
+    if holdout is None or measured is None or measured.report is None or not blobs.has(measured.report):
         return ""
     report: Json = json.loads(blobs.read(measured.report))
-    found = report.get(holdout) if isinstance(report, dict) else None
+    found = report.get(holdout.name) if isinstance(report, dict) else None
     digest = found.get("digest") if isinstance(found, dict) else None
     return digest if isinstance(digest, str) else ""

@@ -360,4 +360,7 @@ def _beside(run: Run, stage: StagePlan, baseline: Baseline | None) -> dict[str, 
         return {"the production model": baseline.model, "the production model's environment": baseline.lock}
     if stage.builtin == "measurements" and baseline.predictions is not None:
         return {"the production model's predictions": baseline.predictions}
+    if stage.builtin == "measurements" and baseline.golden is not None:
+        served = {"the production model": baseline.model, "the production model's environment": baseline.lock}
+        return {**served, "the production model's golden requests": baseline.golden}
     return {}

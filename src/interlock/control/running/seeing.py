@@ -8,14 +8,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from interlock.control.rows import load_state, read_state
-from interlock.control.running.asking import see_asked
+from interlock.control.running.asking import digest_of_holdout, see_asked
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.lookups import Lookups
 from interlock.control.running.sealing import Sealing
 from interlock.control.scheduling.room import Places, Room
 from interlock.errors import InterlockError
 from interlock.gate.reuse.counting import Asked
+from interlock.gate.serving.consistency import is_served_as_predicted
 from interlock.later import Later
+from interlock.pipeline.gates.served import compares_rows
 from interlock.pipeline.plan import StagePlan
 from interlock.pipeline.trace import Lookup
 from interlock.ports import Blobs, Store
@@ -72,10 +74,10 @@ class Seeing:
         outcomes = {
             name: outcome for name in running if (outcome := self._attempts.outcome(run.attempt_key(name))) is not None
         }
-        baseline, production = self._production(run)
         reports = self._reports(run)
         twin = self.twin(run)
         ready = [stage for stage in ready_stages(run, self._now()) if stage.kind != "measure" or twin is None]
+        baseline, production = self._production(run, any(stage.kind == "measure" for stage in ready))
         lookups, places = self._look_up(run, ready, baseline if run.production is None else run.baseline)
         return RunSeen(
             outcomes=outcomes,
@@ -162,7 +164,7 @@ class Seeing:
                     found |= {name: told} if told else {}
         return found
 
-    def _production(self, run: Run) -> tuple[Baseline | None, str]:
+    def _production(self, run: Run, is_to_measure: bool) -> tuple[Baseline | None, str]:
         if run.driver != SERVER or run.plan.model is None:
             return None, "unknown"
         name = f"{run.plan.model.name}/{PRODUCTION}"
@@ -179,10 +181,23 @@ class Seeing:
             lock=version.lock,
             python=version.python,
             format=version.format,
-            predictions=version.predictions,
             made_by=version.run,
         )
+        if is_to_measure and run.production is None and compares_rows((*run.plan.gates, *run.guards)):
+            baseline = self._with_answers(run, version, baseline)
         return baseline, version.title
+
+    def _with_answers(self, run: Run, version: versions.ModelVersion, baseline: Baseline) -> Baseline:
+        """With what it predicted of the run's holdout, or else what it can be asked with; with neither where it was
+        judged on other rows and nobody knows that it is served as it predicted them.
+        """
+        made_by, _ = load_state(self._store, Kind.RUN, version.run, Run)
+        ours = digest_of_holdout(self._blobs, run)
+        theirs = digest_of_holdout(self._blobs, made_by) if made_by is not None else ""
+        if made_by is not None and ours != theirs and is_served_as_predicted(made_by.served, version.model):
+            return baseline.model_copy(update={"golden": version.golden})
+        is_of_others = bool(ours and theirs) and ours != theirs
+        return baseline if is_of_others else baseline.model_copy(update={"predictions": version.predictions})
 
     def _accepted(self, baseline: Baseline) -> Json:
         """What the data probe found in the run that made the version in production; None where that is not kept."""

@@ -29,6 +29,9 @@ LIBRARY = "scikit-learn"
 
 ONNX = serving_purpose("onnx")
 
+ASKING = ("served", "measurements")
+"""Built-in stages that start model servers."""
+
 OPEN_FILES = 65536
 """How many files a process of a stage may have open, where this machine lets anybody have so many."""
 
@@ -142,22 +145,34 @@ class Programs:
         if stage.builtin == "data":
             return _settings_of_data(request), ()
         if stage.builtin == "measurements":
-            return self._settings_of_measurements(request, inside, outside), ()
+            return self._settings_of_measurements(request, inside, outside, say)
         return self._settings_of_served(request, inside, outside, say)
 
-    def _settings_of_measurements(self, request: StageRequest, inside: Paths, outside: Paths) -> dict[str, Json]:
-        holdout = holdout_of(request.data)
-        beside = request.baseline.predictions if request.baseline else None
+    def _settings_of_measurements(
+        self, request: StageRequest, inside: Paths, outside: Paths, say: Callable[[str], None]
+    ) -> tuple[dict[str, Json], tuple[str, ...]]:
+        holdout, baseline = holdout_of(request.data), request.baseline
+        beside = baseline.predictions if baseline else None
         if beside is not None:
             self._show(beside, f"{outside.baseline}/predictions")
-        return {
+        settings: dict[str, Json] = {
             "metrics": list(request.stage.metrics),
             "predictions": request.stage.predictions,
             "holdout": holdout.model_dump(mode="json") if holdout else None,
             "columns": list(request.columns),
             "baseline_predictions": f"{inside.baseline}/predictions" if beside is not None else None,
-            "baseline_name": request.baseline.name if request.baseline else None,
+            "baseline_served": None,
+            "baseline_name": baseline.name if baseline else None,
         }
+        if baseline is None or baseline.golden is None:
+            return settings, ()
+        served = self._settings_of_baseline(baseline, inside, outside, say)
+        self._show(baseline.golden, f"{outside.baseline}/golden.json")
+        settings["baseline_served"] = {
+            "model": {**served, "golden": f"{inside.baseline}/golden.json"},
+            "inference_folder": f"{inside.package}/interlock/inference",
+        }
+        return settings, (str(served["python"]),)
 
     def _settings_of_served(
         self, request: StageRequest, inside: Paths, outside: Paths, say: Callable[[str], None]
@@ -181,16 +196,8 @@ class Programs:
             alone = measuring.alone().model_dump(mode="json", exclude={"is_compared"})
             return {**settings, **alone}, (python, *exporting)
         settings |= measuring.model_dump(mode="json", exclude={"is_compared"})
-        beside = self._prepare_baseline(baseline, say)
-        self._show(baseline.model, f"{outside.baseline}/model")
-        settings["baseline"] = {
-            "name": baseline.name,
-            "path": f"{inside.baseline}/model",
-            "format": baseline.format,
-            "python": beside,
-            "digest": baseline.model,
-        }
-        return settings, (python, beside, *exporting)
+        beside = self._settings_of_baseline(baseline, inside, outside, say)
+        return {**settings, "baseline": beside}, (python, str(beside["python"]), *exporting)
 
     def _settings_of_export(
         self, request: StageRequest, model: ModelPlan, say: Callable[[str], None]
@@ -207,10 +214,20 @@ class Programs:
         settings: dict[str, Json] = {"out": SERVED_MODEL, "python": exporting, "serving": serving, "because": None}
         return settings, (exporting, serving)
 
-    def _prepare_baseline(self, baseline: Baseline, say: Callable[[str], None]) -> str:
-        """The interpreter of the environment that the baseline's own lock gives."""
+    def _settings_of_baseline(
+        self, baseline: Baseline, inside: Paths, outside: Paths, say: Callable[[str], None]
+    ) -> dict[str, Json]:
+        """The baseline's model, and the interpreter of the environment that its own lock gives."""
         files = {name: self._blobs.read(digest) for name, digest in self._blobs.files(baseline.lock).items()}
-        return python_in(self._environments.ensure(baseline.python, files, serving_purpose(baseline.format), say))
+        environment = self._environments.ensure(baseline.python, files, serving_purpose(baseline.format), say)
+        self._show(baseline.model, f"{outside.baseline}/model")
+        return {
+            "name": baseline.name,
+            "path": f"{inside.baseline}/model",
+            "format": baseline.format,
+            "python": python_in(environment),
+            "digest": baseline.model,
+        }
 
     def _digest_at(self, inputs: Mapping[str, Digest], path: str, outside: Paths) -> Digest:
         """The artifact at a path, which may be a part of a larger one."""
@@ -299,7 +316,7 @@ def isolate(
     read_only = [(place, f"{inside.project}/{path}") for path, place in shown.items()]
     if program.settings is not None:
         Path(outside.exchange, SETTINGS).write_text(json.dumps(program.settings), encoding="utf-8")
-        parts = ["__init__.py", "probes", *(["inference"] if request.stage.builtin == "served" else [])]
+        parts = ["__init__.py", "probes", *(["inference"] if request.stage.builtin in ASKING else [])]
         read_only += [(str(package / name), f"{inside.package}/interlock/{name}") for name in parts]
         if Path(outside.baseline).is_dir():
             read_only.append((outside.baseline, inside.baseline))

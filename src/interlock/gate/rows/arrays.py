@@ -41,13 +41,16 @@ class Predictions(NamedTuple):
 
 
 class RowArrays(NamedTuple):
-    """Labels, predictions of both sides, and the columns by which rows are told apart. ``name`` is production's."""
+    """Labels, predictions of both sides, and the columns by which rows are told apart. ``name`` is production's, and
+    ``is_asked`` whether its server was asked for them now.
+    """
 
     labels: Array
     candidate: Predictions
     production: Predictions
     name: str
     columns: Mapping[str, Column]
+    is_asked: bool = False
 
 
 def candidate_of(rows: Rows) -> Predictions:
@@ -63,6 +66,7 @@ def arrays_of(rows: Rows, baseline: BaselineRows) -> RowArrays:
         production=_side(baseline),
         name=baseline.name,
         columns=columns_of(rows),
+        is_asked=baseline.is_asked,
     )
 
 

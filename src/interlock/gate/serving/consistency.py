@@ -34,7 +34,7 @@ def judge_serving(checks: Sequence[CheckPlan], report: Json, model: str, labels:
     results: list[GateResult] = []
     left_out: dict[str, str] = {}
     for check in checks:
-        title = f"{check.name} of {model}"
+        title = title_of(check.name, model)
         if check.name == "target":
             found, because = _judge_target(check, served.get("inputs"), labels, title)
         else:
@@ -46,6 +46,19 @@ def judge_serving(checks: Sequence[CheckPlan], report: Json, model: str, labels:
         else:
             left_out[title] = because
     return Checked(results=tuple(results), left_out=left_out)
+
+
+def is_served_as_predicted(checked: Checked | None, model: str) -> bool:
+    """Whether it was shown that the model's server answers rows of the holdout as they were predicted."""
+    title = title_of("offline", model)
+    return any(
+        result.gate == title and result.verdict is Verdict.PASS for result in (checked.results if checked else ())
+    )
+
+
+def title_of(check: str, model: str) -> str:
+    """The check in a few words, unique within a plan."""
+    return f"{check} of {model}"
 
 
 def _judge_target(check: CheckPlan, inputs: Json, labels: Sequence[str], title: str) -> tuple[GateResult | None, str]:

@@ -7,9 +7,11 @@ of its datasets and of its served model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from interlock.pipeline.plan import CheckPlan, DataPlan, GatePlan, Plan
+
+AS_IN_PRODUCTION = "as production's run had it"
 
 _STAY = ": its own are asked all the same"
 LIMITS = ("min", "max", "margin", "alpha", "max_ratio", "min_ratio", "slices")
@@ -52,7 +54,35 @@ def tell_guards(plan: Plan, before: Plan) -> Iterator[str]:
         stay = _STAY if model_guards_of(plan, before) else ""
         yield f"the checks of the model are not as production's run had them{stay}"
     if plan.model and before.model and plan.model.rate != before.model.rate:
-        yield f"the rate of the model is not as production's run had it: {before.model.rate} -> {plan.model.rate}"
+        yield f"the rate of the model is not {AS_IN_PRODUCTION}: {before.model.rate} -> {plan.model.rate}"
+    yield from tell_commands(plan, before, AS_IN_PRODUCTION)
+
+
+def tell_commands(plan: Plan, before: Plan, how: str) -> Iterator[str]:
+    """Each check before any training that ``before`` has, and the plan not as it was. ``how`` says whose it was."""
+    asked = {stage.name: stage for stage in plan.stages if stage.kind == "check"}
+    for was in before.stages:
+        now = asked.get(was.name)
+        if was.kind == "check" and (now is None or now.command != was.command):
+            yield f"the check {was.name} is not {how}: {was.command or was.name} -> {now.command if now else 'gone'}"
+
+
+def tell_files(plan: Plan, changed: Collection[str], how: str) -> Iterator[str]:
+    """Each file that judges, by schemas or expected answers, and is among the repository's ``changed`` paths."""
+    within = f"{plan.project}/" if plan.project else ""
+    files = [(dataset.schema_path, f"schema of the dataset {dataset.name}") for dataset in plan.data]
+    files += [(plan.model.golden, "file of golden requests")] if plan.model else []
+    for path, what in files:
+        if path and within + path in changed:
+            yield f"the {what}, {within + path}, is not {how}: it judges as it is now"
+
+
+def tell_declared(was: DataPlan, now: DataPlan, how: str) -> Iterator[str]:
+    """Whether a dataset is declared otherwise, its checks aside."""
+    if was.model_copy(update={"checks": ()}) != now.model_copy(update={"checks": ()}):
+        moved = [f"{one} -> {other}" for one, other in ((was.name, now.name), (was.path, now.path)) if one != other]
+        told = f": {', '.join(moved)}" if moved else ""
+        yield f"the dataset {was.name} is not declared {how}{told}"
 
 
 def _same_dataset(now: DataPlan, plan: Plan, before: Plan) -> DataPlan | None:
@@ -87,7 +117,4 @@ def _differences(was: DataPlan, now: DataPlan) -> Iterator[str]:
     if was.checks != now.checks:
         stay = _STAY if _lost(was.checks, now.checks) else ""
         yield f"the checks of the dataset {was.name} are not as production's run had them{stay}"
-    if was.model_copy(update={"checks": ()}) != now.model_copy(update={"checks": ()}):
-        moved = [f"{one} -> {other}" for one, other in ((was.name, now.name), (was.path, now.path)) if one != other]
-        told = f": {', '.join(moved)}" if moved else ""
-        yield f"the dataset {was.name} is not declared as production's run had it{told}"
+    yield from tell_declared(was, now, AS_IN_PRODUCTION)

@@ -37,6 +37,11 @@ class Measuring(Stored):
         return Measuring(is_pressed=self.is_pressed, is_loaded=self.is_loaded)
 
 
+def compares_rows(gates: Iterable[GatePlan]) -> bool:
+    """Whether any of these gates needs what production predicts of the holdout's rows."""
+    return any(gate.against is not None and gate.metric not in SERVED_METRICS for gate in gates)
+
+
 def measuring_for(gates: Iterable[GatePlan]) -> Measuring:
     """What these gates need."""
     served = [gate for gate in gates if gate.metric in SERVED_METRICS]

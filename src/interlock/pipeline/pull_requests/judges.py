@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from interlock.pipeline.gates.guards import tell_commands, tell_declared
 from interlock.pipeline.plan import CheckPlan, DataPlan, ModelPlan, Plan
 from interlock.pipeline.pull_requests.bounds import trim
+
+AS_BASE = "as the base branch has it"
 
 CheckedT = TypeVar("CheckedT", DataPlan, ModelPlan)
 
@@ -16,7 +19,7 @@ def judged_by(plan: Plan, base: Plan) -> Plan:
     It has the gates of the base, and those that it adds itself, and so it has the checks of data and model. When it
     runs, how far and in which group is the base's say as well, and it delivers nothing. Both plans are bounded before
     their gates are put together: a gate of the base that the change no longer measures stays, and is undecided. Where
-    gates or checks differ, the warnings tell.
+    gates, checks or datasets differ, the warnings tell.
     """
     wanted = base.triggers.pull_request
     if wanted is not None and wanted.until is not None:
@@ -39,6 +42,11 @@ def judged_by(plan: Plan, base: Plan) -> Plan:
             told.append(f"the rate of the model is not {model.rate} but {base.model.rate}, as the base branch has it")
             model = model.model_copy(update={"rate": base.model.rate})
     told += [f"the checks of the {what} are not as the base branch has them: its own are asked" for what in softened]
+    named = {dataset.name: dataset for dataset in plan.data}
+    for was in base.data:
+        now = named.get(was.name)
+        told += tell_declared(was, now, AS_BASE) if now else [f"the dataset {was.name} of the base branch is gone"]
+    told += tell_commands(plan, base, AS_BASE)
     return plan.model_copy(
         update={
             "data": data,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..consistency import apart, join_rows, rows_of, shown
+from ..consistency import apart, rows_of, shown
 from ..data_table import MISSING, UnreadableTable, read_table
 
 Ask = Callable[[dict[str, Any]], dict[str, list[Any]] | None]
@@ -50,7 +50,7 @@ def compare_offline(settings: dict[str, Any], requests: list[dict[str, Any]], as
     asked, worst, where = 0, 0.0, ""
     for start in range(0, len(chosen), AT_ONCE):
         some = chosen.iloc[start : start + AT_ONCE]
-        answers = ask(join_rows([_request(template, row) for _, row in some.iterrows()]))
+        answers = ask(request_of(template, some))
         if answers is None:
             continue
         asked += len(some)
@@ -68,18 +68,24 @@ def compare_offline(settings: dict[str, Any], requests: list[dict[str, Any]], as
 def _why_not(golden: list[dict[str, Any]], rows: pd.DataFrame, offline: pd.DataFrame, key: str) -> str:
     if not {"id", "prediction"} <= set(offline.columns) or key not in rows.columns:
         return "predictions or holdout have no id"
-    if any(math.prod(tensor["shape"]) != 1 for row in golden for tensor in row["inputs"]):
-        return "the inputs of the golden requests are no columns"
+    because = why_no_columns(golden, rows)
+    if because:
+        return because
     names = [tensor["name"] for tensor in golden[0]["inputs"]]
-    absent = [name for name in names if name not in rows.columns]
-    if absent:
-        return f"the holdout has no column {absent[0]}, which the golden requests name"
     wanted = [tuple(_canonical(tensor["data"][0]) for tensor in row["inputs"]) for row in golden]
     known = _known(rows[names], wanted)
     unknown = next((number for number, row in enumerate(wanted) if row not in known), None)
     if unknown is None:
         return ""
     return f"golden row {unknown} is no row of the holdout: its columns may be prepared before they are asked"
+
+
+def why_no_columns(golden: list[dict[str, Any]], rows: pd.DataFrame) -> str:
+    """Why requests like these golden rows cannot be made of the table's columns; empty where they can."""
+    if any(math.prod(tensor["shape"]) != 1 for row in golden for tensor in row["inputs"]):
+        return "the inputs of the golden requests are no columns"
+    absent = [tensor["name"] for tensor in golden[0]["inputs"] if tensor["name"] not in rows.columns]
+    return f"the holdout has no column {absent[0]}, which the golden requests name" if absent else ""
 
 
 def _known(rows: pd.DataFrame, wanted: list[tuple[str, ...]]) -> set[tuple[str, ...]]:
@@ -100,8 +106,13 @@ def _canonical(value: Any) -> str:
     return text.lower() if number is None else f"{number:.6g}"
 
 
-def _request(template: list[dict[str, Any]], row: pd.Series[Any]) -> dict[str, Any]:
-    return {"inputs": [{**tensor, "data": [_value(tensor["datatype"], row[tensor["name"]])]} for tensor in template]}
+def request_of(template: list[dict[str, Any]], rows: pd.DataFrame) -> dict[str, Any]:
+    """One request for these rows, of inputs like those of a golden row."""
+    inputs = []
+    for tensor in template:
+        data = [_value(tensor["datatype"], cell) for cell in rows[tensor["name"]]]
+        inputs.append({**tensor, "shape": [len(data), *tensor["shape"][1:]], "data": data})
+    return {"inputs": inputs}
 
 
 def _value(datatype: str, cell: str) -> Any:
