@@ -150,8 +150,8 @@ MISTAKES = {
     "a quarantine is none": Mistake(QUARANTINE, "phase=BLOCKED,", "phase=LIFTED,"),
     "a rollback freezes nothing": Mistake(
         REQUESTS,
-        'update={"freeze": freeze})\n        if environment.rollout',
-        'update={"freeze": None})\n        if environment.rollout',
+        'freeze = Freeze(by=caller.name, reason=f"rolled back: {reason}")',
+        "freeze = None",
     ),
     "an act is of no version": Mistake(DATAPLANE, "act.weights, version)", "act.weights, 0)"),
     "an act is of the newest version, not of that it was decided at": Mistake(
