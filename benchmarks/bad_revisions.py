@@ -43,7 +43,7 @@ from interlock.delivery.rollout import Rollout
 from interlock.edges.blobs import LocalBlobs
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.sandbox import SANDBOXES
-from interlock.edges.serving import LocalReplicas, ensure_supervise, stop_supervise
+from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.edges.store import SqlStore
 from interlock.errors import InterlockError
 from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
@@ -167,9 +167,9 @@ class Site:
         self.store = SqlStore(f"sqlite:///{folder / 'rows.db'}")
         self.blobs = LocalBlobs(folder / "artifacts")
         self.proxy = EnvoyProxy(self.data, {"production": f"127.0.0.1:{free_port()}"})
-        replicas = LocalReplicas(
-            self.data, SANDBOXES["namespace"](), self._place, lambda _revision: sys.prefix, PACKAGE / "inference"
-        )
+        installed, key = Installed(sys.prefix, None), folder / "key.pub.pem"
+        sandbox, inference = SANDBOXES["namespace"](), PACKAGE / "inference"
+        replicas = LocalReplicas(self.data, sandbox, self._place, lambda _revision: installed, inference, key)
         self.plane = Plane(self.store, replicas, self.proxy, Scaling(self.store, time.monotonic, 2.0, 2.0**33))
         # No release is admitted and no check is run here: nobody asks the parts that do.
         self.deliveries = Deliveries(self.store, None, None, self.plane, time.time)  # type: ignore[arg-type]
