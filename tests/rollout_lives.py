@@ -197,11 +197,7 @@ class RolloutLives:
         """The version in production, where a test needs to know it."""
         self.slowest = 0.0
         """Seconds until rows and proxy agreed, the most of all."""
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel.settimeout(60)
-        command = [sys.executable, "-m", "tests.warm_server", str(theirs.fileno())]
-        self._warm = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
-        theirs.close()
+        self._warm: tuple[subprocess.Popen[bytes], socket.socket] | None = None
         self._lives: list[Life] = []
         ensure_supervise(self.state / "data")  # by nobody who is watched: it outlives those who answer its calls
 
@@ -215,15 +211,32 @@ class RolloutLives:
 
     def begin(self) -> Life:
         """One more control plane, which is ready when this returns."""
+        self._warm = self._warm or self._warm_up()
+        _, channel = self._warm
         before, deadline = len(self.log), time.monotonic() + 60
         life = {"state": str(self.state), "log": str(self.log_file), "variant": "right"}
-        self._channel.send(json.dumps({**life, "is_watched": True, "delivers": True}).encode())
-        told, listeners, _, _ = socket.recv_fds(self._channel, 100, 1)
+        channel.send(json.dumps({**life, "is_watched": True, "delivers": True}).encode())
+        told, listeners, _, _ = socket.recv_fds(channel, 100, 1)
         self._lives.append(Life(int(told), listeners[0], self.state))
         while "ready" not in self.log[before:]:
             assert time.monotonic() < deadline, self.log[before:]
             time.sleep(0.002)
         return self._lives[-1]
+
+    def _warm_up(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel.settimeout(60)
+        command = [sys.executable, "-m", "tests.warm_server", str(theirs.fileno())]
+        warm = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
+        theirs.close()
+        return warm, channel
+
+    def deliver_here(self, release: str) -> None:
+        """No other process is a control plane: this one is until the release is over."""
+        self.parts.proxy.start()
+        while not self.is_over(release):
+            self.parts.loop.one_pass()
+            time.sleep(0.05)
 
     def end(self, life: Life) -> None:
         self._lives.remove(life)
@@ -236,8 +249,10 @@ class RolloutLives:
 
     def close(self) -> None:
         self.end_all()
-        self._channel.close()
-        self._warm.wait(60)
+        if self._warm is not None:
+            warm, channel = self._warm
+            channel.close()
+            warm.wait(60)
         self.parts.store.close()
         stop_supervise(self.state / "data")
 
@@ -294,7 +309,7 @@ class RolloutLives:
                 self.assert_one_end_each()
                 return self._row(release).phase
             assert waited < seconds, f"{self._row(release)}\n{self.log[-2000:]}"
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def is_over(self, release: str) -> bool:
         """Whether the release has ended, and no rollout is under way."""

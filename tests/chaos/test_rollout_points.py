@@ -56,7 +56,7 @@ def wait_until(lives: RolloutLives, life: Life, release: str) -> bool:
     while life.calls.at is None and not lives.is_over(release):
         lives.disagreement()
         assert time.monotonic() < deadline, lives.log[-2000:]
-        time.sleep(0.01)
+        time.sleep(0.05)
     life.calls.disarm()
     return life.calls.at is not None
 
@@ -74,7 +74,7 @@ def asleep(lives: RolloutLives, life: Life, release: str, point: int) -> None:
     deadline = time.monotonic() + ASLEEP_SECONDS
     while time.monotonic() < deadline and not lives.is_over(release):
         lives.disagreement()
-        time.sleep(0.02)
+        time.sleep(0.05)
     life.send(signal.SIGCONT)
 
 
@@ -95,7 +95,7 @@ def test_broken_at_every_call_a_rollout_harms_nobody_and_ends_once(
     lives: RolloutLives, traffic: Callable[..., object], way: str
 ) -> None:
     break_it, number = WAYS[way]
-    load = traffic(lives.url, 100.0)
+    load = traffic(lives.url, 60.0)
     ends: Counter[str] = Counter()
     broken: list[bool] = []
     wanted = range(1, MOST_POINTS, STRIDE) if STRIDE else SOME_POINTS[way]
