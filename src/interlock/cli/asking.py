@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 class Requests(Protocol):
     """Requests that need no running server. To be used as a context."""
 
-    @property
-    def has_server(self) -> bool:
-        """Whether somebody is there to carry them out now."""
+    has_server: bool
+    """Whether somebody is there to carry them out now."""
 
     def release(self, version: str, lift_because: str | None) -> str:
         """Begins the release of a model version, lifting its quarantine first where a reason is given. Its number."""
@@ -87,13 +86,6 @@ class StateRequests:
     def __init__(self, state: StateReading) -> None:
         self._state = state
         self._caller = local_caller(_person())
-
-    @classmethod
-    def open(cls, state: Path) -> Self:
-        """Opens a state folder; the store is imported here, because a server is asked without it."""
-        from interlock.app.reading import Reading as StateReading
-
-        return cls(StateReading.open(state))
 
     def release(self, version: str, lift_because: str | None) -> str:
         """Begins a release, for the next server to carry out."""
@@ -160,6 +152,13 @@ class StateRequests:
 
     def __exit__(self, *_: object) -> None:
         self._state.close()
+
+
+def open_state(state: Path) -> StateRequests:
+    """What asks a state folder; the store is imported here, because a server is asked without it."""
+    from interlock.app.reading import Reading as StateReading
+
+    return StateRequests(StateReading.open(state))
 
 
 class ServerRequests:

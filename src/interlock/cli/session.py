@@ -56,12 +56,12 @@ class Session:
 
     def ask(self) -> Requests:
         """Whom to ask for a change: the server that was named or runs here, else the state folder itself."""
-        from interlock.cli.asking import ServerRequests, StateRequests
+        from interlock.cli.asking import ServerRequests, open_state
 
         if self.address is None:
             self._require_state()
         client = self._client()
-        return StateRequests.open(self.state) if client is None else ServerRequests(client)
+        return open_state(self.state) if client is None else ServerRequests(client)
 
     def server(self) -> Client:
         """The server that was named or runs here. Refused where there is none."""
