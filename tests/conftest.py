@@ -198,13 +198,17 @@ def wait_for(what: Callable[[], Found | None], seconds: float = 60.0, told: str 
 
 
 class Traffic:
-    """Requests at a steady rate until it is stopped; every answer that is no 200 is kept, with its body."""
+    """Requests at a steady rate until it is stopped; every answer that is no 200 is kept, with its body.
 
-    def __init__(self, url: str, rate: float, threads: int = 4) -> None:
+    They have one tensor of two numbers, or as columns one for each.
+    """
+
+    def __init__(self, url: str, rate: float, *, threads: int = 4, has_columns: bool = False) -> None:
         self.served: Counter[str] = Counter()
         self.failures: list[tuple[int, str]] = []
         self._address = urlsplit(url)
         self._pause = threads / rate
+        self._has_columns = has_columns
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(threads)]
@@ -218,7 +222,13 @@ class Traffic:
 
     def _send(self, number: int) -> None:
         connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port or 0, timeout=20)
-        body = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 2], "data": [1.0, float(number)]}]}
+        numbers = [1.0, float(number)]
+        tensor = {"name": "x", "datatype": "FP64", "shape": [1, 2], "data": numbers}
+        columns = [
+            {"name": name, "datatype": "FP64", "shape": [1], "data": [value]}
+            for name, value in zip("xy", numbers, strict=True)
+        ]
+        body = {"inputs": columns if self._has_columns else [tensor]}
         while not self._over.wait(self._pause):
             try:
                 connection.request("POST", self._address.path, json.dumps(body))
@@ -361,8 +371,8 @@ def traffic() -> Iterator[Callable[..., Traffic]]:
     """Starts traffic that is certainly stopped at the end."""
     started: list[Traffic] = []
 
-    def start(url: str, rate: float = 60.0) -> Traffic:
-        started.append(Traffic(url, rate))
+    def start(url: str, rate: float = 60.0, *, has_columns: bool = False) -> Traffic:
+        started.append(Traffic(url, rate, has_columns=has_columns))
         return started[-1]
 
     yield start

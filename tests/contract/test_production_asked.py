@@ -40,6 +40,16 @@ class Classifier:
         import numpy
         return numpy.array([[1 - p, p] for p in (0.25 + 0.5 * one for one in self.predict(table))])
 
+class Shy:
+    def predict(self, table):
+        if table["x"].max() >= 0:
+            raise ValueError("only what is below")
+        return table["x"] * 2.0
+
+class Twofold:
+    def predict(self, table):
+        return table[["x", "x"]].to_numpy()
+
 class Refusing:
     def predict(self, table):
         if table["x"].max() > 300 or table["note"].isna().any():
@@ -48,7 +58,7 @@ class Refusing:
 """
 MAKE = """
 import pathlib, sys, joblib
-for name in ("Classifier", "Refusing"):
+for name in ("Classifier", "Refusing", "Shy", "Twofold"):
     folder = pathlib.Path(sys.argv[1], name)
     folder.mkdir()
     (folder / "asked.py").write_text(sys.argv[2])
@@ -74,7 +84,7 @@ def rows_of(models: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         (tmp_path / "holdout.csv").write_text("\n".join(["key,x,note,late", *lines]) + "\n")
         predictions = [f"r{x},{int(x >= 200)},{0.2 + 0.6 * (x >= 200)}" for x in range(ROWS)]
         (tmp_path / "predictions.csv").write_text("\n".join(["id,prediction,probability", *predictions]) + "\n")
-        values: dict[str, tuple[str, list[Any]]] = {"x": ("INT64", [3]), "note": ("BYTES", ["some"])}
+        values: dict[str, tuple[str, list[Any]]] = {"x": ("INT64", [-5]), "note": ("BYTES", ["some"])}
         inputs = [
             {
                 "name": name,
@@ -136,6 +146,8 @@ def test_rows_that_it_does_not_answer_are_missing_and_nothing_is_compared(
 @pytest.mark.parametrize(
     ("asked", "because"),
     [
+        ({"model": "Shy"}, "its server answers 0 of 400 rows"),
+        ({"model": "Twofold"}, "its server answers 400 of 400 rows, none with one prediction"),
         ({"columns": ("x", "wind")}, "the holdout has no column wind, which the golden requests name"),
         ({"digest": "blake3:" + "0" * 64}, "the model server ended with exit code"),
     ],
@@ -143,7 +155,7 @@ def test_rows_that_it_does_not_answer_are_missing_and_nothing_is_compared(
 def test_what_cannot_be_asked_is_undecided_and_says_why(
     asked: dict[str, Any], because: str, rows_of: Callable[..., dict[str, Any]]
 ) -> None:
-    result = judged(rows_of("Classifier", **asked), "accuracy")
+    result = judged(rows_of(**{"model": "Classifier", **asked}), "accuracy")
     assert result.verdict is Verdict.UNDECIDED
     assert f"flights v3 left no predictions of these rows: {because}" in result.because
 

@@ -20,7 +20,7 @@ def test_the_first_model_goes_all_the_way_a_readme_goes_nowhere_and_a_bad_one_co
     release = journey.until(Kind.RELEASE, 1, "done stopped")
     assert release.phase == "done", release.state["because"]
 
-    load = traffic(journey.url())
+    load = traffic(journey.url(), has_columns=True)
     began = time.monotonic()
     told = journey.push("docs only", README_dot_md="# Small\n")
     assert time.monotonic() - began < 5
@@ -47,6 +47,8 @@ def test_the_first_model_goes_all_the_way_a_readme_goes_nowhere_and_a_bad_one_co
         result["evidence"].pop("test_set", None)  # who has asked it is counted besides
     assert judged_again(journey, run.state) == [*run.state["judgement"]["results"]]
     assert {name for name, stage in run.state["stages"].items() if stage["attempt"]} == {
+        "unit",  # it reads the holdout
+        "data",
         "train",
         "evaluate",
         "served",

@@ -41,29 +41,32 @@ def ask_production(asked: dict[str, Any], holdout: dict[str, Any], folder: Path)
     server = ModelServer(folder / "server", asked["inference_folder"], model)
     try:
         server.start(os.sched_getaffinity(0))
-        return _write(folder / "predictions.csv", server, golden[0]["inputs"], rows, holdout["id"]), ""
+        found = _answers(server, golden[0]["inputs"], rows, holdout["id"])
     except NotServed as failure:
         return None, str(failure)
     finally:
         server.stop()
+    # a list of one chance for each class is no column
+    kept = [name for name in OUTPUTS if found and not any(isinstance(row.get(name), list | None) for row in found)]
+    if "prediction" not in kept:
+        return None, f"its server answers {len(found)} of {len(rows)} rows, none with one prediction"
+    path = folder / "predictions.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["id", *kept], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(found)
+    return str(path), ""
 
 
-def _write(path: Path, server: ModelServer, template: list[dict[str, Any]], rows: pd.DataFrame, key: str) -> str:
-    until, kept = time.perf_counter() + ASK_SECONDS, list(OUTPUTS)
+def _answers(server: ModelServer, template: list[dict[str, Any]], rows: pd.DataFrame, key: str) -> list[dict[str, Any]]:
+    until = time.perf_counter() + ASK_SECONDS
     found: list[dict[str, Any]] = []
     for start in range(0, len(rows), AT_ONCE):
         together = rows.iloc[start : start + AT_ONCE]
         answered = _ask(server, template, together, key, until)
         alone = (rows.iloc[[place]] for place in range(start, start + len(together)))
         found += answered or [row for one in alone for row in _ask(server, template, one, key, until)]
-    for name in OUTPUTS:  # a list of one chance for each class is no column
-        if any(isinstance(row.get(name), list | None) for row in found):
-            kept.remove(name)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["id", *kept], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(found)
-    return str(path)
+    return found
 
 
 def _ask(
