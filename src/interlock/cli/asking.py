@@ -33,11 +33,11 @@ class Requests(Protocol):
     def release(self, version: str, lift_because: str | None) -> str:
         """Begins the release of a model version, lifting its quarantine first where a reason is given. Its number."""
 
-    def steer(self, rollout: int, order: str, reason: str) -> str:
-        """Pauses a rollout under way, resumes, promotes or aborts it; says what that means."""
+    def steer(self, rollout: int, order: str, reason: str, lift_because: str | None) -> str:
+        """Pauses, resumes, promotes, aborts or retries a rollout; says what that means.
 
-    def retry(self, rollout: int, reason: str, lift_because: str | None) -> str:
-        """Begins a rollout anew that was not promoted, lifting its quarantine where a reason is given. Its release."""
+        To retry it lifts its quarantine first where a reason is given.
+        """
 
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings ``model/environment`` back; says what that means."""
@@ -94,15 +94,13 @@ class StateRequests:
             requests.lift_quarantine(self._caller, version, lift_because)
         return requests.start_release(self._caller, version, f"{self._caller.name} asked for it").key
 
-    def steer(self, rollout: int, order: str, reason: str) -> str:
+    def steer(self, rollout: int, order: str, reason: str, lift_because: str | None) -> str:
         """Steers a rollout, once a server is there."""
         from interlock.delivery.rollout import OrderName
 
+        if order == "retry":
+            return _anew(rollout, self._state.requests.retry(self._caller, rollout, reason, lift_because).key)
         return self._state.requests.steer(self._caller, rollout, OrderName(order), reason)
-
-    def retry(self, rollout: int, reason: str, lift_because: str | None) -> str:
-        """Begins the release that brings it again, for the next server to carry out."""
-        return self._state.requests.retry(self._caller, rollout, reason, lift_because).key
 
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings an environment back, once a server is there."""
@@ -175,13 +173,11 @@ class ServerRequests:
             self._client.deliveries.lift_quarantine(version, lift_because)
         return self._client.deliveries.release(version).key
 
-    def steer(self, rollout: int, order: str, reason: str) -> str:
+    def steer(self, rollout: int, order: str, reason: str, lift_because: str | None) -> str:
         """Steers a rollout."""
+        if order == "retry":
+            return _anew(rollout, self._client.deliveries.retry(rollout, reason, lift_because).key)
         return self._client.deliveries.steer(rollout, order, reason)
-
-    def retry(self, rollout: int, reason: str, lift_because: str | None) -> str:
-        """Begins the release that brings it again."""
-        return self._client.deliveries.retry(rollout, reason, lift_because).key
 
     def roll_back(self, environment: str, reason: str) -> str:
         """Brings an environment back."""
@@ -249,6 +245,10 @@ def read_moment(text: str, option: str, now: float) -> float:
     except (ValueError, OverflowError):
         remedy = "write 12h, 90d, 2027-01-31 or 2027-01-31T18:00+01:00"
         raise Refused(f"{text!r} is no moment", option, remedy) from None
+
+
+def _anew(rollout: int, release: str) -> str:
+    return f"release {release} begins rollout {rollout} anew"
 
 
 def _person() -> str:

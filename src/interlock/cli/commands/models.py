@@ -241,12 +241,8 @@ def rollout(session: Session, order: str, number: str, reason: str, lift_quarant
     if not (text.isascii() and text.isdigit()):
         raise Refused(f"not a rollout: {number!r}", "", "write 12 or rollout/12; `interlock status` lists them")
     with session.ask() as requests:
-        if order == "retry":
-            release = requests.retry(int(text), reason, lift_quarantine)
-            key, told = f"release/{release}", f"release {release} begins rollout {text} anew"
-        else:
-            key, told = f"rollout/{text}", requests.steer(int(text), order, reason)
-        _announce(session, key, told, requests.has_server)
+        told = requests.steer(int(text), order, reason, lift_quarantine)
+        _announce(session, f"rollout/{text}", told, requests.has_server)
     return ExitCode.SUCCESS
 
 
