@@ -164,11 +164,9 @@ MISTAKES = {
 
 AT_ONCE = (
     "the candidate need not be healthy",
-    "it ends before the last step",
     "a window is longer",
     "a number is used twice",
     "there is no way back",
-    "a promotion moves nothing",
     "a weight is no lease",
     "replicas leave before their endpoints",
     "an environment does not follow",
