@@ -16,7 +16,7 @@ from tests.plant import Rules
 ROOMS = (
     "delivery.holding",
     "registry.admission",
-    "delivery.evidence",
+    "delivery.looks.evidence",
     "delivery.rollout",
     "delivery.advance",
     "delivery.steering",
