@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from live_plane import LOCK, signed
 from sklearn.linear_model import LogisticRegression
 
 from interlock.app.parts import PACKAGE
@@ -44,6 +45,7 @@ from interlock.edges.blobs import LocalBlobs
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.sandbox import SANDBOXES
 from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
+from interlock.edges.signing import LocalSigning
 from interlock.edges.store import SqlStore
 from interlock.errors import InterlockError
 from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
@@ -167,7 +169,8 @@ class Site:
         self.store = SqlStore(f"sqlite:///{folder / 'rows.db'}")
         self.blobs = LocalBlobs(folder / "artifacts")
         self.proxy = EnvoyProxy(self.data, {"production": f"127.0.0.1:{free_port()}"})
-        installed, key = Installed(sys.prefix, None), folder / "key.pub.pem"
+        self.signing = LocalSigning(folder / "keys")
+        installed, key = Installed(sys.prefix, None), self.signing.public_key()
         sandbox, inference = SANDBOXES["namespace"](), PACKAGE / "inference"
         replicas = LocalReplicas(self.data, sandbox, self._place, lambda _revision: installed, inference, key)
         self.plane = Plane(self.store, replicas, self.proxy, Scaling(self.store, time.monotonic, 2.0, 2.0**33))
@@ -198,13 +201,15 @@ class Site:
 
     def revision(self, number: int, name: str, planted: dict[str, str]) -> Revision:
         """A revision that serves such a model."""
+        model = self.blobs.put_files({"model.py": self.flights.source(name, planted)})
         return Revision(
             environment=KEY,
             number=number,
             version=number,
             model="flights",
-            model_digest=self.blobs.put_files({"model.py": self.flights.source(name, planted)}),
-            lock=Digest("blake3:none"),
+            model_digest=model,
+            lock=LOCK,
+            provenance=signed(self.signing, self.blobs, model),
             format="python",
             replicas=2,
             memory=MEMORY,

@@ -26,14 +26,16 @@ from interlock.edges.blobs import LocalBlobs
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.sandbox import SANDBOXES
 from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
+from interlock.edges.signing import LocalSigning
 from interlock.edges.store import SqlStore
 from interlock.errors import InterlockError
 from interlock.pipeline.plan import ScalingPlan
 from interlock.system.machine import find_cores, find_memory
 from interlock.system.sockets import free_port
-from interlock.vocabulary import Digest, Kind
+from interlock.vocabulary import Digest, Json, Kind
 
 KEY = "small/production"
+LOCK = Digest("blake3:none")
 BODY = json.dumps(
     {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 4], "data": [0.1, 0.2, 0.3, 0.4]}]}
 ).encode()
@@ -55,6 +57,13 @@ class Answered(NamedTuple):
     seconds: float
 
 
+def signed(signing: LocalSigning, blobs: LocalBlobs, model: Digest) -> Digest:
+    """The signed statement that a replica's start looks for: which model it is, and which lock."""
+    subject: Json = [{"digest": {"blake3": model.removeprefix("blake3:")}}]
+    predicate: Json = {"buildDefinition": {"internalParameters": {"lock": LOCK}}}
+    return blobs.put_bytes(signing.attest({"subject": subject, "predicate": predicate}))
+
+
 class Site:
     """A data-plane folder with one environment, and what one does to it. ``made_of`` is what its revisions serve."""
 
@@ -66,7 +75,9 @@ class Site:
         self.store = SqlStore(f"sqlite:///{folder / 'rows.db'}")
         self.blobs = LocalBlobs(folder / "artifacts")
         self.proxy = EnvoyProxy(self.data, {"production": f"127.0.0.1:{free_port()}"})
+        self.signing = LocalSigning(folder / "keys")
         self.digest = self.blobs.put(str(made_of.model))
+        self.statement = signed(self.signing, self.blobs, self.digest)
         self.number = 0
         self.keeper: multiprocessing.process.BaseProcess | None = None
 
@@ -89,7 +100,8 @@ class Site:
             version=self.number,
             model="small",
             model_digest=self.digest,
-            lock=Digest("blake3:none"),
+            lock=LOCK,
+            provenance=self.statement,
             format=self.made_of.format,
             replicas=2,
             scaling=self.made_of.scaling,
@@ -105,7 +117,7 @@ class Site:
     def _keep(self) -> None:
         store = SqlStore(f"sqlite:///{self.folder / 'rows.db'}")
         sandbox = SANDBOXES["namespace"]()
-        installed, key = Installed(sys.prefix, None), self.folder / "key.pub.pem"
+        installed, key = Installed(sys.prefix, None), self.signing.public_key()
         inference = PACKAGE / "inference"
         replicas = LocalReplicas(self.data, sandbox, self._place, lambda _revision: installed, inference, key)
         plane = Plane(store, replicas, self.proxy, Scaling(store, time.monotonic, find_cores(), find_memory()))

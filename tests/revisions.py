@@ -16,6 +16,7 @@ def scaled_revision(scaling: ScalingPlan, service_ms: float | None = None) -> Re
         model="flights",
         model_digest=Digest("blake3:1"),
         lock=Digest("blake3:l"),
+        provenance=Digest("blake3:p"),
         format="skops",
         replicas=2,
         scaling=scaling,

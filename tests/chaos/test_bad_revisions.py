@@ -15,12 +15,14 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "bad_revisions.py"
 
 @pytest.fixture(scope="module")
 def benchmark():
+    sys.path.append(str(BENCHMARK.parent))
     spec = importlib.util.spec_from_file_location("bad_revisions", BENCHMARK)
     module = importlib.util.module_from_spec(spec)
     sys.modules["bad_revisions"] = module
     spec.loader.exec_module(module)
     yield module
     del sys.modules["bad_revisions"]
+    sys.path.remove(str(BENCHMARK.parent))
 
 
 def test_a_revision_that_answers_wrongly_is_rolled_back_by_its_labels(benchmark, tmp_path) -> None:

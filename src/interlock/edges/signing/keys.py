@@ -13,7 +13,7 @@ from interlock.system.files import locked, write_atomically
 
 
 class KeyPair:
-    """An EC P-256 key in a folder: ``signing-key.pem`` (mode 0600) and beside it ``signing-key.pub.pem``."""
+    """An EC P-256 key in a folder: ``signing-key.pem`` and beside it ``signing-key.pub.pem``, both of mode 0600."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -61,7 +61,7 @@ class KeyPair:
         )
         try:
             if not self._public.is_file() or self._public.read_bytes() != content:
-                write_atomically(self._public, content)
+                write_atomically(self._public, content, mode=0o600)
         except OSError as problem:
             raise SigningFault(f"the public key could not be written: {problem}") from problem
         return self._public
