@@ -1,4 +1,4 @@
-"""A revision of two replicas that may become more."""
+"""Revisions of one environment, that differ in what a test wants to differ."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from interlock.pipeline.plan import ScalingPlan
 from interlock.vocabulary import Digest
 
 
-def scaled_revision(scaling: ScalingPlan, service_ms: float | None = None) -> Revision:
-    """The first of the environment ``flights/production``."""
+def revision(number: int, replicas: int = 2) -> Revision:
+    """One of the environment ``flights/production``, of the version of the same number."""
     return Revision(
         environment="flights/production",
-        number=1,
-        version=1,
+        number=number,
+        version=number,
         model="flights",
-        model_digest=Digest("blake3:1"),
+        model_digest=Digest(f"blake3:{number}"),
         lock=Digest("blake3:l"),
-        provenance=Digest("blake3:p"),
         format="skops",
-        replicas=2,
-        scaling=scaling,
-        service_ms=service_ms,
+        replicas=replicas,
     )
+
+
+def scaled_revision(scaling: ScalingPlan, service_ms: float | None = None) -> Revision:
+    """The first, that may become more."""
+    more = {"provenance": Digest("blake3:p"), "scaling": scaling, "service_ms": service_ms}
+    return revision(1).model_copy(update=more)

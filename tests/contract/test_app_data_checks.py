@@ -5,16 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.production import NO_DIGEST, put_into_production
 from tests.workshop import ADA, Workshop
 
-from interlock.control.rows import write_environment, write_state
-from interlock.delivery.environment import Environment
-from interlock.delivery.revision import Revision
-from interlock.gate.judgement import Judgement
-from interlock.registry.version import ModelVersion
 from interlock.run.run import Run
 from interlock.run.stage import StageOutcome
-from interlock.vocabulary import Digest, Json, Kind, Phase, Verdict
+from interlock.vocabulary import Json, Phase, Verdict
 
 PIPELINE = """
 version: 1
@@ -23,7 +19,6 @@ data: {train: {path: d.csv, checks: {volume: {}}}}
 stages: {train: {cmd: python train.py, outs: [model/]}}
 model: {name: small, path: model/}
 """
-NO_DIGEST = Digest("blake3:" + "0" * 64)
 
 
 def report(rows: int) -> Json:
@@ -51,36 +46,6 @@ def run_with(shop: Workshop, rows: int) -> Run:
     return shop.run(begun.number)
 
 
-def put_into_production(shop: Workshop, run: Run) -> None:
-    digests = dict.fromkeys(("digest", "lock", "plan", "serving", "signature", "provenance"), NO_DIGEST)
-    version = ModelVersion(
-        model="small",
-        number=1,
-        format="skops",
-        judgement=Judgement(),
-        repository="small",
-        ref="refs/heads/main",
-        commit=run.commit.sha,
-        run=run.key,
-        is_trusted=True,
-        made=1.0,
-        **digests,
-    )
-    revision = Revision(
-        environment="small/production",
-        number=1,
-        version=1,
-        model="small",
-        model_digest=NO_DIGEST,
-        lock=NO_DIGEST,
-        format="skops",
-    )
-    shop.store.save(
-        write_state(Kind.VERSION, version.key, version, expected=0, phase="registered", because="well"),
-        write_environment(Environment(name="production", model="small", stable=revision), 0, "well"),
-    )
-
-
 def test_the_data_of_the_model_in_production_is_what_new_data_is_compared_with(shop: Workshop) -> None:
     first = run_with(shop, 1000)
     assert first.data is not None
@@ -88,7 +53,7 @@ def test_the_data_of_the_model_in_production_is_what_new_data_is_compared_with(s
         ("volume of train", Verdict.PASS, "no data was accepted yet")
     ]
     assert shop.executor.running() == {"1/train/1"}
-    put_into_production(shop, first)
+    put_into_production(shop.store, first)
     fewer = run_with(shop, 400)
     assert fewer.phase is Phase.FAILED
     assert "volume of train: 400 rows, and 1000 in the accepted data: 0.40 times as many" in fewer.because
@@ -98,7 +63,7 @@ def test_the_data_of_the_model_in_production_is_what_new_data_is_compared_with(s
 
 
 def test_data_that_was_stopped_is_trained_on_by_a_persons_word_and_the_verdict_stays(shop: Workshop) -> None:
-    put_into_production(shop, run_with(shop, 1000))
+    put_into_production(shop.store, run_with(shop, 1000))
     number = run_with(shop, 400).number
     shop.requests.override(ADA, number, ["volume"], "half of the routes were closed")
     shop.loop.one_pass()
@@ -116,7 +81,7 @@ def test_data_that_was_stopped_is_trained_on_by_a_persons_word_and_the_verdict_s
 
 def test_accepted_data_whose_report_is_not_kept_decides_nothing(shop: Workshop) -> None:
     first = run_with(shop, 1000)
-    put_into_production(shop, first.model_copy(update={"number": 77}))
+    put_into_production(shop.store, first.model_copy(update={"number": 77}))
     second = run_with(shop, 10)
     assert second.data is not None
     assert second.data.verdict is Verdict.UNDECIDED

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.contract.test_app_lookups import FILES, NO_DIGEST, TRAIN, World
+from tests.production import put_into_production
 
 from interlock.control.reusing.production import compare_with_production
 from interlock.control.reusing.sources import MOST_PARTS, Sources
@@ -14,10 +15,8 @@ from interlock.delivery.environment import Environment
 from interlock.delivery.revision import Revision
 from interlock.edges.store import MemoryStore
 from interlock.errors import Refused
-from interlock.gate.judgement import Judgement
 from interlock.pipeline.plan import ModelPlan, StagePlan
 from interlock.pipeline.trace import Trace
-from interlock.registry.version import ModelVersion
 from interlock.run.run import Run, StageRun
 from interlock.run.stage import StageOutcome
 from interlock.source.commit import FileEntry, Tree
@@ -126,33 +125,7 @@ DATA = StagePlan(name="data", kind="data", builtin="data", deps=("data/a.csv",))
 def serve(world: World, run: Run, number: int = 1) -> None:
     """The run's model is in production."""
     world.store.save(write_state(Kind.RUN, run.key, run, expected=0, phase="succeeded", because="well"))
-    digests = dict.fromkeys(("digest", "lock", "plan", "serving", "signature", "provenance"), NO_DIGEST)
-    version = ModelVersion(
-        model="small",
-        number=number,
-        format="skops",
-        judgement=Judgement(),
-        repository="small",
-        ref="refs/heads/main",
-        commit=run.commit.sha,
-        run=run.key,
-        is_trusted=True,
-        made=1.0,
-        **digests,
-    )
-    revision = Revision(
-        environment="small/production",
-        number=number,
-        version=number,
-        model="small",
-        model_digest=NO_DIGEST,
-        lock=NO_DIGEST,
-        format="skops",
-    )
-    world.store.save(
-        write_state(Kind.VERSION, version.key, version, expected=0, phase="registered", because="well"),
-        write_environment(Environment(name="production", model="small", stable=revision), 0, "well"),
-    )
+    put_into_production(world.store, run, number)
 
 
 def executed(world: World, run: Run, *names: str) -> Run:

@@ -4,13 +4,14 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from tests.plant import NoEnvironments
 
 from interlock.app.pulling import export_attestations, pull
 from interlock.control.rows import write_state
@@ -23,7 +24,7 @@ from interlock.edges.signing import LocalSigning
 from interlock.edges.store import SqlStore
 from interlock.errors import ArtifactFault, SignatureInvalid
 from interlock.gate.judgement import Judgement
-from interlock.pipeline.plan import EnvironmentPlan, GatePlan, ModelPlan, Plan, PythonPlan, StagePlan
+from interlock.pipeline.plan import EnvironmentPlan, GatePlan, ModelPlan, Plan, StagePlan
 from interlock.registry.version import ModelVersion
 from interlock.run import run as runs
 from interlock.run.conditions import Conditions
@@ -34,25 +35,6 @@ from interlock.vocabulary import Digest, Kind, Phase, Write
 
 COMMIT = Commit(repository="small", git_directory="/none.git", ref="refs/heads/main", sha="a" * 40, tree="b" * 40)
 FILES = {"model.skops": b"weights" * 1000, "code/helper.py": b"x = 1\n"}
-
-
-class NoEnvironments:
-    """No environment is asked for here."""
-
-    def lock_files(self, python: PythonPlan, read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> dict[str, bytes]:
-        raise AssertionError
-
-    def version(self, python: PythonPlan) -> str:
-        return "3.12.0"
-
-    def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
-        raise AssertionError
-
-    def ensure(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str, say: Callable[[str], None]) -> str:
-        raise AssertionError
-
-    def check(self, python: PythonPlan, files: Mapping[str, bytes]) -> None:
-        raise AssertionError
 
 
 class World:

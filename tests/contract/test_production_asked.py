@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.production import NO_DIGEST, put_into_production
 from tests.workshop import Workshop
 
-from interlock.control.rows import write_environment, write_state
-from interlock.delivery.environment import Environment
-from interlock.delivery.revision import Revision
+from interlock.control.rows import write_state
 from interlock.edges.blobs import LocalBlobs
 from interlock.gate.judge import judge
-from interlock.gate.judgement import Checked, GateResult, Judgement
+from interlock.gate.judgement import Checked, GateResult
 from interlock.pipeline.plan import GatePlan
 from interlock.probes.measurements import measure
-from interlock.registry.version import ModelVersion
 from interlock.run.run import Run
 from interlock.run.stage import Baseline, StageOutcome
 from interlock.vocabulary import Digest, Json, Kind, Phase, Verdict
@@ -168,7 +166,7 @@ stages: {train: {cmd: python train.py, outs: [model/], predictions: p.csv}}
 model: {name: small, path: model/}
 gates: [{metric: accuracy, against: production, margin: 0.02}]
 """
-NO_DIGEST, OTHER, PREDICTED, GOLDEN = (Digest("blake3:" + figure * 64) for figure in "0123")
+OTHER, PREDICTED, GOLDEN = (Digest("blake3:" + figure * 64) for figure in "123")
 SHOWN = GateResult(gate="offline of small", verdict=Verdict.PASS, because="alike")
 NOT_SHOWN = GateResult(gate="offline of small", verdict=Verdict.UNDECIDED, because="no row was answered")
 
@@ -196,35 +194,7 @@ def deliver(shop: Workshop, run: Run, offline: GateResult) -> None:
     assert row is not None
     served = shop.run(1).model_copy(update={"served": Checked(results=(offline,))})
     shop.store.save(write_state(Kind.RUN, "1", served, expected=row.version, phase=row.phase, because="measured"))
-    digests = dict.fromkeys(("digest", "lock", "plan", "serving", "signature", "provenance"), NO_DIGEST)
-    version = ModelVersion(
-        model="small",
-        number=1,
-        format="skops",
-        golden=GOLDEN,
-        predictions=PREDICTED,
-        judgement=Judgement(),
-        repository="small",
-        ref="refs/heads/main",
-        commit=run.commit.sha,
-        run=run.key,
-        is_trusted=True,
-        made=1.0,
-        **digests,
-    )
-    revision = Revision(
-        environment="small/production",
-        number=1,
-        version=1,
-        model="small",
-        model_digest=NO_DIGEST,
-        lock=NO_DIGEST,
-        format="skops",
-    )
-    shop.store.save(
-        write_state(Kind.VERSION, version.key, version, expected=0, phase="registered", because="well"),
-        write_environment(Environment(name="production", model="small", stable=revision), 0, "well"),
-    )
+    put_into_production(shop.store, run, golden=GOLDEN, predictions=PREDICTED)
 
 
 @pytest.mark.parametrize(

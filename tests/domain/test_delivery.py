@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.revisions import revision
 
 from interlock.delivery import release as releases
 from interlock.delivery.environment import Act, Environment, desired, differences, enter, follow
@@ -15,7 +16,7 @@ from interlock.gate.judgement import GateResult, Judgement, Override
 from interlock.pipeline.plan import EnvironmentPlan
 from interlock.registry.admission import Admission, Evidence, admit
 from interlock.registry.version import ModelVersion
-from interlock.vocabulary import Digest, Verdict
+from interlock.vocabulary import Verdict
 
 STAGING = EnvironmentPlan(name="staging")
 PRODUCTION = EnvironmentPlan(name="production", requires=("staging",))
@@ -165,19 +166,6 @@ def test_a_release_begins_anew_where_its_rollout_ended(phase: RolloutPhase) -> N
 def test_what_goes_on_or_went_well_is_not_begun_anew(phase: RolloutPhase, why: str) -> None:
     with pytest.raises(Refused, match=why):
         releases.again(6, new_release(), rollout(0, phase), "again")
-
-
-def revision(number: int, replicas: int = 2) -> Revision:
-    return Revision(
-        environment="flights/production",
-        number=number,
-        version=number,
-        model="flights",
-        model_digest=Digest(f"blake3:{number}"),
-        lock=Digest("blake3:l"),
-        format="skops",
-        replicas=replicas,
-    )
 
 
 OLD, NEW = revision(1), revision(2)

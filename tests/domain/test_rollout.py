@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.revisions import revision
 
 from interlock.delivery.advance import advance
 from interlock.delivery.holding import Freeze, frozen_because, held_because
@@ -30,21 +31,7 @@ from interlock.pipeline.plan import (
     StrategyPlan,
     WindowPlan,
 )
-from interlock.vocabulary import Digest, Event, Json, Kind, Phase
-
-
-def revision(number: int) -> Revision:
-    return Revision(
-        environment="flights/production",
-        number=number,
-        version=number,
-        model="flights",
-        model_digest=Digest(f"blake3:{number}"),
-        lock=Digest("blake3:l"),
-        format="skops",
-        replicas=2,
-    )
-
+from interlock.vocabulary import Event, Json, Kind, Phase
 
 STABLE, CANDIDATE = revision(1), revision(2)
 ANALYSIS = AnalysisPlan(metrics=(AnalysisMetricPlan(metric="error_rate", margin=0.02, max=0.05),))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tests.revisions import revision
 
 from interlock.delivery.analysis.engine import conclude
 from interlock.delivery.looks.baseline import (
@@ -13,26 +14,12 @@ from interlock.delivery.looks.baseline import (
     spread_of,
     traffic_of,
 )
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, Revision
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen
 from interlock.delivery.rollout import begin
 from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
-from interlock.vocabulary import Digest, Verdict
+from interlock.vocabulary import Verdict
 
-
-def revision(number):
-    return Revision(
-        environment="flights/production",
-        number=number,
-        version=number,
-        model="flights",
-        model_digest=Digest(f"blake3:{number}"),
-        lock=Digest("blake3:l"),
-        format="skops",
-        replicas=4,
-    )
-
-
-STABLE, CANDIDATE = revision(1), revision(2)
+STABLE, CANDIDATE = revision(1, 4), revision(2, 4)
 NAMES = [STABLE.replica(index) for index in range(4)]
 
 

@@ -6,6 +6,7 @@ import math
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.revisions import revision
 
 from interlock.delivery.advance import advance
 from interlock.delivery.analysis.engine import begin_analysis, harm_of, observe
@@ -21,24 +22,10 @@ from interlock.delivery.revision import (
     EndpointSeen,
     LatencySeen,
     ReplicaSeen,
-    Revision,
 )
 from interlock.delivery.rollout import Rollout, RolloutPhase, RolloutSeen, begin, judges, summary
 from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
-from interlock.vocabulary import Digest, Event, Kind
-
-
-def revision(number):
-    return Revision(
-        environment="flights/production",
-        number=number,
-        version=number,
-        model="flights",
-        model_digest=Digest(f"blake3:{number}"),
-        lock=Digest("blake3:l"),
-        format="skops",
-    )
-
+from interlock.vocabulary import Event, Kind
 
 STABLE, CANDIDATE = revision(1), revision(2)
 ERRORS = AnalysisMetricPlan(metric="error_rate", margin=0.05)
