@@ -163,7 +163,10 @@ MLFLOW = """
 import os, sys
 import joblib, mlflow.sklearn
 mlflow.sklearn.save_model(joblib.load("digits.joblib"), "saved", serialization_format="cloudpickle")
-os.environ.update(MLFLOW_MODELS_WORKERS="1", MLFLOW_DISABLE_ENV_CREATION="true")
+programs = os.path.dirname(sys.executable)  # it starts the uvicorn that it finds
+os.environ.update(
+    MLFLOW_MODELS_WORKERS="1", MLFLOW_DISABLE_ENV_CREATION="true", PATH=programs + os.pathsep + os.environ["PATH"]
+)
 os.execv(sys.executable, [sys.executable, "-m", "mlflow", "models", "serve", "-m", "saved", "-h", "127.0.0.1",
                           "-p", sys.argv[1], "-w", "1", "--env-manager", "local"])
 """

@@ -19,7 +19,7 @@ from interlock.inference.formats.estimators import Estimator
 from interlock.inference.formats.loading import find_model_file
 from interlock.inference.inputs import Column, InvalidRequest, Signature
 from interlock.inference.model import DigestDiffers, Unloadable, copy_checked
-from interlock.inference.protocol.tensors import describe
+from interlock.inference.protocol.tensors import FLOATS, INTEGERS, WRONG_NUMBERS, describe, from_numbers
 
 
 def tensor(name: str, datatype: str, data: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
@@ -89,6 +89,18 @@ class TestDatatypes:
     def test_other_values_are_refused(self, datatype: str, value: Any) -> None:
         with pytest.raises(InvalidRequest, match="'x'"):
             read(tensor("x", datatype, [value]))
+
+    @pytest.mark.parametrize("datatype", [*INTEGERS, *FLOATS])
+    def test_numbers_are_packed_as_they_are_and_none_becomes_another(self, datatype: str) -> None:
+        dtype = np.dtype(datatype.lower().replace("fp", "float"))
+        limits = np.iinfo(dtype) if datatype in INTEGERS else np.finfo(dtype)
+        most = [limits.max if datatype in INTEGERS else limits.max.item(), 0]
+        packed = from_numbers(most, datatype)
+        assert (packed.dtype, packed.tolist()) == (dtype, most)
+        assert packed.flags.writeable  # as every array that a model is given
+        for wrong in ["1", None, *([2 * most[0]] if datatype != "FP64" else []), *([1.5] * (datatype in INTEGERS))]:
+            with pytest.raises(WRONG_NUMBERS):
+                from_numbers([wrong], datatype)
 
     @pytest.mark.parametrize(
         ("dtype", "name"),

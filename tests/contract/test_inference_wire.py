@@ -33,6 +33,8 @@ class Echo:
         self.connections: set[Connection] = set()
         self.lines = b"x-who: echo\r\n"
         self.is_closing = False
+        self.service = self
+        self.headers = ()
 
     async def answer(self, request: Request) -> Answer:
         try:

@@ -18,6 +18,7 @@ from .protocol.tensors import (
     FLOATS,
     HALVES,
     INTEGERS,
+    WRONG_NUMBERS,
     Array,
     InvalidRequest,
     from_bytes,
@@ -139,7 +140,7 @@ class Signature:
                 else:
                     return None
             return Batch(rows, arrays, _read_wanted(content)) if place == len(binary) else None
-        except (LookupError, TypeError, ValueError, OverflowError):
+        except (LookupError, TypeError, ValueError, *WRONG_NUMBERS):
             return None
 
     def metadata(self) -> list[dict[str, object]]:

@@ -14,7 +14,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -28,6 +28,7 @@ from .predictions import FLUSH_SECONDS, PredictionLog
 from .protocol.answers import Answer, as_json, read_form, refusal, respond
 from .protocol.bodies import SMALLEST_PACKED, UnreadableBody, choose_encoding, pack, part, unpack
 from .protocol.tensors import Array, InvalidRequest, describe, is_extreme
+from .wire.connection import Rest
 from .wire.reading import Request
 
 LONGEST_REASON = 500
@@ -42,7 +43,7 @@ TELLING = frozenset(
 )  # fmt: skip
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
-Route = Callable[[Request], "Answer | Awaitable[Answer]"]
+Route = Callable[[Request], "Answer | Rest"]
 
 
 @dataclass(frozen=True)
@@ -112,17 +113,17 @@ class ModelService:
         if self._log is not None:
             self._log.close()
 
-    async def answer(self, request: Request) -> Answer:
-        """Answers one request."""
-        route = self._routes.get(request.path)
+    def answer(self, request: Request) -> Answer | Rest:
+        """The answer to one request, or what is left to do for it."""
+        # Most requests name a path just as it is: there is nothing to decode.
+        route = self._routes.get(request.url) or self._routes.get(request.path.encode())
         if route is None:
             return self._unknown(request.path)
         if request.method not in route:
             return refusal(405, f"{request.method} is not for {request.path}", ("allow", ", ".join(route)))
-        outcome = route[request.method](request)
-        return outcome if isinstance(outcome, Answer) else await outcome
+        return route[request.method](request)
 
-    def _make_routes(self) -> dict[str, dict[str, Route]]:
+    def _make_routes(self) -> dict[bytes, dict[str, Route]]:
         routes: dict[str, dict[str, Route]] = {
             "/v2/health/live": {"GET": lambda _: as_json({"live": True})},
             "/v2/health/ready": {"GET": self._tell_ready},
@@ -137,7 +138,7 @@ class ModelService:
             routes[path] = {"GET": self._tell_model}
             routes[f"{path}/ready"] = {"GET": self._tell_model_ready}
             routes[f"{path}/infer"] = {"POST": self._infer}
-        return routes
+        return {path.encode(): route for path, route in routes.items()}
 
     def _unknown(self, path: str) -> Answer:
         parts = path.split("/")

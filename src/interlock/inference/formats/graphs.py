@@ -41,7 +41,8 @@ def load_onnx(file: Path) -> Model:
     options.intra_op_num_threads = count_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = MOST_SEVERE_ONLY
-    return Graph(runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"]))
+    session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return Graph(session, runtime.RunOptions())
 
 
 class Wanted:
@@ -61,11 +62,13 @@ class Wanted:
 class Graph:
     """One onnxruntime session. A missing text is the empty text; other missing values only numbers with fractions have.
 
-    Unloadable where an input or output is of a kind that the protocol cannot say.
+    ``options`` are those of every run: without them each makes its own. Unloadable where an input or output is of a
+    kind that the protocol cannot say.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, options: Any) -> None:
         self._session = session
+        self._options = options
         self._names = [node.name for node in session.get_outputs()]
         for node in (*session.get_inputs(), *session.get_outputs()):
             if node.type not in DATATYPES:
@@ -101,7 +104,7 @@ class Graph:
             _require_within(name, batch.arrays[name], limit)
         given = {name: _fitted(batch.arrays[name], wanted) for name, wanted in self._inputs.items()}
         names = self._names if batch.wanted is None else [name for name in self._names if name in batch.wanted]
-        answers = self._session.run(names, given) if names else []
+        answers = self._session.run(names, given, self._options) if names else []
         return checked({name: plain(answer) for name, answer in zip(names, answers, strict=True)}, batch.rows)
 
 

@@ -7,7 +7,7 @@ UTF-8 (open inference protocol, binary tensor data extension). Nothing is alloca
 
 from __future__ import annotations
 
-import array
+import contextlib
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +31,11 @@ _NAMES: Mapping[np.dtype[Any], str] = {
     np.dtype(bool): "BOOL",
 }
 _WIDTHS = {**{name: dtype.itemsize for name, dtype in _DTYPES.items()}, "BOOL": 1, "FP16": 2, "BF16": 2}
+_CODES = dict(zip(_DTYPES, "bhiqBHIQfd", strict=True))
 _LENGTH = struct.Struct("<I")
+
+WRONG_NUMBERS = (struct.error, OverflowError)
+"""What ``struct`` says of values that are not those of a datatype."""
 
 
 class InvalidRequest(ValueError):
@@ -47,26 +51,22 @@ def from_values(flat: list[Any], datatype: str, *, may_hold_booleans: bool = Tru
     """The JSON values as an array; each must be what the datatype says, or null.
 
     ``may_hold_booleans`` is False where the text is known to hold none: then a number needs no look of ours, for
-    the standard library's ``array`` takes no text and no null for a number, and of a whole number no fraction.
+    the standard library's ``struct`` takes no text and no null for a number, and of a whole number no fraction.
     """
     if not may_hold_booleans and datatype in _DTYPES:
-        try:
+        with contextlib.suppress(*WRONG_NUMBERS):  # null, or what is wrong
             return from_numbers(flat, datatype)
-        except (TypeError, OverflowError):  # null, or what is wrong
-            pass
     return _from_checked(flat, datatype)
 
 
 def from_numbers(flat: list[Any], datatype: str) -> Array:
     """Values among which no boolean is, as an array of numbers.
 
-    TypeError where one is no number, or no whole one; OverflowError or InvalidRequest where one is outside.
+    WRONG_NUMBERS where one is no number, no whole one where it should be, or outside of the datatype.
     """
-    dtype = _DTYPES[datatype]
-    packed = np.frombuffer(array.array(dtype.char, flat), dtype)
-    # JSON has no infinity, so that one can only come from a number too large.
-    if datatype == "FP32" and np.logical_or.reduce(np.isinf(packed)):
-        raise InvalidRequest("a value is outside of FP32")
+    packed = np.empty(len(flat), _DTYPES[datatype])
+    # Without "=" it would make infinity of what is outside of FP32.
+    struct.pack_into(f"={len(flat)}{_CODES[datatype]}", packed.data, 0, *flat)
     return packed
 
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Generator
+from functools import lru_cache
 from http import HTTPStatus
 from types import coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from ..protocol.answers import Answer
+from ..protocol.answers import Answer, refusal
 from .reading import Held, Reading, Request
+
+Rest: TypeAlias = Coroutine[Any, Any, Answer]
+"""The work that is left until there is an answer."""
 
 PATIENCE = 6
 """In how many looks in a row a client may be found sending the same request, or not reading its answer."""
@@ -22,18 +26,28 @@ PATIENCE = 6
 _LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 
 
+class Service(Protocol):
+    """What answers the requests of one socket. ``headers`` go with every answer."""
+
+    headers: tuple[tuple[str, str], ...]
+
+    def answer(self, request: Request) -> Answer | Rest:
+        """The answer to a request, or the work that ends with it. What either raises is answered with 500."""
+
+    def fail_readiness(self) -> None:
+        """From now on says that it wants no more requests, while it answers those that come."""
+
+
 class Gateway(Protocol):
     """What the connections of one socket have in common."""
 
+    service: Service
     held: Held
     connections: set[Connection]
     lines: bytes
     """Of the head of every answer."""
     is_closing: bool
     """Whether each connection ends with its next answer."""
-
-    async def answer(self, request: Request) -> Answer:
-        """Answers one request. It raises nothing."""
 
 
 class Connection(asyncio.Protocol):
@@ -117,7 +131,7 @@ class Connection(asyncio.Protocol):
         arrived = self._reading.arrived
         if arrived and self._answering is None and self._is_writable:
             request = arrived.popleft()
-            outcome = request.broken or begin(self._gateway.answer(request))
+            outcome = request.broken or begin(self._gateway.service, request)
             if isinstance(outcome, Answer):
                 self._write(request, outcome)
             else:
@@ -125,7 +139,7 @@ class Connection(asyncio.Protocol):
         if arrived or self._answering is not None or self._is_paused:
             self._take_turns()
 
-    async def _answer_later(self, request: Request, rest: Coroutine[Any, Any, Answer]) -> None:
+    async def _answer_later(self, request: Request, rest: Rest) -> None:
         answer = await rest
         self._answering = None
         self._write(request, answer)
@@ -150,28 +164,45 @@ class Connection(asyncio.Protocol):
             return
         is_last = request.is_last or ((gateway.is_closing or reading.is_over) and not reading.arrived)
         status, body, headers = answer
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        if is_last:
-            lines += "connection: close\r\n"
-        head = b"%b%b%bcontent-length: %d\r\n\r\n" % (_LINES[status], gateway.lines, lines.encode(), len(body))
+        ending = b"connection: close\r\n" if is_last else b""
+        head = b"%b%b%b%bcontent-length: %d\r\n\r\n" % (
+            _LINES[status], gateway.lines, _lines_of(headers), ending, len(body)
+        )  # fmt: skip
         self._transport.write(head if request.method == "HEAD" else head + body)
         if is_last:
             self.end()
 
 
-def begin(work: Coroutine[Any, Any, Answer]) -> Answer | Coroutine[Any, Any, Answer]:
-    """The answer where it comes without waiting; else the rest of the work."""
+@lru_cache(64)
+def _lines_of(headers: tuple[tuple[str, str], ...]) -> bytes:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode()
+
+
+def begin(service: Service, request: Request) -> Answer | Rest:
+    """The answer where it comes without waiting; else the rest of the work, which raises nothing."""
     try:
-        waits_for = work.send(None)
+        outcome = service.answer(request)
+        if isinstance(outcome, Answer):
+            return outcome
+        waits_for = outcome.send(None)
     except StopIteration as ended:
         answer: Answer = ended.value
         return answer
-    return _rest(work, waits_for)
+    except Exception as fault:  # noqa: BLE001 - the last resort: whatever it was, the client gets an answer
+        return _explain(fault)
+    return _rest(outcome, waits_for)
 
 
 @coroutine
-def _rest(work: Coroutine[Any, Any, Answer], waits_for: Any) -> Generator[Any, Any, Answer]:
+def _rest(work: Rest, waits_for: Any) -> Generator[Any, Any, Answer]:
     with contextlib.suppress(Exception, asyncio.CancelledError):  # the future tells it again, to the work itself
         yield waits_for
-    answer: Answer = yield from work  # what has begun cannot be awaited, only gone on with
+    try:
+        answer: Answer = yield from work  # what has begun cannot be awaited, only gone on with
+    except Exception as fault:  # noqa: BLE001 - as above
+        return _explain(fault)
     return answer
+
+
+def _explain(fault: Exception) -> Answer:
+    return refusal(500, f"{type(fault).__name__}: {fault}"[:500])

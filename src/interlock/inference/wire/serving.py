@@ -13,30 +13,16 @@ import signal
 import stat
 from email.utils import formatdate
 from pathlib import Path
-from typing import Protocol
 
 import uvloop
 
-from ..protocol.answers import Answer, refusal
-from .connection import Connection
-from .reading import Held, Request
+from .connection import Connection, Service
+from .reading import Held
 
 LINGER = 0.5
 LOOK_SECONDS = 10.0
 """How often each connection is looked at; a client has PATIENCE times that to send a request."""
 MOST_CONNECTIONS = 1024
-
-
-class Service(Protocol):
-    """What answers the requests of one socket. ``headers`` go with every answer."""
-
-    headers: tuple[tuple[str, str], ...]
-
-    async def answer(self, request: Request) -> Answer:
-        """Answers one request. What it raises is answered with 500."""
-
-    def fail_readiness(self) -> None:
-        """From now on says that it wants no more requests, while it answers those that come."""
 
 
 def serve(service: Service, socket_path: str) -> None:
@@ -63,7 +49,7 @@ class _Socket:
     """Brings connections and the service together, and knows what is in flight."""
 
     def __init__(self, service: Service, path: Path) -> None:
-        self._service = service
+        self.service = service
         self._path = path
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in service.headers)
         self._stopping = asyncio.Event()
@@ -81,7 +67,7 @@ class _Socket:
         self._look()
         server = await loop.create_unix_server(self._connect, str(self._path), backlog=MOST_CONNECTIONS)
         await self._stopping.wait()
-        self._service.fail_readiness()
+        self.service.fail_readiness()
         self.is_closing = True
         await asyncio.sleep(LINGER)
         self._path.unlink(missing_ok=True)
@@ -93,13 +79,6 @@ class _Socket:
         server.close()
         for connection in list(self.connections):
             connection.end()
-
-    async def answer(self, request: Request) -> Answer:
-        """What the service answers."""
-        try:
-            return await self._service.answer(request)
-        except Exception as fault:  # noqa: BLE001 - the last resort: whatever it was, the client gets an answer
-            return refusal(500, f"{type(fault).__name__}: {fault}"[:500])
 
     def _connect(self) -> asyncio.Protocol:
         return Connection(self) if len(self.connections) < MOST_CONNECTIONS else _OneTooMany()
