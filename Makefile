@@ -6,7 +6,7 @@ BIN := .venv/bin
 BENCHMARKS := help plan push webhooks history logs followers environments pipelines edits data_checks gates \
 	latency_gate model_server model_peers autoscaling step rollouts
 
-.PHONY: setup demo test lint architecture coverage crash-points rollout-points histories storm fuzz hostile edits soak zero-loss \
+.PHONY: setup demo test lint architecture coverage crash-points rollout-points histories storm fuzz hostile edits soak soak-serving zero-loss \
 	bad-revisions benchmarks clean
 .DEFAULT_GOAL := setup
 
@@ -62,6 +62,9 @@ edits: setup  ## two hundred random repositories with random edits; twelve of th
 
 soak: setup  ## half an hour of pushes, webhooks, reads and followers: memory and descriptors stay flat
 	$(BIN)/python benchmarks/soak.py --minutes 30
+
+soak-serving: setup  ## an hour of steady requests through Envoy: memory, descriptors and latency stay flat
+	$(BIN)/python benchmarks/soak_serving.py
 
 zero-loss: setup  ## rollouts, scaling, kills and configurations under 500 requests/s; five minutes (all of it: see the script)
 	$(BIN)/python benchmarks/zero_loss.py --seconds 15 --runs 1
