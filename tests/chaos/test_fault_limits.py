@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.chaos.test_fault_stages import Project, marked_processes
+from tests.chaos.test_fault_stages import Project
+from tests.processes import on_command_lines
 from tests.small_server import SmallRepository, SmallServer, executed, marked, on_github, wait_for
 
 from interlock.edges.sandbox import cells, cgroups
@@ -138,7 +139,7 @@ def test_a_fork_bomb_fails_its_stage_only(project: Project, request: pytest.Fixt
     run = limited(project, "processes: 200", "", f"sh -c '{BOMB}' {marker}")
     assert run.because == "train failed: too many processes: it wants more than its limit of 200 (resources.processes)"
     assert time.monotonic() - began < 30
-    assert marked_processes(marker) == []
+    assert on_command_lines(marker.encode()) == []
 
 
 def test_threads_count_as_processes(project: Project) -> None:

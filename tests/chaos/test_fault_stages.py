@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from tests.processes import on_command_lines
 
 from interlock.app.local import Local
 from interlock.edges.executor import LogFiles, processes
@@ -70,20 +71,6 @@ def project(tmp_path: Path, built_environments: Path) -> Iterator[Project]:
     yield made
     left = [entry for entry in (made.state / "execution" / "workspaces").iterdir() if entry.is_dir()]
     assert left == []
-
-
-def marked_processes(marker: str) -> list[int]:
-    """Processes that have the marker on their command line."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                line = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if marker.encode() in line:
-                found.append(int(entry.name))
-    return found
 
 
 # --- C9: how it ended ---
@@ -154,7 +141,7 @@ def test_a_stage_that_ignores_the_request_to_end_is_killed(project: Project, mon
         time.sleep(600)
         """,
     )
-    assert marked_processes(marker) == []
+    assert on_command_lines(marker.encode()) == []
 
 
 def test_a_stage_that_tidies_up_when_asked_to_end_may(project: Project) -> None:
@@ -197,7 +184,7 @@ def test_daemons_of_a_stage_end_with_it(project: Project) -> None:
         """,
     )
     assert run.phase is Phase.SUCCEEDED
-    assert marked_processes(marker) == []
+    assert on_command_lines(marker.encode()) == []
     assert project.content_of(run, "copy/") == {"weights": b"made"}
 
 

@@ -2,10 +2,11 @@
 
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tests.workshop import NamedEnvironments
 
 from interlock.control.arriving.seen import Repository
 from interlock.control.rows import read_state
@@ -15,7 +16,6 @@ from interlock.edges.blobs import MemoryBlobs
 from interlock.edges.git import CommandGit
 from interlock.edges.store import MemoryStore, SqlStore
 from interlock.errors import GitFault, Refused, StaleWrite
-from interlock.pipeline.plan import PythonPlan
 from interlock.run.run import Run
 from interlock.source.commit import Commit
 from interlock.source.notice import Notice
@@ -23,25 +23,6 @@ from interlock.source.repository import Watched
 from interlock.vocabulary import Kind, Phase, Row, Write
 
 PIPELINE = "version: 1\nchecks: []\nstages:\n  train: {cmd: python train.py, outs: [model/]}\n"
-
-
-class NamedEnvironments:
-    """Environments that are named by their files and never built."""
-
-    def lock_files(self, python: PythonPlan, read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> dict[str, bytes]:
-        return dict(read([python.lock]))
-
-    def version(self, python: PythonPlan) -> str:
-        return "3.12.0"
-
-    def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
-        return f"{purpose} {sorted(files.items())}"
-
-    def ensure(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str, say: Callable[[str], None]) -> str:
-        raise AssertionError("nothing is built here")
-
-    def check(self, python: PythonPlan, files: Mapping[str, bytes]) -> None:
-        raise AssertionError("nothing is checked here")
 
 
 class World:

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.workshop import NamedEnvironments
 
 from interlock.control.running.lookups import TREES_KEPT, Lookups, artifacts_for
 from interlock.edges.blobs import LocalBlobs
@@ -22,25 +23,6 @@ from interlock.vocabulary import Digest, Phase
 
 NO_DIGEST = Digest("blake3:" + "0" * 64)
 PYTHON = PythonPlan(lock="requirements.txt")
-
-
-class NamedEnvironments:
-    """Environments that are named by their files and never built."""
-
-    def lock_files(self, python: PythonPlan, read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> dict[str, bytes]:
-        return dict(read([python.lock]))
-
-    def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
-        return f"{purpose} {sorted(files.items())}"
-
-    def version(self, python: PythonPlan) -> str:
-        return "3.12.0"
-
-    def ensure(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str, say: Callable[[str], None]) -> str:
-        raise AssertionError("nothing is built here")
-
-    def check(self, python: PythonPlan, files: Mapping[str, bytes]) -> None:
-        raise AssertionError("nothing is checked here")
 
 
 class World:

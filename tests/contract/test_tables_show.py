@@ -8,6 +8,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.revisions import revision
 
 from interlock.access.audit import GENESIS, Deed, chain
 from interlock.access.tokens import Token
@@ -61,19 +62,6 @@ def a_run(**changes: object) -> Run:
         "because": "as it is",
     }
     return Run.model_validate({**values, **changes})
-
-
-def a_revision(number: int, version: int = 1, replicas: int = 2) -> Revision:
-    return Revision(
-        environment="flights/production",
-        number=number,
-        version=version,
-        model="flights",
-        model_digest=DIGEST,
-        lock=DIGEST,
-        format="skops",
-        replicas=replicas,
-    )
 
 
 def a_version(number: int, **changes: object) -> ModelVersion:
@@ -351,7 +339,7 @@ def test_logs_are_those_of_what_was_executed() -> None:
     assert show.logs_of(run, "evaluate", None) == show.logs_of(run, "other", None) == []
 
 
-STABLE, CANDIDATE = a_revision(1), a_revision(2, version=2, replicas=3)
+STABLE, CANDIDATE = revision(1), revision(2, replicas=3)
 
 
 def test_an_environment_with_a_canary_tells_shares_and_how_right_each_is() -> None:

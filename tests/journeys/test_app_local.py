@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.processes import on_command_lines
 
 from interlock.app.local import Local, PlannedRun
 from interlock.app.reading import Reading
@@ -321,18 +322,9 @@ def killed(tree: Tree) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def sleepers(tree: Tree) -> list[str]:
+def sleepers(tree: Tree) -> list[int]:
     """Programs of stages that run now: the state folder is on bubblewrap's command line."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                line = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if os.fsencode(tree.state / "execution" / "workspaces") in line:
-                found.append(line.decode(errors="replace"))
-    return found
+    return on_command_lines(os.fsencode(tree.state / "execution" / "workspaces"))
 
 
 def test_a_killed_run_leaves_no_process_and_is_cancelled_by_the_next_command(

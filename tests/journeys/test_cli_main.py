@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from tests.terminal import on_a_terminal
 
 from interlock.cli import COMMANDS, HELP, main
 from interlock.cli.group import interlock, run_command
@@ -274,38 +274,24 @@ def test_the_table_of_a_list_is_aligned():
     assert [line.style for line in lines] == ["title", "", "dim"]
 
 
-def on_a_terminal(tmp_path: Path, **env: str) -> bytes:
+def status_on_a_terminal(tmp_path: Path, **env: str) -> str:
     """What `status` writes to a terminal in a folder without state, and whether Rich was imported for it."""
-    leader, follower = pty.openpty()
     code = (
         "import sys; from interlock.cli import main;"
         f"main(['status', '--state', {str(tmp_path / 'none')!r}]); sys.stderr.write(str('rich' in sys.modules))"
     )
-    environment = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "PYTHONPATH": os.pathsep.join(sys.path), **env}
-    subprocess.run([sys.executable, "-c", code], stdout=follower, stderr=follower, env=environment, check=True)
-    os.close(follower)
-    content = b""
-    while True:
-        try:
-            piece = os.read(leader, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        content += piece
-    os.close(leader)
-    return content
+    return on_a_terminal(code, **env)
 
 
 def test_colours_are_for_terminals_that_want_them(tmp_path):
-    coloured = on_a_terminal(tmp_path)
-    assert b"\x1b[" in coloured
-    assert coloured.endswith(b"True")
+    coloured = status_on_a_terminal(tmp_path)
+    assert "\x1b[" in coloured
+    assert coloured.endswith("True")
     for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        plain = on_a_terminal(tmp_path, **env)
-        assert b"\x1b[" not in plain
-        assert b"nothing was run here yet" in plain
-        assert plain.endswith(b"False")
+        plain = status_on_a_terminal(tmp_path, **env)
+        assert "\x1b[" not in plain
+        assert "nothing was run here yet" in plain
+        assert plain.endswith("False")
 
 
 def test_a_reader_that_leaves_early_is_no_fault():

@@ -1,15 +1,12 @@
 """Text that others wrote steers no terminal: colours at most, and only where somebody sees them."""
 
 import json
-import os
-import pty
-import subprocess
-import sys
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.terminal import on_a_terminal
 
 from interlock.cli.output import Line, Output
 from interlock.cli.terminal import harmless, harmless_json
@@ -78,24 +75,6 @@ def test_lines_of_any_kind_are_harmless(capsys) -> None:
     captured = capsys.readouterr()
     shown = "commit \\x1b]0;owned\\x07 red\n"
     assert (captured.out, captured.err) == (shown * 3, shown)
-
-
-def on_a_terminal(code: str, **env: str) -> str:
-    leader, follower = pty.openpty()
-    environment = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "PYTHONPATH": os.pathsep.join(sys.path), **env}
-    subprocess.run([sys.executable, "-c", code], stdout=follower, stderr=follower, env=environment, check=True)
-    os.close(follower)
-    content = b""
-    while True:
-        try:
-            piece = os.read(leader, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        content += piece
-    os.close(leader)
-    return content.decode()
 
 
 EVIL = """

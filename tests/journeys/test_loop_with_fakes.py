@@ -2,10 +2,10 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from tests.workshop import NamedEnvironments
 
 from interlock.access.caller import Caller, Role
 from interlock.control.delivering.dataplane import Plane
@@ -29,7 +29,6 @@ from interlock.edges.proxy import FakeProxy
 from interlock.edges.serving import FakeReplicas
 from interlock.edges.store import MemoryStore
 from interlock.errors import NotFound, Refused, SignatureInvalid
-from interlock.pipeline.plan import PythonPlan
 from interlock.run.run import Run
 from interlock.run.stage import StageOutcome
 from interlock.source.repository import Watched
@@ -53,25 +52,6 @@ deploy:
 
 
 ADA = Caller(name="ada", role=Role.ADMIN)
-
-
-class LockOnly:
-    """Environments that are never built: the tests here start no stage."""
-
-    def lock_files(self, python: PythonPlan, read: Callable[[Sequence[str]], Mapping[str, bytes]]) -> dict[str, bytes]:
-        return dict(read([python.lock]))
-
-    def version(self, python: PythonPlan) -> str:
-        return "3.12.0"
-
-    def identify(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str) -> str:
-        return f"{purpose} {sorted(files.items())}"
-
-    def ensure(self, python: PythonPlan, files: Mapping[str, bytes], purpose: str, say: Callable[[str], None]) -> str:
-        raise AssertionError("nothing here is executed")
-
-    def check(self, python: PythonPlan, files: Mapping[str, bytes]) -> None:
-        raise AssertionError("nothing here is executed")
 
 
 class KeyedSigning:
@@ -121,13 +101,13 @@ class Plant:
     def restart(self) -> None:
         self.lives += 1
         self.executor = FakeExecutor(on_demand=True)
-        lookups = Lookups(self.store, self.git, self.blobs, LockOnly(), platform="p", program="q")
+        lookups = Lookups(self.store, self.git, self.blobs, NamedEnvironments(), platform="p", program="q")
         self.attempts = Attempts(self.store, self.executor, self.blobs, f"life {self.lives}", lambda: None)
         sealing = Sealing(self.store, self.blobs, self.signing, lookups, "test")
         self.runs = Runs(self.store, self.blobs, self.attempts, lookups, sealing, lambda: self.now)
         plane = Plane(self.store, self.replicas, self.proxy, Scaling(self.store, lambda: self.now, 2.0, 2.0**33))
         self.deliveries = Deliveries(self.store, self.attempts, sealing, plane, lambda: self.now)
-        self.intake = Intake(self.store, self.git, self.blobs, LockOnly(), lookups)
+        self.intake = Intake(self.store, self.git, self.blobs, NamedEnvironments(), lookups)
         self.loop = Loop(self.store, self.runs, self.deliveries, plane, SERVER, self.faults.append)
         self.requests = Requests(self.store, lambda: self.now)
 
