@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 FAST ?=
 BIN := .venv/bin
 BENCHMARKS := help plan push webhooks history logs followers environments pipelines edits data_checks gates \
-	latency_gate model_server model_peers autoscaling step rollouts
+	latency_gate model_server model_peers exported autoscaling step rollouts
 
 .PHONY: setup demo test lint architecture coverage crash-points rollout-points histories storm fuzz hostile edits soak soak-serving zero-loss \
 	bad-revisions benchmarks clean

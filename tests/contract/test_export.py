@@ -30,12 +30,12 @@ from sklearn.tree import DecisionTreeClassifier
 
 from interlock.edges.blobs import LocalBlobs
 from interlock.inference.export.boundaries import find_splits
-from interlock.inference.export.converting import convert
-from interlock.inference.export.graph import NotExportable
+from interlock.inference.export.converting import convert, used_columns
 from interlock.inference.export.proving import Proof, find_limits, made_rows, prove
 from interlock.inference.formats import load
 from interlock.inference.formats.estimators import Estimator
 from interlock.inference.inputs import Column
+from interlock.inference.nodes.graph import NotExportable
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 RANDOM = np.random.default_rng(5)
@@ -88,15 +88,15 @@ MODELS: dict[str, Callable[[], Any]] = {
 def proven(estimator: Any, folder: Path, columns: list[Column] = COLUMNS) -> tuple[Proof, Any]:
     """The export as the program does it, in this process."""
     original = Estimator(estimator)
-    used = [column for column in columns if column.name in estimator.feature_names_in_]
+    used = used_columns(original, columns)
     table = {column.name: ARRAYS[column.name] for column in used}
     base = {name: array[:6] for name, array in table.items()}
     limits = find_limits(original, {name: array[-1:] for name, array in table.items()}, used)
-    (folder / "model.onnx").write_bytes(convert(estimator, used, limits))
+    (folder / "model.onnx").write_bytes(convert(original, used, limits))
     graph = load(folder / "model.onnx", "onnx")
     assert list(graph.signature.columns.values()) == used
     assert graph.outputs == original.outputs
-    return prove(original, graph, iter([table, *made_rows(base, used, find_splits(estimator, used))])), graph
+    return prove(original, graph, iter([table, *made_rows(base, used, find_splits(original, used))])), graph
 
 
 @pytest.fixture(autouse=True)
@@ -113,11 +113,11 @@ def test_a_graph_answers_as_its_original_on_every_row(name: str, tmp_path: Path)
 
 
 def test_splits_are_found_and_lie_between_the_made_rows() -> None:
-    splits = find_splits(MODELS["boosting"](), COLUMNS)
-    assert {"hour", "seats"} <= set(splits) <= set(NUMBERS)
+    splits = find_splits(Estimator(MODELS["boosting"]()), COLUMNS)
+    assert {("hour", 0), ("seats", 0)} <= set(splits) <= {(name, 0) for name in NUMBERS}
     rows = list(made_rows({name: array[:1] for name, array in ARRAYS.items()}, COLUMNS, splits))
     hours = np.concatenate([np.ravel(table["hour"]) for table in rows])
-    for threshold in splits["hour"]:
+    for threshold in splits["hour", 0]:
         assert {threshold, np.nextafter(threshold, np.inf), np.nextafter(threshold, -np.inf)} <= set(hours.tolist())
 
 
@@ -129,7 +129,8 @@ def test_a_split_that_single_precision_moves_is_noticed(tmp_path: Path) -> None:
         for predictor in round_:
             predictor.nodes["num_threshold"] = predictor.nodes["num_threshold"].astype(np.float32)
     base = {name: array[:6] for name, array in ARRAYS.items()}
-    found = prove(Estimator(estimator), graph, iter(made_rows(base, COLUMNS, find_splits(estimator, COLUMNS))))
+    original = Estimator(estimator)
+    found = prove(original, graph, iter(made_rows(base, COLUMNS, find_splits(original, COLUMNS))))
     assert found.because is not None
     assert " is " in found.because
     assert "for carrier=" in found.because
@@ -162,10 +163,9 @@ class Own(LinearRegression):
     ],
 )  # fmt: skip
 def test_why_there_is_no_graph(make: Callable[[], Any], because: str) -> None:
-    estimator = make()
-    used = [column for column in COLUMNS if column.name in estimator.feature_names_in_]
+    original = Estimator(make())
     with pytest.raises(NotExportable, match=because):
-        convert(estimator, used, {})
+        convert(original, used_columns(original, COLUMNS), {})
 
 
 def requests_of(table: pd.DataFrame) -> dict[str, Any]:

@@ -243,8 +243,8 @@ class ModelSpec(Section):
     golden: Path | None = None
     """A file with requests and the answers expected; latency is measured with them."""
     export: Annotated[str, Choice(("auto", "off"))] = "auto"
-    """`auto`: a model of scikit-learn with golden requests is served as ONNX where that is proven to give the same
-    answers and to be faster; `off`: it is served as it is."""
+    """`auto`: a model of scikit-learn, XGBoost or LightGBM with golden requests is served as ONNX where that is proven
+    to give the same answers and to be faster; `off`: it is served as it is."""
     rate: Annotated[float, Field(gt=0.0, le=10_000.0)] | None = None
     """Requests a second at which limits on latency are measured: they arrive at random times, whether or not earlier
     ones are answered. Without it one caller asks, the next request after the answer."""

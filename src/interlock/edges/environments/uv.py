@@ -33,7 +33,7 @@ SERVER_REQUIREMENTS = ("httptools>=0.6.4", "orjson>=3.11", "blake3>=1.0", "numpy
 FORMAT_REQUIREMENTS = {
     "serve-onnx": ("onnxruntime>=1.21",),
     "serve-mlflow": ("pyyaml>=6",),
-    "export": ("onnx>=1.18", "onnxruntime>=1.21"),
+    "export": ("onnx>=1.18", "onnxruntime>=1.21", "pyyaml>=6"),
 }
 """What it needs besides for models of one format, or to make one, by the purpose of their environment."""
 

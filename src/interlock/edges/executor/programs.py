@@ -24,7 +24,7 @@ from interlock.vocabulary import Digest, Json
 STARTED, TIMES, SETTINGS, REPORT = "started", "times", "settings.json", "report.json"
 """Files of the exchange folder: proof that the sandbox came up, what was used, and a probe's two files."""
 
-LIBRARY = "scikit-learn"
+LIBRARIES = ("scikit-learn", "xgboost", "xgboost-cpu", "lightgbm")
 """Whose models are exported."""
 
 ONNX = serving_purpose("onnx")
@@ -205,8 +205,9 @@ class Programs:
         """How an ONNX graph is made of the model and served, or why none is made; None where none may be."""
         if not model.may_be_exported:
             return None, ()
-        if LIBRARY not in packages_in(self.lock_files(request)):
-            return {"out": SERVED_MODEL, "because": f"no ONNX is made of it: its lock has no {LIBRARY}"}, ()
+        if not packages_in(self.lock_files(request)).keys() & LIBRARIES:
+            none = f"its lock has none of {', '.join(LIBRARIES)}"
+            return {"out": SERVED_MODEL, "because": f"no ONNX is made of it: {none}"}, ()
         try:
             exporting, serving = (python_in(self.prepare(request, one, say)) for one in ("export", ONNX))
         except Refused as refused:

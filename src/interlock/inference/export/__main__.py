@@ -12,7 +12,7 @@ import importlib.metadata
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,21 @@ import numpy as np
 import orjson
 
 from ..formats import load
-from ..formats.estimators import Estimator
 from ..inputs import Batch, Column, InvalidRequest, Signature
 from ..model import DigestDiffers, Model, Unloadable, copy_checked, digest_of
+from ..nodes.graph import NotExportable
 from .boundaries import find_splits
-from .converting import convert
-from .graph import NotExportable
+from .converting import convert, source_of, used_columns
 from .proving import BASES, TOLERANCE, Proof, Table, find_limits, made_rows, prove, rows_of
 from .tables import join_golden, read_holdout
 
-ASKED_ALONE = 200
-"""Single rows that both are timed with, in turn."""
-PACKAGES = ("scikit-learn", "numpy", "onnx", "onnxruntime")
+ASKED_ALONE, ASKED_TOGETHER, MANY = 200, 50, 64
+"""Requests of a single row that both are timed with, in turn, and those of many rows."""
+
+Times = Mapping[int, tuple[float, float]]
+"""Seconds that the original and the graph take for so many rows."""
+LIBRARIES = ("scikit-learn", "xgboost", "xgboost-cpu", "lightgbm", "numpy", "onnx", "onnxruntime")
+"""Whose versions are recorded, of those that there are."""
 
 
 def main(arguments: list[str]) -> int:
@@ -50,30 +53,31 @@ def main(arguments: list[str]) -> int:
 def _export(copy: Path, options: argparse.Namespace) -> dict[str, Any]:
     try:
         model = load(copy, options.format)
-        if not isinstance(model, Estimator):
-            raise NotExportable("it is no estimator of scikit-learn")
-        signature, batches = _read_golden(options.golden)
-        columns = [column for column in signature.columns.values() if _is_used(model.estimator, column)]
+        source = source_of(model)
+        signature, batches = _read_golden(options.golden, model)
+        columns = used_columns(source, list(signature.columns.values()))
         golden = {column.name: join_golden(batches)[column.name] for column in columns}
         holdout = read_holdout(options.holdout, columns) if options.holdout else None
         base = _spread(holdout or golden)
-        content = convert(model.estimator, columns, find_limits(model, _spread(golden, 1), columns))
+        content = convert(source, columns, find_limits(model, _spread(golden, 1), columns))
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "model.onnx").write_bytes(content)
         exported = load(options.out / "model.onnx", "onnx")
-        proof = prove(model, exported, _all_rows(golden, holdout, base, columns, find_splits(model.estimator, columns)))
+        proof = prove(model, exported, _all_rows(golden, holdout, base, columns, find_splits(source, columns)))
         return _judge(copy, options.out, proof, _time(model, exported, golden), holdout)
     except (NotExportable, Unloadable, InvalidRequest) as reason:
         (options.out / "model.onnx").unlink(missing_ok=True)
         return {"is_exported": False, "because": f"no ONNX is made of it: {reason}"}
 
 
-def _judge(copy: Path, out: Path, proof: Proof, seconds: tuple[float, float], holdout: Table | None) -> dict[str, Any]:
-    before, after = seconds
+def _judge(copy: Path, out: Path, proof: Proof, times: Times, holdout: Table | None) -> dict[str, Any]:
     if proof.because is not None:
         raise NotExportable(f"as ONNX it would not answer the same: {proof.because}")
-    if after >= before:
-        raise NotExportable(f"as ONNX it is not faster ({after * 1e6:.0f} us a row, not {before * 1e6:.0f})")
+    for rows, (before, after) in times.items():
+        if after >= before:
+            told = f"{after * 1e6:.0f} us for {rows} rows, not {before * 1e6:.0f}"
+            raise NotExportable(f"as ONNX it is not faster ({told})")
+    before, after = times[1]
     if copy.is_dir():
         shutil.copytree(copy, out / "original")
     else:
@@ -88,21 +92,22 @@ def _judge(copy: Path, out: Path, proof: Proof, seconds: tuple[float, float], ho
         "largest_difference": proof.largest,
         "tolerance": TOLERANCE,
         "microseconds_a_row": {"original": before * 1e6, "exported": after * 1e6},
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        f"microseconds_of_{MANY}_rows": {"original": times[MANY][0] * 1e6, "exported": times[MANY][1] * 1e6},
+        "packages": _versions(),
     }
 
 
-def _is_used(estimator: Any, column: Column) -> bool:
-    names = getattr(estimator, "feature_names_in_", None)
-    return names is None or column.name in names
-
-
-def _read_golden(path: Path | None) -> tuple[Signature, list[Batch]]:
+def _read_golden(path: Path | None, model: Model) -> tuple[Signature, list[Batch]]:
     if path is None:
         raise NotExportable("without golden requests the types of its inputs are not known")
     requests = orjson.loads(path.read_bytes())["requests"]
-    signature = Signature.from_golden(requests)
+    signature = model.signature if model.signature.columns else Signature.from_golden(requests)
     return signature, [signature.read(request) for request in requests]
+
+
+def _versions() -> dict[str, str]:
+    there = {one.name.lower(): one.version for one in importlib.metadata.distributions()}
+    return {name: there[name] for name in LIBRARIES if name in there}
 
 
 def _spread(table: Table, rows: int = BASES) -> Table:
@@ -118,17 +123,20 @@ def _all_rows(golden: Table, holdout: Table | None, base: Table, columns: list[C
         yield holdout
 
 
-def _time(original: Model, exported: Model, golden: Table) -> tuple[float, float]:
-    """Seconds of one row, medians of both asked in turn."""
-    took: tuple[list[float], list[float]] = ([], [])
-    for number in range(ASKED_ALONE):
-        row = number % rows_of(golden)
-        batch = Batch(1, {name: array[row : row + 1] for name, array in golden.items()}, None)
-        for model, seconds in zip((original, exported), took, strict=True):
-            began = time.perf_counter()
-            model.answer(batch)
-            seconds.append(time.perf_counter() - began)
-    return float(np.median(took[0])), float(np.median(took[1]))
+def _time(original: Model, exported: Model, golden: Table) -> Times:
+    """Medians of both asked in turn."""
+    found = {}
+    for size, repeats in ((1, ASKED_ALONE), (MANY, ASKED_TOGETHER)):
+        took: tuple[list[float], list[float]] = ([], [])
+        for number in range(repeats):
+            rows = np.arange(number, number + size) % rows_of(golden)
+            batch = Batch(size, {name: array[rows] for name, array in golden.items()}, None)
+            for model, seconds in zip((original, exported), took, strict=True):
+                began = time.perf_counter()
+                model.answer(batch)
+                seconds.append(time.perf_counter() - began)
+        found[size] = (float(np.median(took[0])), float(np.median(took[1])))
+    return found
 
 
 def _read_arguments(arguments: list[str]) -> argparse.Namespace:

@@ -1,33 +1,26 @@
-"""Estimators of scikit-learn as nodes: linear models, and trees of all kinds."""
+"""Estimators as nodes: linear models, and trees of all kinds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .graph import Building, NotExportable, Tensor
-from .trees import AT_MOST, add_trees, boosted_trees, grown_trees
-
-
-class Scores(NamedTuple):
-    """What an estimator says of each row: of a classifier the ``probability`` of each class (or of the second of two),
-    and the number of the ``likelier`` class; else the prediction.
-    """
-
-    prediction: str = ""
-    probability: str = ""
-    likelier: str = ""
-    width: int = 0
+from ..nodes.boosted import Boosted, add_boosted
+from ..nodes.graph import Building, NotExportable, Scores, Tensor
+from ..nodes.lightgbm_trees import read_lightgbm
+from ..nodes.trees import AT_MOST, add_trees, boosted_trees, grown_trees
+from ..nodes.xgboost_trees import read_xgboost
 
 
 def predict(building: Building, model: Any, table: Tensor) -> Scores:
     """The nodes of the last step. NotExportable where it is of a kind that is not known here."""
-    kind = type(model).__name__
-    if kind not in ESTIMATORS or not type(model).__module__.startswith("sklearn."):
-        raise NotExportable(f"{type(model).__module__}.{kind} is not known")
-    return ESTIMATORS[kind](building, model, table)
+    kind, module = type(model).__name__, type(model).__module__
+    known = LIBRARIES.get(module.partition(".")[0], {}).get(kind)
+    if known is None:
+        raise NotExportable(f"{module}.{kind} is not known")
+    return known(building, model, table)
 
 
 def _line(building: Building, model: Any, table: Tensor) -> str:
@@ -128,6 +121,23 @@ def _grown_regressor(building: Building, model: Any, table: Tensor) -> Scores:
     )
 
 
+def boosted_of(model: Any) -> Boosted:
+    """What a scikit-learn class of XGBoost or LightGBM holds. NotExportable says why that cannot be read."""
+    if type(model).__module__.startswith("xgboost."):
+        if model.missing == model.missing:
+            raise NotExportable(f"it takes {model.missing} for missing")
+        found = read_xgboost(model.get_booster())
+    else:
+        if model.booster_.pandas_categorical:
+            raise NotExportable("it splits by categories of pandas, which a request does not have")
+        found = read_lightgbm(model.booster_)
+    return found._replace(is_classifier=hasattr(model, "classes_"))
+
+
+def _add_boosted_of(building: Building, model: Any, table: Tensor) -> Scores:
+    return add_boosted(building, boosted_of(model), table)
+
+
 ESTIMATORS: Mapping[str, Callable[[Building, Any, Tensor], Scores]] = {
     "LogisticRegression": _logistic,
     "LinearRegression": _linear,
@@ -144,3 +154,9 @@ ESTIMATORS: Mapping[str, Callable[[Building, Any, Tensor], Scores]] = {
     "ExtraTreesRegressor": _grown_regressor,
 }
 """By the name of the class, all of scikit-learn."""
+
+LIBRARIES: Mapping[str, Mapping[str, Callable[[Building, Any, Tensor], Scores]]] = {
+    "sklearn": ESTIMATORS,
+    "xgboost": dict.fromkeys(("XGBClassifier", "XGBRegressor"), _add_boosted_of),
+    "lightgbm": dict.fromkeys(("LGBMClassifier", "LGBMRegressor"), _add_boosted_of),
+}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import TREES, Building, NotExportable, Tensor
+from ..nodes.graph import TREES, Building, NotExportable, Tensor
 
 Given = Mapping[str, Tensor]
 """Columns by name; those without names are named by their place."""

@@ -21,8 +21,8 @@ TOLERANCE = 1e-6
 
 BASES = 12
 """Rows that are changed in every way."""
-MOST_SPLITS = 400
-"""Splits looked at for each column, evenly chosen."""
+MOST_SPLITS, LEAST_SPLITS = 4_000, 40
+"""Splits looked at: of all columns together, of each at least so many of its own; evenly chosen."""
 AT_ONCE = 512
 """Rows asked together."""
 
@@ -34,6 +34,9 @@ TEXTS = (None, "", " ", "never seen before", "\u2603", "x" * 1000, "nan", "None"
 
 Table = Mapping[str, Array]
 """Columns by name, each of shape (rows, ...)."""
+
+Splits = Mapping[tuple[str, int], Array]
+"""Where trees change their answer: sorted numbers, by the input and the place in its row."""
 
 
 class Proof(NamedTuple):
@@ -53,31 +56,34 @@ def find_limits(original: Model, base: Table, columns: Sequence[Column]) -> dict
     """What the original refuses of each column of numbers: missing ones, or those that are too large."""
     found = {}
     for column in columns:
-        if column.datatype not in FLOATS:
+        if column.datatype not in FLOATS and column.datatype not in INTEGERS:
             continue
 
         def is_refused(value: float, name: str = column.name) -> bool:
             return _answers(original, _changed(base, name, value))[0] is None
 
-        most = next((at for at, beyond in ((SINGLE, 1e300), (DOUBLE, math.inf)) if is_refused(beyond)), None)
+        beyond = ((SINGLE, 1e300), (DOUBLE, math.inf)) if column.datatype in FLOATS else ()
+        most = next((at for at, value in beyond if is_refused(value)), None)
         limit = {"is_missing_refused": is_refused(math.nan), "most": most}
         if limit["is_missing_refused"] or most is not None:
             found[column.name] = limit
     return found
 
 
-def made_rows(base: Table, columns: Sequence[Column], splits: Mapping[str, Array]) -> Iterator[Table]:
-    """A table of made rows for each column, and one for each that trees split on."""
+def made_rows(base: Table, columns: Sequence[Column], splits: Splits) -> Iterator[Table]:
+    """A table of made rows for each column, and one for each place that trees split on."""
     for column in columns:
         changed = [_changed(base, column.name, value) for value in _values_for(column)]
         yield {name: np.concatenate([table[name] for table in changed]) for name in base}
-    for name, thresholds in splits.items():
-        chosen = thresholds[np.unique(np.linspace(0, len(thresholds) - 1, MOST_SPLITS).astype(int))]
-        near = [chosen, np.nextafter(chosen, -np.inf), np.nextafter(chosen, np.inf)]
-        single = chosen.astype(np.float32)
-        near += [single, np.nextafter(single, np.float32(-np.inf)), np.nextafter(single, np.float32(np.inf))]
-        values = np.concatenate([one.astype(np.float64) for one in near])
-        yield {**_repeated(base, len(values)), name: values.reshape(-1, *base[name].shape[1:])}
+        if column.datatype in INTEGERS:
+            yield _changed(base, column.name, math.nan)
+    most = max(LEAST_SPLITS, MOST_SPLITS // max(1, len(splits)))
+    for (name, place), thresholds in splits.items():
+        chosen = thresholds[np.unique(np.linspace(0, len(thresholds) - 1, most).astype(int))]
+        values = _beside(chosen, base[name].dtype)
+        table = _repeated(base, len(values))
+        table[name].reshape(len(values), -1)[:, place] = values
+        yield table
 
 
 def prove(original: Model, exported: Model, tables: Iterator[Table]) -> Proof:
@@ -107,16 +113,32 @@ def _values_for(column: Column) -> Sequence[Any]:
     return (True, False)
 
 
+def _beside(thresholds: Array, dtype: np.dtype[Any]) -> Array:
+    """Numbers at and next to each threshold, as far as the input can say them."""
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        within = thresholds[(thresholds > float(limits.min)) & (thresholds < float(limits.max))]
+        whole = np.floor(within).astype(dtype)
+        return np.unique(np.concatenate([whole, whole + dtype.type(1)]))
+    near = [thresholds, np.nextafter(thresholds, -np.inf), np.nextafter(thresholds, np.inf)]
+    with np.errstate(over="ignore"):
+        single = thresholds.astype(np.float32)
+        near += [single, np.nextafter(single, np.float32(-np.inf)), np.nextafter(single, np.float32(np.inf))]
+        return np.unique(np.concatenate(near).astype(dtype))
+
+
 def _changed(base: Table, name: str, value: Any) -> Table:
-    array = base[name].copy()
-    if array.ndim > 1 and array.shape[1] > 1:
-        array[:, :: max(1, array.shape[1] // 2)] = value
-    else:
-        array[...] = value
+    is_missing = isinstance(value, float) and math.isnan(value)
+    array = base[name].astype(np.float64) if is_missing and base[name].dtype.kind in "iu" else base[name].copy()
+    with np.errstate(over="ignore"):  # what is too large for single precision becomes infinite
+        if array.ndim > 1 and array.shape[1] > 1:
+            array[:, :: max(1, array.shape[1] // 2)] = value
+        else:
+            array[...] = value
     return {**base, name: array}
 
 
-def _repeated(base: Table, rows: int) -> Table:
+def _repeated(base: Table, rows: int) -> dict[str, Array]:
     return {name: np.resize(array, (rows, *array.shape[1:])) for name, array in base.items()}
 
 

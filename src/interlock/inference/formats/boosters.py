@@ -26,11 +26,15 @@ CLASSES = frozenset({"multi:softmax", "binary:hinge"})
 class Booster:
     """Trees that take numbers. ``names`` are its columns where they are more than numbered, ``width`` how many.
 
-    ``ask`` answers, for an array of (rows, width), probabilities where ``is_classifier``, else the predictions.
+    ``ask`` answers, for an array of (rows, width), probabilities where ``is_classifier``, else the predictions;
+    ``held`` is the library's own Booster.
     """
 
-    def __init__(self, names: list[str], width: int, *, is_classifier: bool, ask: Callable[[Array], Any]) -> None:
-        self._names = names
+    def __init__(
+        self, held: Any, names: list[str], width: int, *, is_classifier: bool, ask: Callable[[Array], Any]
+    ) -> None:
+        self.held = held
+        self.names = names
         self._width = width
         self._is_classifier = is_classifier
         self._ask = ask
@@ -43,11 +47,11 @@ class Booster:
     @property
     def signature(self) -> Signature:
         """Its columns, where they have names."""
-        return Signature(Column(name, "FP64") for name in self._names)
+        return Signature(Column(name, "FP64") for name in self.names)
 
     def answer(self, batch: Batch) -> dict[str, Array]:
         """The wanted outputs by name, one entry for every row."""
-        answer = plain(self._ask(arrange_numbers(batch, self._names, self._width)))
+        answer = plain(self._ask(arrange_numbers(batch, self.names, self._width)))
         found = {"prediction": decide(answer), "probability": answer} if self._is_classifier else {"prediction": answer}
         return checked({name: array for name, array in found.items() if is_wanted(name, batch)}, batch.rows)
 
@@ -67,7 +71,7 @@ def load_xgboost(file: Path) -> Model:
         return answer.astype(np.int64) if objective in CLASSES else answer
 
     is_classifier = objective in ("binary:logistic", "multi:softprob")
-    return Booster(booster.feature_names or [], booster.num_features(), is_classifier=is_classifier, ask=ask)
+    return Booster(booster, booster.feature_names or [], booster.num_features(), is_classifier=is_classifier, ask=ask)
 
 
 def load_lightgbm(file: Path) -> Model:
@@ -88,4 +92,4 @@ def load_lightgbm(file: Path) -> Model:
 
     is_classifier = objective in ("binary", "multiclass", "multiclassova")
     width = booster.num_feature()
-    return Booster([] if is_numbered else names, width, is_classifier=is_classifier, ask=ask)
+    return Booster(booster, [] if is_numbered else names, width, is_classifier=is_classifier, ask=ask)

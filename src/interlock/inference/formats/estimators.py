@@ -27,14 +27,14 @@ def load_joblib(file: Path) -> Model:
 
 
 class Estimator:
-    """An object with ``predict``, and perhaps ``predict_proba``."""
+    """An object with ``predict``, and perhaps ``predict_proba``. ``names`` are the columns that it remembers."""
 
     signature = Signature()  # it remembers names at most, never types
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
         self._transformers, self._final = _take_apart(estimator)
-        self._names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
+        self.names = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
         self._width = getattr(estimator, "n_features_in_", None)
         self._frame = find_frame()
         self._outputs: dict[str, Callable[[Any], Array]] = {"prediction": self._predict}
@@ -48,7 +48,7 @@ class Estimator:
 
     def answer(self, batch: Batch) -> dict[str, Array]:
         """The wanted outputs by name, one entry for every row."""
-        argument = arrange(batch, self._names, self._width, self._frame)
+        argument = arrange(batch, self.names, self._width, self._frame)
         for transformer in self._transformers:
             argument = transformer.transform(argument)
         answers = {}

@@ -30,6 +30,9 @@ TYPES: Mapping[str, Any] = {**INTEGERS, **FLOATS}
 LIMITS = "interlock.limits"
 """Of an exported model: what its original refused, by input, as ``{"is_missing_refused": bool, "most": number}``."""
 
+WHOLE = "interlock.whole"
+"""Of an exported model: inputs of whole numbers, of which some may be missing, by their datatype in the protocol."""
+
 MOST_SEVERE_ONLY = 4
 """What onnxruntime prints: nothing but what ends the process."""
 
@@ -74,7 +77,8 @@ class Graph:
             if node.type not in DATATYPES:
                 hint = ": convert it with zipmap=False" if node.type.startswith("seq(map(") else ""
                 raise Unloadable(f"{node.name} is a {node.type}, which the protocol cannot say{hint}")
-        self._limits = json.loads(session.get_modelmeta().custom_metadata_map.get(LIMITS, "{}"))
+        notes = session.get_modelmeta().custom_metadata_map
+        self._limits, self._whole = (json.loads(notes.get(name, "{}")) for name in (LIMITS, WHOLE))
         self._inputs = {node.name: Wanted(node.name, DATATYPES[node.type], node.shape) for node in session.get_inputs()}
         if scalars := [name for name, wanted in self._inputs.items() if not wanted.shape]:
             raise Unloadable(f"the input {scalars[0]} has no dimension of rows")
@@ -92,7 +96,7 @@ class Graph:
             tail = tuple(size for size in wanted.shape[1:] if type(size) is int and size > 0)
             if len(tail) != len(wanted.shape) - 1:
                 return Signature()
-            columns.append(Column(name, wanted.datatype, tail))
+            columns.append(Column(name, self._whole.get(name, wanted.datatype), tail))
         return Signature(columns)
 
     def answer(self, batch: Batch) -> dict[str, Array]:

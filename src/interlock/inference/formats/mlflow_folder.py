@@ -112,17 +112,17 @@ class Described:
     """A model whose folder tells the types of its columns."""
 
     def __init__(self, model: Model, signature: Signature) -> None:
-        self._model = model
+        self.model = model
         self.signature = signature
 
     @property
     def outputs(self) -> frozenset[str]:
         """The names of what it can answer."""
-        return self._model.outputs
+        return self.model.outputs
 
     def answer(self, batch: Batch) -> dict[str, Array]:
         """The wanted outputs by name, one entry for every row."""
-        return self._model.answer(batch)
+        return self.model.answer(batch)
 
 
 def _read_signature(told: object) -> Signature:

@@ -30,7 +30,7 @@ MORE_NEEDED: frozenset[ModelFormat] = frozenset({"onnx", "mlflow"})
 """Formats that are served with more packages than the model server needs for every model."""
 
 
-EXPORTABLE: frozenset[ModelFormat] = frozenset({"skops", "joblib"})
+EXPORTABLE: frozenset[ModelFormat] = frozenset({"skops", "joblib", "xgboost", "lightgbm", "mlflow"})
 """Formats of models that may become ONNX, where that is proven to answer the same."""
 
 SERVED_MODEL = ".interlock/served"

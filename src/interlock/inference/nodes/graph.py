@@ -13,6 +13,8 @@ from ..inputs import Array, Column
 OPSET, TREES_OPSET, IR = 21, 5, 10
 TREES = "ai.onnx.ml"
 ROWS = "rows"
+KINDS = {"BYTES": "STRING", "BOOL": "BOOL", "FP32": "FLOAT"}
+"""ONNX's types of inputs that are not computed with as they come."""
 
 
 class NotExportable(Exception):
@@ -25,6 +27,18 @@ class Tensor(NamedTuple):
     name: str
     width: int
     is_text: bool = False
+
+
+class Scores(NamedTuple):
+    """What an estimator says of each row: of a classifier the ``probability`` of each class (or of the second of two),
+    and the number of the ``likelier`` class; else the prediction. ``dtype`` is of the probability, else the prediction.
+    """
+
+    prediction: str = ""
+    probability: str = ""
+    likelier: str = ""
+    width: int = 0
+    dtype: np.dtype[Any] = np.dtype(np.float64)
 
 
 class Building:
@@ -64,9 +78,11 @@ class Building:
         return self.node("Cast", name, to=getattr(self._onnx.TensorProto, to))
 
     def input(self, column: Column) -> Tensor:
-        """Declares an input as the signature has it; answers it as numbers in double precision, or texts."""
-        kinds = {"BYTES": "STRING", "BOOL": "BOOL", "FP32": "FLOAT", "FP64": "DOUBLE"}
-        kind = kinds.get(column.datatype, column.datatype)
+        """Declares an input; answers it as numbers in double precision, or texts.
+
+        Of whole numbers some may be missing, which whole numbers cannot say: they come in double precision.
+        """
+        kind = KINDS.get(column.datatype, "DOUBLE")
         shape = [ROWS, *column.tail]
         of_kind = getattr(self._onnx.TensorProto, kind)
         self._inputs.append(self._onnx.helper.make_tensor_value_info(column.name, of_kind, shape))

@@ -1,8 +1,10 @@
-"""Trees as one TreeEnsemble node: scikit-learn's own, those of its gradient boosting, and XGBoost's."""
+"""Trees as one TreeEnsemble node, whichever library grew them; scikit-learn's are read here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +12,8 @@ import numpy as np
 from ..inputs import Array
 from .graph import TREES, Building, NotExportable, Tensor
 
-AT_MOST, LESS = 0, 1
-"""How a value is compared with the threshold of a split, as TreeEnsemble numbers it."""
+AT_MOST, LESS, MEMBER = 0, 1, 6
+"""How a value is compared with the threshold of a split, or with its categories, as TreeEnsemble numbers it."""
 SUM = 1
 LEAF = -1
 
@@ -19,7 +21,8 @@ LEAF = -1
 class Tree(NamedTuple):
     """One tree: arrays of its nodes, of which 0 is the root; ``left`` and ``right`` are LEAF at a leaf.
 
-    ``values`` has a row for each node, a column for each target; only those of leaves count.
+    ``values`` has a number for each node; only those of leaves count. A split with ``categories`` sends these to the
+    left, all else to the right.
     """
 
     feature: Array
@@ -28,19 +31,23 @@ class Tree(NamedTuple):
     left: Array
     right: Array
     values: Array
+    categories: Mapping[int, Array] = MappingProxyType({})
 
 
-def add_trees(building: Building, table: Tensor, trees: Sequence[tuple[Tree, int]], targets: int, mode: int) -> str:
-    """The sum of all trees, of shape (rows, targets); each comes with the target its one column of values adds to."""
+def add_trees(
+    building: Building, table: Tensor, trees: Sequence[tuple[Tree, int]], targets: int, mode: int, kind: str = "DOUBLE"
+) -> str:
+    """The sum of all trees, of shape (rows, targets), each with the target it adds to. ``kind``: of the numbers."""
     splits: dict[str, list[Any]] = {
-        name: [] for name in ("feature", "threshold", "missing", "yes", "no", "is_yes", "is_no")
+        name: [] for name in ("feature", "threshold", "mode", "missing", "yes", "no", "is_yes", "is_no", "members")
     }
     leaves: list[tuple[int, float]] = []
     roots = []
     for tree, first in trees:
         roots.append(len(splits["feature"]))
-        _add_tree(splits, leaves, tree, first)
-    weights = np.array([weight for _, weight in leaves], dtype=np.float64)
+        _add_tree(splits, leaves, tree, first, mode)
+    dtype = np.float32 if kind == "FLOAT" else np.float64
+    members = {"membership_values": building.tensor_of(np.array(splits["members"], dtype=dtype))}
     return building.node(
         "TreeEnsemble",
         table.name,
@@ -50,19 +57,22 @@ def add_trees(building: Building, table: Tensor, trees: Sequence[tuple[Tree, int
         n_targets=targets,
         tree_roots=roots,
         nodes_featureids=splits["feature"],
-        nodes_splits=building.tensor_of(np.array(splits["threshold"], dtype=np.float64)),
-        nodes_modes=building.tensor_of(np.full(len(splits["feature"]), mode, dtype=np.uint8)),
+        nodes_splits=building.tensor_of(np.array(splits["threshold"], dtype=dtype)),
+        nodes_modes=building.tensor_of(np.array(splits["mode"], dtype=np.uint8)),
         nodes_missing_value_tracks_true=splits["missing"],
         nodes_truenodeids=splits["yes"],
         nodes_falsenodeids=splits["no"],
         nodes_trueleafs=splits["is_yes"],
         nodes_falseleafs=splits["is_no"],
         leaf_targetids=[target for target, _ in leaves],
-        leaf_weights=building.tensor_of(weights),
+        leaf_weights=building.tensor_of(np.array([weight for _, weight in leaves], dtype=dtype)),
+        **(members if splits["members"] else {}),
     )
 
 
-def _add_tree(splits: dict[str, list[Any]], leaves: list[tuple[int, float]], tree: Tree, target: int) -> None:
+def _add_tree(
+    splits: dict[str, list[Any]], leaves: list[tuple[int, float]], tree: Tree, target: int, mode: int
+) -> None:
     """Appends the splits of a tree in the order of its nodes. A lone leaf becomes a split that has it twice."""
     inner = np.flatnonzero(tree.left != LEAF)
     base = len(splits["feature"])
@@ -78,7 +88,10 @@ def _add_tree(splits: dict[str, list[Any]], leaves: list[tuple[int, float]], tre
         is_split = node in places
         yes, is_yes = child(int(tree.left[node]) if is_split else node)
         no, is_no = child(int(tree.right[node]) if is_split else node)
-        row = {"yes": yes, "no": no, "is_yes": is_yes, "is_no": is_no}
+        row = {"yes": yes, "no": no, "is_yes": is_yes, "is_no": is_no, "mode": mode}
+        if node in tree.categories:
+            row["mode"] = MEMBER
+            splits["members"] += [*tree.categories[node].tolist(), math.nan]
         row |= {"feature": int(tree.feature[node]) if is_split else 0, "missing": int(tree.missing_goes_left[node])}
         for name, value in {**row, "threshold": float(tree.threshold[node])}.items():
             splits[name].append(value)

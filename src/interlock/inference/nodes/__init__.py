@@ -1,0 +1,1 @@
+"""What a graph of ONNX is made of: its nodes, and trees of each library as one of them."""
