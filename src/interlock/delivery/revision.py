@@ -104,14 +104,16 @@ class DataPlaneSeen(Stored):
     """One ``model/environment`` as it is in the world.
 
     ``replicas`` by replica name; ``endpoints`` by revision key, then replica name; ``weights`` in percent by revision
-    key as the proxy's configuration has them; ``counters``, ``loads`` and ``latencies`` by revision key, and so is
-    ``labelled``: answers whose truth is known, of which ``errors`` were wrong. ``problem`` is set where the proxy
-    cannot be read or rejected its configuration; then the others are what could still be seen.
+    key as the proxy's configuration has them, ``mirrors`` likewise: requests that are copied to it. ``counters``,
+    ``loads`` and ``latencies`` are by revision key, and so is ``labelled``: answers whose truth is known, of which
+    ``errors`` were wrong. ``problem`` is set where the proxy cannot be read or rejected its configuration; then the
+    others are what could still be seen.
     """
 
     replicas: dict[str, ReplicaSeen] = {}
     endpoints: dict[str, dict[str, EndpointSeen]] = {}
     weights: dict[str, int] = {}
+    mirrors: dict[str, int] = {}
     counters: dict[str, CounterSeen] = {}
     loads: dict[str, LoadSeen] = {}
     latencies: dict[str, LatencySeen] = {}
