@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from interlock.delivery.revision import CounterSeen, DataPlaneSeen, ReplicaSeen, Revision
+    from interlock.delivery.revision import CounterSeen, DataPlaneSeen, PairsSeen, ReplicaSeen, Revision
 
 
 class Replicas(Protocol):
@@ -20,6 +20,12 @@ class Replicas(Protocol):
 
     def labelled(self, environment: str) -> dict[str, CounterSeen]:
         """By revision key the answers whose truth is known by now; ``errors`` of them were wrong."""
+
+    def paired(self, environment: str, tolerance: float) -> dict[str, PairsSeen]:
+        """By revision key what became of requests that were copied to it.
+
+        Numbers are equal that differ by at most ``tolerance``, or by that share of the larger one.
+        """
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started."""
