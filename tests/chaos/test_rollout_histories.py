@@ -107,7 +107,7 @@ MISTAKES = {
     "traffic is sent to the sick": Mistake(ENVIRONMENT, "any(endpoint.is_healthy for", "any(True for"),
     "who has traffic may leave": Mistake(
         ENVIRONMENT,
-        "if seen.weights.get(key, 0) > 0:\n            continue",
+        "if seen.weights.get(key, 0) > 0 or key in seen.mirrors:\n            continue",
         "if seen.weights.get(key, 0) > 100:\n            continue",
     ),
     "who is busy may leave": Mistake(ENVIRONMENT, "elif any(endpoint.active for", "elif any(False for"),

@@ -943,6 +943,25 @@ class TestLife:
             assert b"retry-after: 1\r\n" in answer
         server.process.kill()  # gently it would answer the rest first, for minutes
 
+    def test_a_copy_is_logged_at_once_beside_what_names_its_request(
+        self, start: Callable[..., Server], models: Path, tmp_path: Path
+    ) -> None:
+        log = tmp_path / "log"
+        server = start(models / "frame-joblib", "--predictions", str(log), "--revision", "r2")
+        (file,) = log.iterdir()
+        mark = {"x-request-id": "of-both", "x-interlock-mirrored": "r2"}
+        server.ask("POST", "/v2/models/flights/infer", {**flight(), "id": "own"}, mark)
+        (record,) = [json.loads(line) for line in file.read_text().splitlines()]
+        assert (record["id"], record["request"], record["copied_to"]) == ("own", "of-both", "r2")
+        server.ask("POST", "/v2/models/flights/infer", {**flight(), "id": "own"}, mark | {"x-interlock-mirrored": "r3"})
+        server.ask("POST", "/v2/models/flights/infer", flight(), {"x-request-id": "plain"})
+        server.ask("POST", "/v2/models/flights/infer", {"inputs": "wrong"}, mark)  # writes what waited before it
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        told = [(one["id"], one.get("copied_to"), one["status"]) for one in lines]
+        assert told == [("own", "r2", 200), ("own", "r3", 200), ("plain", None, 200), ("of-both", "r2", 400)]
+        assert lines[0]["asked"] == lines[1]["asked"] != lines[3]["asked"]
+        assert not {"copied_to", "request", "asked"} & lines[2].keys()
+
     def test_nothing_is_lost_when_it_is_stopped_under_load(
         self, start: Callable[..., Server], models: Path, tmp_path: Path
     ) -> None:

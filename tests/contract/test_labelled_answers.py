@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from interlock.edges.serving import labelled
+from interlock.edges.serving import following, labelled
 from interlock.edges.serving.labelled import LabelledAnswers
 
 ENVIRONMENT = "flights/production"
@@ -81,6 +81,14 @@ def test_what_failed_and_what_is_torn_is_passed_over(logs: Logs) -> None:
     assert logs.counted() == {R1: (0, 1)}
 
 
+def test_requests_that_were_copied_are_compared_as_pairs_and_not_here(logs: Logs) -> None:
+    for revision in (R1, R2):
+        record = {"id": "a", "revision": revision, "prediction": [1], "status": 200, "copied_to": R2}
+        logs.write(logs.predictions / f"{revision}-7.jsonl", json.dumps(record) + "\n")
+    logs.label("a", 1)
+    assert logs.counted() == {}
+
+
 def test_what_was_written_before_it_was_asked_for_is_not_counted(tmp_path: Path) -> None:
     logs = Logs(tmp_path)
     logs.predict("old", R1, 0)
@@ -110,7 +118,7 @@ def test_after_a_pause_counting_begins_anew(logs: Logs) -> None:
 
 
 def test_memory_is_bounded_and_the_oldest_is_forgotten(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labelled, "MOST", 3)
+    monkeypatch.setattr(following, "MOST", 3)
     for number in range(6):
         logs.predict(str(number), R1, 1)
     logs.counted()

@@ -54,6 +54,14 @@ def test_rows_of_one_request_have_numbers(tmp_path: Path) -> None:
     assert (found["r1"].predictions, found["r1"].labelled, found["r1"].accuracy) == (3, 2, 0.5)
 
 
+def test_an_answer_to_a_copy_is_none_that_was_served(tmp_path: Path) -> None:
+    mark = {"copied_to": "r2", "request": "x", "asked": 7}
+    predictions = [{**predicted("a", 1), **mark}, {**predicted("a", 0, revision="r2"), **mark}]
+    found = join_records(tmp_path, predictions, [labelled("a", 1)])
+    assert (found["r1"].predictions, found["r1"].accuracy) == (1, 1.0)
+    assert "r2" not in found
+
+
 def test_the_first_label_and_the_first_answer_count(tmp_path: Path) -> None:
     predictions = [predicted("a", 1), predicted("a", 0), predicted("a", 0, revision="r2")]
     found = join_records(tmp_path, predictions, [labelled("a", 1), labelled("a", 0)])

@@ -142,6 +142,50 @@ def test_a_lease_names_stable_so_that_somebody_can_have_the_weight(proxy: Proxy)
     assert proxy.observe(ENVIRONMENT).weights == {CANDIDATE: 100, STABLE: 0}
 
 
+def test_mirrors_are_those_that_were_asked_for_last_beside_the_weights(proxy: Proxy) -> None:
+    for revision in (STABLE, CANDIDATE):
+        proxy.ensure_endpoints(revision, names(revision), (), 1)
+    proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 1)
+    assert proxy.observe(ENVIRONMENT).mirrors == {}
+    for version, mirrors in enumerate(({CANDIDATE: 100}, {CANDIDATE: 7}, {CANDIDATE: 7}), 1):
+        proxy.ensure_mirrors(ENVIRONMENT, mirrors, version)
+        seen = proxy.observe(ENVIRONMENT)
+        assert (seen.mirrors, seen.weights, seen.problem) == (mirrors, {STABLE: 100}, None)
+        assert set(seen.endpoints) == set(seen.counters) == {STABLE, CANDIDATE}
+    proxy.ensure_weights(ENVIRONMENT, {STABLE: 95, CANDIDATE: 5}, 4)
+    assert proxy.observe(ENVIRONMENT).mirrors == {CANDIDATE: 7}
+    assert proxy.observe("flights/staging").mirrors == {}
+    with pytest.raises(StaleWrite):
+        proxy.ensure_mirrors(ENVIRONMENT, {}, 3)
+    proxy.ensure_mirrors(ENVIRONMENT, {}, 4)
+    assert proxy.observe(ENVIRONMENT).mirrors == {}
+
+
+def test_a_revision_to_which_requests_are_copied_stays_known(proxy: Proxy) -> None:
+    for revision in (STABLE, CANDIDATE):
+        proxy.ensure_endpoints(revision, names(revision), (), 1)
+    proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 1)
+    proxy.ensure_mirrors(ENVIRONMENT, {CANDIDATE: 50}, 1)
+    with pytest.raises(ProxyFault, match="copied"):
+        proxy.remove_endpoints(CANDIDATE, 1)
+    proxy.ensure_mirrors(ENVIRONMENT, {}, 2)
+    proxy.remove_endpoints(CANDIDATE, 2)
+    assert set(proxy.observe(ENVIRONMENT).endpoints) == {STABLE}
+
+
+def test_no_mirror_without_endpoints_and_none_that_is_no_share(proxy: Proxy) -> None:
+    proxy.ensure_endpoints(STABLE, names(STABLE), (), 1)
+    proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 1)
+    with pytest.raises(ProxyFault, match=CANDIDATE):
+        proxy.ensure_mirrors(ENVIRONMENT, {CANDIDATE: 50}, 1)
+    for wrong in ({STABLE: 0}, {STABLE: 101}, {STABLE: 50, CANDIDATE: 50}):
+        with pytest.raises(ValueError, match="one revision"):
+            proxy.ensure_mirrors(ENVIRONMENT, wrong, 1)
+    with pytest.raises(NotFound, match="moon"):
+        proxy.ensure_mirrors("flights/moon", {STABLE: 100}, 1)
+    assert proxy.observe(ENVIRONMENT).mirrors == {}
+
+
 def test_the_fake_shows_what_a_test_sets() -> None:
     proxy = FakeProxy({"production": "127.0.0.1:1"}, is_healthy_at_once=False)
     proxy.ensure_endpoints(STABLE, names(STABLE), (), 1)

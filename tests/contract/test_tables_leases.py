@@ -248,3 +248,19 @@ def test_a_log_that_became_too_large_is_kept_once_and_begun_again(
     log.write_text("y" * 11)
     rotate(log)
     assert (log.read_text(), (tmp_path / "a.log.1").read_text()) == ("", "y" * 11)
+
+
+def test_copies_end_with_the_lease_also_where_the_candidate_has_no_weight(plane: Path) -> None:
+    copied = {**route("flights mirrored", {STABLE: 100}), "name": "flights mirrored"}
+    copied["route"]["request_mirror_policies"] = [{"cluster": f"mirror.{CANDIDATE}"}]
+    other = json.loads(json.dumps(copied).replace(CANDIDATE, "delays.production.r7"))
+    write_atomically(plane / "envoy/rds.json", document(copied, other, route("flights", {STABLE: 100})))
+    keep_lease(plane, {**LEASE, "mirror": f"mirror.{CANDIDATE}"}, 31)
+    expire(plane, NOW)
+    text = (plane / "envoy/rds.json").read_text()
+    assert f"mirror.{CANDIDATE}" not in text
+    assert "mirror.delays.production.r7" in text
+    assert weights_in(plane) == [{STABLE: 100}, {STABLE: 100}]
+    assert read_object(plane / "envoy/rds.json")["version_info"] != "before"
+    (event,) = told(plane)
+    assert event["because"].endswith(f"no request is copied to {CANDIDATE} any more")

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from interlock.delivery.revision import EndpointSeen, Revision
 from interlock.edges.proxy import configuration as config
-from interlock.edges.proxy import seen
+from interlock.edges.proxy import mirrors, seen
 from interlock.edges.proxy.admin import Bucket
 from interlock.edges.proxy.files import ConfigurationFiles
 from interlock.errors import ProxyFault, StaleWrite
 from interlock.vocabulary import Digest
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
+COPIED = mirrors.Shares({"flights.production.r1": 100}, {"flights.production.r2": 30})
 DIGEST = Digest("blake3:" + "0" * 64)
 
 
@@ -47,7 +48,9 @@ DOCUMENTS = {
     "cluster": config.cluster("flights.production.r1"),
     "static cluster": config.static_cluster("labels"),
     "endpoints": config.endpoints("flights.production.r1", ["flights.production.r1.0"], ()),
-    "routes": config.routes("production", [config.model_route("flights", {"a": 100})], has_labels=True),
+    "routes": config.routes("production", {"flights": [config.model_route("flights", {"a": 100})]}, has_labels=True),
+    "copies": config.routes("production", {"flights": mirrors.routes("flights", COPIED)}, has_labels=False),
+    "cluster of copies": mirrors.cluster("flights.production.r2"),
 }
 
 
@@ -73,7 +76,7 @@ def test_files_that_refer_to_each_other_have_the_same_names() -> None:
     listener = config.listener("staging", "127.0.0.1", 1)
     rds = next(part["rds"] for part in inner(listener) if "rds" in part)
     assert rds["config_source"]["path_config_source"]["path"] == f"envoy/{config.routes_file('staging')}"
-    assert rds["route_config_name"] == config.routes("staging", [], has_labels=False)["name"]
+    assert rds["route_config_name"] == config.routes("staging", {}, has_labels=False)["name"]
     cluster = config.cluster("c")["eds_cluster_config"]
     assert cluster["eds_config"]["path_config_source"]["path"] == f"envoy/{config.endpoints_file('c')}"
     assert cluster["service_name"] == config.endpoints("c", [], ())["cluster_name"]
@@ -117,7 +120,7 @@ def test_a_model_without_revisions_is_answered_503_by_name(model: str) -> None:
 @given(models=st.lists(NAMES, max_size=5, unique=True), has_labels=st.booleans())
 def test_the_routes_of_models_are_found_again_behind_the_fixed_ones(models: list[str], has_labels: bool) -> None:
     routes = [config.model_route(model, {f"{model}.production.r1": 100}) for model in models]
-    document = config.routes("production", routes, has_labels)
+    document = config.routes("production", {route["name"]: [route] for route in routes}, has_labels)
     assert config.model_routes(document) == routes
     listed = document["virtual_hosts"][0]["routes"]
     assert listed[len(listed) - len(routes) :] == routes
@@ -318,3 +321,32 @@ def test_a_load_adds_up_answers_and_their_times(milliseconds: list[int], active:
     assert load.seconds == pytest.approx(sum(value + 0.5 for value in milliseconds) / 1000.0, rel=0.06)
     for bound, count in load.within:
         assert count == sum(value < bound for value in milliseconds)
+
+
+@given(model=NAMES, weights=shares(), copied=st.dictionaries(NAMES, st.integers(1, 100), max_size=1))
+def test_weights_and_mirrors_are_read_as_they_were_written(
+    model: str, weights: dict[str, int], copied: dict[str, int]
+) -> None:
+    routes = mirrors.routes(model, mirrors.Shares(weights, copied))
+    document = json.loads(json.dumps(config.routes("production", {model: routes}, has_labels=False)))
+    assert mirrors.shares_of(document) == {model: mirrors.Shares(weights, copied)}
+
+
+def test_copies_are_marked_and_not_tried_again_and_a_callers_mark_is_dropped() -> None:
+    copied, plain = mirrors.routes("flights", COPIED)
+    assert copied["request_headers_to_add"][0]["header"] == {"key": mirrors.MARK, "value": "flights.production.r2"}
+    assert copied["request_headers_to_add"][0]["append_action"].startswith("OVERWRITE")
+    assert plain["request_headers_to_remove"] == [mirrors.MARK]
+    (policy,) = copied["route"].pop("request_mirror_policies")
+    assert copied["route"] == plain["route"]
+    twin, own = mirrors.cluster("flights.production.r2"), config.cluster("flights.production.r2")
+    assert twin["name"] == policy["cluster"] != own["name"]
+    assert twin["eds_cluster_config"] == own["eds_cluster_config"]
+    assert "health_checks" not in twin  # a copy that finds nobody shall be no answer
+    (limit,) = twin["circuit_breakers"]["thresholds"]
+    assert limit["max_requests"] * mirrors.LONGEST_BYTES <= config.MOST_HEAP_BYTES / 4
+
+
+def test_where_nobody_serves_nothing_is_copied() -> None:
+    (route,) = mirrors.routes("flights", mirrors.Shares({}, {"flights.production.r2": 100}))
+    assert route["direct_response"]["status"] == 503

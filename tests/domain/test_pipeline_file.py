@@ -169,7 +169,6 @@ def test_a_broken_file_is_answered_with_problem_place_and_remedy(
 # What this version does not act on, as it would be written, and the key that is named.
 NOT_YET = [
     ("approvals: 0", "approvals: 1", "approvals"),
-    ("{set_weight: 5}", "{mirror: {percent: 100, for: 5m}}", "mirror"),
     ("deadline: 2h", "probation: 24h", "probation"),
     ("on_no_data: hold", "on_no_data: promote", "promote"),
     ("metric: error_rate", "metric: auc", "auc"),
@@ -491,6 +490,73 @@ def canary(steps: str) -> str:
 )
 def test_a_canary_is_judged(steps: str, problem: str) -> None:
     found = refusals(f"version: 1\n{canary(steps)}\n")
+    assert any(problem in refusal.problem for refusal in found), [str(r) for r in found]
+
+
+LOOK = "{analysis: {for: 1m}}]"
+MIRRORED = "[{mirror: {percent: 50, for: 1m}}, {set_weight: 10}, {analysis: {for: 1m}}]"
+
+
+def with_metric(metric: str, steps: str = MIRRORED) -> str:
+    return f"{steps}, analysis: {{metrics: [{ERRORS}, {metric}]}}"
+
+
+@pytest.mark.parametrize(
+    ("steps", "problem"),
+    [
+        (MIRRORED, None),
+        (with_metric("{metric: agreement, min: 0.98, tolerance: 0.01}"), None),
+        ("[{mirror: {percent: 9, for: 1m}}, {mirror: {percent: 50, for: 1m}}, {set_weight: 9}, " + LOOK, None),
+        ("[{mirror: {percent: 50, for: 1m}}, {analysis: {for: 1m}}]", "nothing is to be seen before the first weight"),
+        ("[{mirror: {percent: 50, for: 1m}}]", "this canary gives no traffic"),
+        (
+            "[{set_weight: 9}, {mirror: {percent: 50, for: 1m}}, {analysis: {for: 1m}}]",
+            "a mirror after a weight",
+        ),
+        ("[{mirror: {percent: 0, for: 1m}}, {set_weight: 9}, {analysis: {for: 1m}}]", "percent must be at least 1"),
+        ("[{mirror: {percent: 50}}, {set_weight: 9}, {analysis: {for: 1m}}]", "the key for is missing"),
+        ("[{mirror: {percent: 50, for: 2h}}, {set_weight: 9}, {analysis: {for: 1m}}]", "the steps take 7260s at least"),
+        (with_metric("{metric: agreement}"), "agreement needs the least share of equal answers"),
+        (with_metric("{metric: agreement, min: 0.98, max: 0.1}"), "agreement has no max"),
+        (with_metric("{metric: agreement, min: 0.98, max_ratio: 2}"), "agreement has no max_ratio"),
+        (with_metric("{metric: agreement, min: 1}"), "min must be less than 1"),
+        (with_metric("{metric: agreement, min: 0.9, source: labels}"), "agreement comes from the proxy"),
+        (with_metric("{metric: latency_p99_ms, min: 0.9}"), "latency_p99_ms has no min"),
+        (with_metric("{metric: accuracy, source: labels, tolerance: 1}"), "accuracy has no tolerance"),
+        (
+            with_metric("{metric: agreement, min: 0.98}", "[{set_weight: 10}, {analysis: {for: 1m}}]"),
+            "agreement is of copied requests, and none are copied",
+        ),
+    ],
+)
+def test_a_mirror_comes_before_the_weights_and_agreement_with_it(steps: str, problem: str | None) -> None:
+    text = f"version: 1\n{canary(steps)}\n"
+    if problem is None:
+        assert read_pipeline(text.encode(), "interlock.yaml")
+        return
+    found = refusals(text)
+    assert any(problem in refusal.problem for refusal in found), [str(r) for r in found]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "problem"),
+    [
+        ("{shadow: {for: 1h}}", None),
+        ("{shadow: {percent: 30, for: 1h, analysis: {metrics: [{metric: agreement, min: 0.9}]}}}", None),
+        ("{shadow: {percent: 30}}", "the key for is missing"),
+        ("{shadow: {for: 3h}}", "the trial takes 10800s at least"),
+        ("{shadow: {for: 1h, analysis: {metrics: [{metric: latency_p99_ms}]}}}", "not judged by copies"),
+        ("{shadow: {for: 1h}, canary: {steps: [{set_weight: 9}, {analysis: {for: 1m}}]}}", "exactly one key"),
+        ("{}", "a strategy has exactly one key"),
+        ("{shadow: {for: 1h}}, checks: [{name: c, cmd: x}]", "where a shadow does not answer"),
+    ],
+)
+def test_a_shadow_is_judged(strategy: str, problem: str | None) -> None:
+    text = f"version: 1\nstages: {{s: {{cmd: x, outs: [m]}}}}\nmodel: m\ndeploy: {{a: {{strategy: {strategy}}}}}\n"
+    if problem is None:
+        assert read_pipeline(text.encode(), "interlock.yaml")
+        return
+    found = refusals(text)
     assert any(problem in refusal.problem for refusal in found), [str(r) for r in found]
 
 

@@ -18,6 +18,7 @@ from interlock.pipeline.plan import (
     ConcurrencyPlan,
     DataPlan,
     GatePlan,
+    MirrorPlan,
     Plan,
     Resources,
     StagePlan,
@@ -192,6 +193,19 @@ def test_what_an_analysis_does_not_say() -> None:
     assert found == AnalysisPlan(warm_up=30.0, metrics=(slow,))
     shorter = planned(WHOLE.replace("deadline: 10m", written.replace("analysis: {", "analysis: {warm_up: 5s, ")))
     assert shorter.deploy[1].strategy.analysis.warm_up == 5.0
+
+
+def test_copies_of_requests_are_planned() -> None:
+    mirror = "[{mirror: {percent: 40, for: 2m}}, {set_weight: 10}"
+    metric = "deadline: 10m, analysis: {metrics: [{metric: agreement, min: 0.98, tolerance: 0.1}]}"
+    found = planned(WHOLE.replace("[{set_weight: 10}", mirror).replace("deadline: 10m", metric)).deploy[1].strategy
+    assert found.steps[0] == StepPlan(mirror=MirrorPlan(percent=40, seconds=120.0))
+    (agrees,) = found.analysis.metrics
+    assert (agrees.metric, agrees.min, agrees.margin, agrees.tolerance) == ("agreement", 0.98, 0.01, 0.1)
+    canary = WHOLE[WHOLE.index("{canary: {steps") : WHOLE.index("deadline: 10m}}") + len("deadline: 10m}}")]
+    shadow = planned(WHOLE.replace(canary, "{shadow: {for: 30m}}")).deploy[1].strategy
+    assert (shadow.kind, shadow.deadline) == ("shadow", 7200.0)
+    assert shadow.steps == (StepPlan(mirror=MirrorPlan(percent=100, seconds=1800.0)),)
 
 
 def test_what_begins_a_run_of_the_whole_file() -> None:

@@ -9,17 +9,21 @@ it ended                                            nothing
 a person asked for the way back                     rolled back
 a newer release                                     superseded
 its digest was quarantined meanwhile                rolled back
+it is a shadow, and nothing serves here yet         cancelled: there is nothing to copy
 the candidate's replicas keep crashing              rolled back
 proven harm (the analysis)                          rolled back
 a person paused it, or the environment is frozen,   wait; its clocks stand still
 or its windows are shut
 the deadline passed                                 rolled back: undecided is not good enough
 the candidate is not healthy in the proxy's eyes    wait
-a step's weight is not yet in force                 wait
+a step's weight or mirror is not yet in force       wait
 a person promotes it, the candidate is healthy      all traffic, without further steps or proof
 an analysis or pause is not over, or shows nothing  wait
+a mirror begins                                     requests are copied, its time begins
+a mirror's time is not over, or no pairs have come  wait (``looks.mirroring``)
 the next step gives 100 %, harmlessness not proven  wait (hold until the deadline)
 the step is over                                    the next step
+no step is left, it is a shadow                     cancelled once safety is proven: it gets no traffic
 no step is left, checks not all passed              run them; one that fails rolls back
 no step is left, all checks passed                  promoted
 ==================================================  ==========================================================
@@ -30,6 +34,8 @@ from __future__ import annotations
 from interlock.delivery.analysis.engine import Analysis, conclude, observe
 from interlock.delivery.analysis.ticks import Tick
 from interlock.delivery.looks.evidence import TICK_SECONDS, Sources, evidence_of, sources_of, youngest_of
+from interlock.delivery.looks.mirroring import mirror_waits_for
+from interlock.delivery.looks.pairs import ON_PAIRS, growth_of, paired_evidence
 from interlock.delivery.revision import DataPlaneSeen
 from interlock.delivery.rollout import CRASHES, CheckRun, Rollout, RolloutPhase, RolloutSeen
 from interlock.vocabulary import Decision, Phase, Verdict
@@ -39,12 +45,9 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     """The next state of the rollout, and why (the table above)."""
     if rollout.phase.is_final:
         return Decision(state=rollout, because=rollout.because)
-    if rollout.wish is not None:
-        return _end(rollout, RolloutPhase.ROLLED_BACK, rollout.wish)
-    if seen.superseded_by is not None:
-        return _end(rollout, RolloutPhase.SUPERSEDED, f"superseded by release {seen.superseded_by}")
-    if seen.quarantine is not None:
-        return _end(rollout, RolloutPhase.ROLLED_BACK, f"its digest is quarantined: {seen.quarantine}")
+    asked = _asked_to_end(rollout, seen)
+    if asked is not None:
+        return _end(rollout, *asked)
     rollout = _count(rollout, seen.plane, now)
     harm = _harm(rollout, seen.plane)
     if harm is not None:
@@ -56,15 +59,31 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     rollout = _going_on(rollout, now)
     if now - rollout.started - rollout.stood > rollout.deadline:
         missing = _step_waits_for(rollout, seen.plane, now) or _checks_wait_for(rollout) or "the last step"
-        return _end(
-            rollout, RolloutPhase.ROLLED_BACK, f"deadline of {rollout.deadline:g} s passed, still waiting: {missing}"
-        )
+        # A shadow has done nobody harm: its digest is not quarantined for what stayed open.
+        phase = RolloutPhase.CANCELLED if rollout.is_shadow else RolloutPhase.ROLLED_BACK
+        return _end(rollout, phase, f"deadline of {rollout.deadline:g} s passed, still waiting: {missing}")
     waits_for = _step_waits_for(rollout, seen.plane, now)
     if waits_for is not None:
         return Decision(state=rollout.model_copy(update={"because": waits_for}), because=waits_for)
     if rollout.step < len(rollout.steps):
         return _next_step(rollout, now)
+    if rollout.is_shadow:
+        because = f"{rollout.candidate.title} was tried beside stable and gets no traffic{_evidence(rollout)}"
+        return _end(rollout, RolloutPhase.CANCELLED, because)
     return _check(rollout, seen)
+
+
+def _asked_to_end(rollout: Rollout, seen: RolloutSeen) -> tuple[RolloutPhase, str] | None:
+    """How it ends by what others decided."""
+    if rollout.wish is not None:
+        return RolloutPhase.ROLLED_BACK, rollout.wish
+    if seen.superseded_by is not None:
+        return RolloutPhase.SUPERSEDED, f"superseded by release {seen.superseded_by}"
+    if seen.quarantine is not None:
+        return RolloutPhase.ROLLED_BACK, f"its digest is quarantined: {seen.quarantine}"
+    if rollout.is_shadow and rollout.stable is None:
+        return RolloutPhase.CANCELLED, "nothing serves here yet whose requests could be copied"
+    return None
 
 
 def _going_on(rollout: Rollout, now: float) -> Rollout:
@@ -80,7 +99,8 @@ def _going_on(rollout: Rollout, now: float) -> Rollout:
 def _end(rollout: Rollout, phase: RolloutPhase, because: str) -> Decision[Rollout]:
     weight = 100 if phase is RolloutPhase.PROMOTED else 0
     return Decision(
-        state=rollout.model_copy(update={"phase": phase, "because": because, "weight": weight}), because=because
+        state=rollout.model_copy(update={"phase": phase, "because": because, "weight": weight, "mirrored": 0}),
+        because=because,
     )
 
 
@@ -113,10 +133,15 @@ def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
     before = Sources(counted=rollout.counted, timed=rollout.timed, labelled=rollout.labelled)
     analysis = rollout.analysis
     found = evidence_of(analysis.rules, before, after)
-    if found:
-        seconds = now - rollout.counted_at
-        youngest = max(0.0, youngest_of(plane, [rollout.stable, rollout.candidate]) - seconds)
-        analysis = observe(analysis, Tick(number=analysis.last + 1, seconds=seconds, youngest=youngest, seen=found))
+    if rollout.mirrored:
+        found = {metric: seen for metric, seen in found.items() if metric not in ON_PAIRS}
+    growth = growth_of(rollout.paired, after.paired)
+    seconds = now - rollout.counted_at
+    youngest = max(0.0, youngest_of(plane, [rollout.stable, rollout.candidate]) - seconds)
+    for brought in (found, paired_evidence(analysis.rules, growth)):
+        if brought:
+            tick = Tick(number=analysis.last + 1, seconds=seconds, youngest=youngest, seen=brought)
+            analysis = observe(analysis, tick)
     return rollout.model_copy(
         update={
             "analysis": analysis,
@@ -124,6 +149,8 @@ def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
             "counted": after.counted,
             "timed": after.timed or before.timed,
             "labelled": after.labelled or before.labelled,
+            "paired": after.paired or rollout.paired,
+            "pairs": rollout.pairs + (growth.pairs if growth is not None else 0),
         }
     )
 
@@ -143,23 +170,34 @@ def _step_waits_for(rollout: Rollout, plane: DataPlaneSeen, now: float) -> str |
         return f"the proxy cannot be read: {plane.problem}"
     if rollout.weight == 0 and not _is_healthy(rollout, plane):
         return f"{rollout.candidate.title} is starting"
-    in_force = plane.weights.get(rollout.candidate.key, 0)
-    if in_force != rollout.weight:
-        return f"weight {rollout.weight} % is not yet in force ({in_force} %)"
-    if rollout.step >= len(rollout.steps):
-        return None
+    missing = _not_in_force(rollout, plane)
+    if missing is not None or rollout.step >= len(rollout.steps):
+        return missing
     if rollout.promotion is not None:
         return None if _is_healthy(rollout, plane) else f"{rollout.candidate.title} is not healthy"
     step = rollout.steps[rollout.step]
     if step.set_weight is not None:
         return _weight_waits_for(rollout, step.set_weight)
+    if step.mirror is not None:
+        is_begun = rollout.mirrored == step.mirror.percent
+        return mirror_waits_for(rollout, step.mirror, _evidence(rollout), now) if is_begun else None
     duration = step.analysis if step.analysis is not None else step.pause or 0.0
     left = duration - (now - rollout.since)
     told = _evidence(rollout)
     if left > 0:
         return f"{'analysis' if step.analysis is not None else 'pause'} at {rollout.weight} %, {left:.0f} s left{told}"
-    if step.analysis is not None and rollout.analysis is not None and not _was_exposed(rollout.analysis):
+    if step.analysis is not None and rollout.analysis is not None and not _was_exposed(rollout, rollout.analysis):
         return f"no request has reached {rollout.candidate.title} yet"
+    return None
+
+
+def _not_in_force(rollout: Rollout, plane: DataPlaneSeen) -> str | None:
+    in_force = plane.weights.get(rollout.candidate.key, 0)
+    if in_force != rollout.weight:
+        return f"weight {rollout.weight} % is not yet in force ({in_force} %)"
+    copied = plane.mirrors.get(rollout.candidate.key, 0)
+    if copied != rollout.mirrored:
+        return f"mirror of {rollout.mirrored} % is not yet in force ({copied} %)"
     return None
 
 
@@ -170,7 +208,11 @@ def _weight_waits_for(rollout: Rollout, weight: int) -> str | None:
     return None if result.verdict is Verdict.PASS else f"not promoted without proof: {result.because}"
 
 
-def _was_exposed(analysis: Analysis) -> bool:
+def _was_exposed(rollout: Rollout, analysis: Analysis) -> bool:
+    """Whether a caller's request has reached the candidate; copies are none."""
+    answered = rollout.counted.get("candidate")
+    if rollout.is_mirrored and (answered is None or answered.requests == 0):
+        return False
     return any(stream.totals.candidate_requests for stream in analysis.streams)
 
 
@@ -181,9 +223,13 @@ def _evidence(rollout: Rollout) -> str:
 def _next_step(rollout: Rollout, now: float) -> Decision[Rollout]:
     if rollout.promotion is not None:
         because = f"weight 100 %: {rollout.promotion.because}{_evidence(rollout)}"
-        update = {"step": len(rollout.steps), "since": now, "weight": 100, "because": because}
+        update = {"step": len(rollout.steps), "since": now, "weight": 100, "mirrored": 0, "because": because}
         return Decision(state=rollout.model_copy(update=update), because=because)
     step = rollout.steps[rollout.step]
+    if step.mirror is not None and rollout.mirrored != step.mirror.percent:
+        because = f"{step.mirror.percent} % of the requests are copied to {rollout.candidate.title}"
+        update = {"since": now, "mirrored": step.mirror.percent, "because": because}
+        return Decision(state=rollout.model_copy(update=update), because=because)
     weight = rollout.weight if step.set_weight is None else step.set_weight
     told = (
         f"weight {weight} %"
@@ -191,8 +237,8 @@ def _next_step(rollout: Rollout, now: float) -> Decision[Rollout]:
         else f"step {rollout.step + 1} of {len(rollout.steps)} is over"
     )
     because = told + _evidence(rollout)
-    state = rollout.model_copy(update={"step": rollout.step + 1, "since": now, "weight": weight, "because": because})
-    return Decision(state=state, because=because)
+    update = {"step": rollout.step + 1, "since": now, "weight": weight, "mirrored": 0, "because": because}
+    return Decision(state=rollout.model_copy(update=update), because=because)
 
 
 def _checks_wait_for(rollout: Rollout) -> str | None:

@@ -23,6 +23,7 @@ ActName = Literal[
     "ensure_replicas",
     "ensure_endpoints",
     "ensure_weights",
+    "ensure_mirrors",
     "renew_lease",
     "end_lease",
     "drain_endpoints",
@@ -32,7 +33,7 @@ ActName = Literal[
 
 
 class Act(Stored):
-    """One thing to make so. ``revision`` is a revision key; ``weights`` percent by revision key.
+    """One thing to make so. ``revision`` is a revision key; ``weights`` and ``mirrors`` percent by revision key.
 
     ``replicas`` are those that the proxy shall know, ``draining`` those of them that get no new requests; all from
     number ``beyond`` on are to be removed.
@@ -44,10 +45,12 @@ class Act(Stored):
     draining: tuple[str, ...] = ()
     beyond: int = 0
     weights: dict[str, int] = {}
+    mirrors: dict[str, int] = {}
 
 
 class Environment(Stored):
     """``model/environment``. ``rollout`` is the number of the one under way; ``rollouts`` counts them all.
+    ``weights`` are shares of the traffic, ``mirrors`` of the requests that are copied beside it.
 
     ``replicas`` is how many the load asks for of each revision that scales (None: nobody has looked yet), and
     ``replicas_because`` why. ``previous`` is the last that was stable with another model. ``trouble`` is what keeps
@@ -61,6 +64,7 @@ class Environment(Stored):
     candidate: Revision | None = None
     previous: Revision | None = None
     weights: dict[str, int] = {}
+    mirrors: dict[str, int] = {}
     rollout: int | None = None
     revisions: int = 0
     because: str = "nothing was delivered yet"
@@ -79,21 +83,25 @@ class Environment(Stored):
 class Desired(Stored):
     """What the data plane should look like: these revisions have replicas and endpoints, and these shares of traffic.
 
-    ``leased`` is the candidate whose share has to be renewed by a living control plane.
+    ``mirrors`` are shares of the requests that are copied; ``leased`` is the candidate whose share, of traffic or of
+    copies, has to be renewed by a living control plane.
     """
 
     revisions: tuple[Revision, ...]
     weights: dict[str, int]
+    mirrors: dict[str, int] = {}
     leased: str | None = None
 
 
 def desired(environment: Environment) -> Desired:
     """What the data plane should look like for this environment, now and for ever."""
     stable, candidate = environment.stable, environment.candidate
-    is_leased = stable is not None and candidate is not None and environment.weights.get(candidate.key, 0) > 0
+    given = {**environment.mirrors, **environment.weights}
+    is_leased = stable is not None and candidate is not None and given.get(candidate.key, 0) > 0
     return Desired(
         revisions=tuple(scaled(environment, revision) for revision in (stable, candidate) if revision is not None),
         weights=environment.weights,
+        mirrors=environment.mirrors,
         leased=candidate.key if is_leased and candidate is not None else None,
     )
 
@@ -144,7 +152,7 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
     if environment.rollout != rollout.number:
         return environment
     if not rollout.phase.is_final:
-        return environment.model_copy(update={"weights": rollout.weights})
+        return environment.model_copy(update={"weights": rollout.weights, "mirrors": rollout.mirrors})
     if rollout.phase is RolloutPhase.PROMOTED:
         return environment.model_copy(
             update={
@@ -153,6 +161,7 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
                 "candidate": None,
                 "rollout": None,
                 "weights": {rollout.candidate.key: 100},
+                "mirrors": {},
                 "because": rollout.because,
                 "trouble": "",
                 "is_dead": False,
@@ -163,6 +172,7 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
             "candidate": None,
             "rollout": None,
             "weights": {environment.stable.key: 100} if environment.stable else {},
+            "mirrors": {},
             "because": f"rollout {rollout.number} {rollout.phase}: {rollout.because}",
         }
     )
@@ -180,6 +190,8 @@ def differences(environment: Environment, seen: DataPlaneSeen) -> tuple[Act, ...
     wish = desired(environment)
     acts = [Act(name="ensure_replicas", revision=revision.key) for revision in wish.revisions]
     acts += [_endpoints(revision, seen) for revision in wish.revisions if _may_have_endpoints(revision, seen)]
+    if wish.mirrors != seen.mirrors and all(_has_healthy(key, seen) for key in wish.mirrors):
+        acts.append(Act(name="ensure_mirrors", mirrors=wish.mirrors))
     if _weights_may_change(wish, seen):
         acts.append(Act(name="ensure_weights", weights=wish.weights))
     acts.append(Act(name="renew_lease", revision=wish.leased) if wish.leased else Act(name="end_lease"))
@@ -228,10 +240,12 @@ def _weights_may_change(wish: Desired, seen: DataPlaneSeen) -> bool:
     if wish.weights == {key: weight for key, weight in seen.weights.items() if weight > 0}:
         return False
     return all(
-        seen.weights.get(key, 0) > 0 or any(endpoint.is_healthy for endpoint in seen.endpoints.get(key, {}).values())
-        for key, weight in wish.weights.items()
-        if weight > 0
+        seen.weights.get(key, 0) > 0 or _has_healthy(key, seen) for key, weight in wish.weights.items() if weight > 0
     )
+
+
+def _has_healthy(key: str, seen: DataPlaneSeen) -> bool:
+    return any(endpoint.is_healthy for endpoint in seen.endpoints.get(key, {}).values())
 
 
 def _departures(wish: Desired, seen: DataPlaneSeen) -> list[Act]:
@@ -240,7 +254,7 @@ def _departures(wish: Desired, seen: DataPlaneSeen) -> list[Act]:
     acts: list[Act] = []
     for key in sorted((with_replicas | set(seen.endpoints)) - wanted):
         endpoints = seen.endpoints.get(key, {})
-        if seen.weights.get(key, 0) > 0:
+        if seen.weights.get(key, 0) > 0 or key in seen.mirrors:
             continue
         if any(not endpoint.is_draining for endpoint in endpoints.values()):
             names = tuple(sorted(endpoints))

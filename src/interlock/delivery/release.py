@@ -4,7 +4,8 @@
 seen                                           then
 =============================================  =====================================================
 a newer release of the model                   stopped (what it had begun is superseded)
-its rollout here ended without promotion       stopped, with that rollout's reason
+its rollout here was a trial on copies         done: nothing goes on from there
+its rollout here ended otherwise               stopped, with that rollout's reason
 its rollout here was promoted                  the next environment, or done
 the version is not admitted here               stopped, with the condition that does not hold
 the environment is busy with another rollout   waiting
@@ -129,6 +130,8 @@ def advance(release: Release, seen: ReleaseSeen) -> Decision[Release]:
         return _to(release, ReleasePhase.STOPPED, f"superseded by release {seen.newer}")
     if seen.rollout is RolloutPhase.PROGRESSING:
         return Decision(state=release, because="its rollout is under way")
+    if seen.rollout is RolloutPhase.CANCELLED:
+        return _to(release, ReleasePhase.DONE, f"{release.title} was on trial only: {seen.rollout_because}")
     if seen.rollout is not None and seen.rollout is not RolloutPhase.PROMOTED:
         return _to(release, ReleasePhase.STOPPED, f"the rollout was {seen.rollout}: {seen.rollout_because}")
     here = release.here

@@ -100,20 +100,50 @@ class LatencySeen(Stored):
     answers: tuple[tuple[float, float, int], ...] = ()
 
 
+class PairsSeen(Stored):
+    """Requests of stable that were copied to one revision, since counting began (``epoch``), by what became of both.
+
+    ``failed``: only the copy got no answer, an error, or a refusal of what stable answers; ``recovered``: only stable
+    failed. Of the ``failed`` and ``both_failed`` so many were ``unanswered``: the copy got no answer in time.
+    ``compared`` have an answer of both, ``unequal`` of them differ beyond the tolerance. ``labelled`` rows have their
+    truth: of those ``worse`` are wrong of the copy alone, ``better`` of stable alone. Told and not judged: copies
+    without their request (``unmatched``), second answers to one request (``duplicated``), those that came too ``late``.
+    """
+
+    epoch: str
+    pairs: int = 0
+    failed: int = 0
+    recovered: int = 0
+    both_failed: int = 0
+    unanswered: int = 0
+    compared: int = 0
+    unequal: int = 0
+    labelled: int = 0
+    worse: int = 0
+    better: int = 0
+    both_wrong: int = 0
+    unmatched: int = 0
+    duplicated: int = 0
+    late: int = 0
+
+
 class DataPlaneSeen(Stored):
     """One ``model/environment`` as it is in the world.
 
     ``replicas`` by replica name; ``endpoints`` by revision key, then replica name; ``weights`` in percent by revision
-    key as the proxy's configuration has them; ``counters``, ``loads`` and ``latencies`` by revision key, and so is
-    ``labelled``: answers whose truth is known, of which ``errors`` were wrong. ``problem`` is set where the proxy
+    key as the proxy's configuration has them, ``mirrors`` likewise: requests that are copied to it. ``counters``,
+    ``loads`` and ``latencies`` are by revision key, and so is ``labelled``: answers whose truth is known, of which
+    ``errors`` were wrong; ``paired`` by that of the revision that was given copies. ``problem`` is set where the proxy
     cannot be read or rejected its configuration; then the others are what could still be seen.
     """
 
     replicas: dict[str, ReplicaSeen] = {}
     endpoints: dict[str, dict[str, EndpointSeen]] = {}
     weights: dict[str, int] = {}
+    mirrors: dict[str, int] = {}
     counters: dict[str, CounterSeen] = {}
     loads: dict[str, LoadSeen] = {}
     latencies: dict[str, LatencySeen] = {}
     labelled: dict[str, CounterSeen] = {}
+    paired: dict[str, PairsSeen] = {}
     problem: str | None = None

@@ -10,8 +10,17 @@ from pydantic import model_validator
 from interlock.delivery.analysis.engine import Analysis, conclude
 from interlock.delivery.looks.baseline import NOTHING_KNOWN, Baseline, spread_of
 from interlock.delivery.looks.evidence import TICK_SECONDS, analysis_of, forecast_of
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
-from interlock.pipeline.plan import AnalysisPlan, CommandPlan, EnvironmentPlan, StepPlan, StrategyPlan, WindowPlan
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, PairsSeen, Revision
+from interlock.pipeline.plan import (
+    AGREEMENT,
+    AnalysisMetricPlan,
+    AnalysisPlan,
+    CommandPlan,
+    EnvironmentPlan,
+    StepPlan,
+    StrategyPlan,
+    WindowPlan,
+)
 from interlock.vocabulary import Json, Phase, Stored
 
 CRASHES = 3
@@ -79,6 +88,8 @@ class Rollout(Stored):
     ``pause`` is who holds it, ``promotion`` who left its further steps out.
     While it is held, ``held_since`` is since when (wall seconds); ``stood`` is how long its clocks stood still before.
     ``windows`` are those of its environment.
+    ``mirrored`` is what share of the requests is copied to the candidate, in percent; ``paired`` what became of copies
+    at the last look, ``pairs`` how many were counted as evidence, and ``tolerance`` how far equal numbers may be apart.
     """
 
     number: int
@@ -106,6 +117,10 @@ class Rollout(Stored):
     windows: tuple[WindowPlan, ...] = ()
     held_since: float | None = None
     stood: float = 0.0
+    mirrored: int = 0
+    paired: PairsSeen | None = None
+    pairs: int = 0
+    tolerance: float = 1e-6
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -133,6 +148,21 @@ class Rollout(Stored):
         if self.stable is not None:
             shares[self.stable.key] = 100 - self.weight
         return {key: share for key, share in shares.items() if share > 0}
+
+    @property
+    def mirrors(self) -> dict[str, int]:
+        """Percent of requests, by revision key, that are copied to it."""
+        return {self.candidate.key: self.mirrored} if self.mirrored else {}
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether requests are copied in one of its steps."""
+        return any(step.mirror is not None for step in self.steps)
+
+    @property
+    def is_shadow(self) -> bool:
+        """Whether it ends without ever giving the candidate traffic."""
+        return all(step.set_weight is None for step in self.steps)
 
     def check_key(self, name: str) -> str:
         """``rollout-N/check/attempt`` of the check's present attempt."""
@@ -162,6 +192,8 @@ class RolloutSeen(Stored):
 def steps_of(strategy: StrategyPlan, has_stable: bool) -> tuple[StepPlan, ...]:
     """The steps really taken. Without a stable revision there is nothing to compare with, so all traffic at once."""
     everything = StepPlan(set_weight=100)
+    if strategy.kind == "shadow":
+        return strategy.steps
     if strategy.kind == "rolling" or not has_stable:
         return (everything,)
     if any(step.set_weight == 100 for step in strategy.steps):
@@ -185,7 +217,8 @@ def begin(
     ``baseline`` is what is known of the stable revision: evidence is worth less where its replicas differ.
     """
     strategy = plan.strategy
-    is_compared = strategy.kind == "canary" and stable is not None
+    is_compared = strategy.kind != "rolling" and stable is not None
+    agreement = next((one for one in strategy.analysis.metrics if one.metric == AGREEMENT), None)
     return Rollout(
         number=number,
         environment=candidate.environment,
@@ -201,6 +234,7 @@ def begin(
         check_runs={check.name: CheckRun() for check in plan.checks},
         replicas=replicas,
         windows=plan.windows,
+        tolerance=(agreement or AnalysisMetricPlan(metric=AGREEMENT)).tolerance,
         because=f"{candidate.title} starts"
         + (f" beside {stable.title}" if stable else ": the first here")
         + (forecast_of(strategy, baseline) if is_compared else ""),

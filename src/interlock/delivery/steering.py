@@ -8,7 +8,8 @@ any but  its way back was asked for          -
 abort
 pause    it is paused, or is the way back    nothing goes forward until it is resumed; harm still rolls back
 resume   it is not paused                    it goes on where it stood; its clocks stood still
-promote  harm is proven, or asked for twice  its further steps are left out; a pause is over
+promote  harm is proven, or asked for        its further steps are left out; a pause is over
+         twice; it is a shadow
 abort    -                                   the way back, at the next look
 =======  ==================================  ==================================================================
 """
@@ -62,6 +63,8 @@ def _no_resumption(rollout: Rollout) -> str | None:
 def _no_promotion(rollout: Rollout) -> str | None:
     if rollout.promotion is not None:
         return f"it is {rollout.promotion.because}"
+    if rollout.is_shadow:
+        return "its strategy is a shadow, which never gets traffic"
     harm = proven_harm(rollout)
     return f"harm is proven: {harm}" if harm is not None else None
 

@@ -58,7 +58,8 @@ def join(predictions: Path, labels: Path) -> dict[str, Joined]:
     tallies: dict[str, _Tally] = {}
     for path in sorted(predictions.glob("*.jsonl")):
         for record in read_lines(path):
-            if record.get("status") == 200:
+            is_copy = record.get("copied_to") == record.get("revision")  # an answer that nobody saw
+            if record.get("status") == 200 and not is_copy:
                 _count(tallies.setdefault(str(record.get("revision")), _Tally()), record, known)
     return {revision: _finish(revision, tally) for revision, tally in sorted(tallies.items())}
 

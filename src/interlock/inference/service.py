@@ -14,6 +14,7 @@ import asyncio
 import math
 import os
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -35,10 +36,13 @@ LONGEST_REASON = 500
 LONG_WORK = 64 * 1024
 """From this length on a body is packed and unpacked beside the event loop."""
 DEADLINE_HEADERS = ("x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms")
+COPIED_HEADER = "x-interlock-mirrored"
+"""The proxy's mark of a request that was copied, and of its copy: the revision that was given the copy."""
 TELLING = frozenset(
     name.encode()
     for name in (
-        *DEADLINE_HEADERS, "x-request-id", "content-encoding", "accept-encoding", "inference-header-content-length"
+        *DEADLINE_HEADERS, COPIED_HEADER, "x-request-id",
+        "content-encoding", "accept-encoding", "inference-header-content-length"
     )
 )  # fmt: skip
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
@@ -65,9 +69,10 @@ class Wishes(NamedTuple):
     encoding: str
     accepted: str
     json_length: str | None
+    copied_to: str
 
 
-PLAIN = Wishes(math.inf, "", "", "", None)
+PLAIN = Wishes(math.inf, "", "", "", None, "")
 
 
 class ModelService:
@@ -220,11 +225,14 @@ class ModelService:
 
     async def _infer(self, request: Request) -> Answer:
         identity, rows, outputs = "", 0, {}
+        copy: dict[str, object] = {}
         try:
             # Most requests bring none of these headers, and to look for each takes longer than a small model does.
             wishes = PLAIN if TELLING.isdisjoint(request.headers) else read_wishes(request.header, time.monotonic())
             identity = wishes.identity or next(self._identities)
             body = request.read()
+            if wishes.copied_to:
+                copy = {"copied_to": wishes.copied_to, "request": wishes.identity, "asked": zlib.crc32(body)}
             if wishes.encoding:
                 body = await _beside(body, unpack, wishes.encoding)
             content, binary, may_hold_booleans = part(body, wishes.json_length)
@@ -244,7 +252,7 @@ class ModelService:
         self._requests += 1
         self._errors += answer.status >= 500
         if self._log is not None:
-            self._note(self._log, identity, rows, outputs, answer.status)
+            self._note(self._log, {"id": identity, **copy}, rows, outputs, answer.status)
         return answer
 
     def _ask_model(self, batch: Batch) -> dict[str, Array]:
@@ -256,12 +264,14 @@ class ModelService:
                 raise InvalidRequest(f"the model does not take missing or extreme values: {fault}") from fault
             raise
 
-    def _note(self, log: PredictionLog, identity: str, rows: int, outputs: dict[str, Array], status: int) -> None:
+    def _note(
+        self, log: PredictionLog, names: dict[str, object], rows: int, outputs: dict[str, Array], status: int
+    ) -> None:
         if self._flushing is None:
             self._flushing = asyncio.get_running_loop().create_task(_flush_always(log))
         log.append(
             {
-                "id": identity,
+                **names,
                 "time": time.time(),
                 **self._parameters,
                 "rows": rows,
@@ -270,6 +280,8 @@ class ModelService:
                 "status": status,
             }
         )
+        if names.get("copied_to") == self._served.revision:
+            log.flush()  # nobody waits for it, and what a process that is killed has not written is taken for no answer
 
 
 def read_memory() -> dict[str, float]:
@@ -294,6 +306,7 @@ def read_wishes(header: Callable[[str], str | None], now: float) -> Wishes:
         header("content-encoding") or "",
         header("accept-encoding") or "",
         header("inference-header-content-length"),
+        header(COPIED_HEADER) or "",
     )
 
 

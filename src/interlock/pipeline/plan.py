@@ -233,12 +233,20 @@ class CommandPlan(Stored):
     timeout: float = 600.0
 
 
+class MirrorPlan(Stored):
+    """So many ``percent`` of the requests are copied to the candidate, for so many ``seconds`` at least."""
+
+    percent: int
+    seconds: float
+
+
 class StepPlan(Stored):
-    """One step of a canary; exactly one field is set. ``set_weight`` in percent, the others in seconds."""
+    """One step; exactly one field is set. ``set_weight`` in percent, ``analysis`` and ``pause`` in seconds."""
 
     set_weight: int | None = None
     analysis: float | None = None
     pause: float | None = None
+    mirror: MirrorPlan | None = None
 
 
 LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
@@ -249,18 +257,25 @@ ACCURACY = "accuracy"
 """The live metric that needs labels: the share of wrong answers among those whose truth is known."""
 
 
+AGREEMENT = "agreement"
+"""The live metric of copied requests: the share of them that the candidate answers as stable does."""
+
+
 class AnalysisMetricPlan(Stored):
     """A live metric: ``max_ratio`` and ``max`` roll back; ``margin`` must be proven to promote.
 
     ``max`` is a share of requests for ``error_rate``, of wrong answers for ``accuracy``, milliseconds for a latency. A
-    ``dry_run`` is judged and told, and decides nothing.
+    ``dry_run`` is judged and told, and decides nothing. ``min`` and ``tolerance`` are of ``agreement``: the least share
+    of equal answers, and how far equal numbers may be apart.
     """
 
-    metric: Literal["error_rate", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy"]
+    metric: Literal["error_rate", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy", "agreement"]
     dry_run: bool = False
     max_ratio: float = 1.5
     margin: float = 0.01
     max: float | None = None
+    min: float | None = None
+    tolerance: float = 1e-6
 
 
 class AnalysisPlan(Stored):
@@ -275,9 +290,12 @@ class AnalysisPlan(Stored):
 
 
 class StrategyPlan(Stored):
-    """How an environment moves from stable to candidate. ``deadline`` in seconds; steps only for ``canary``."""
+    """How an environment moves from stable to candidate. ``deadline`` in seconds; no steps for ``rolling``.
 
-    kind: Literal["rolling", "canary"] = "rolling"
+    A ``shadow`` gives the candidate copies of requests, and never traffic.
+    """
+
+    kind: Literal["rolling", "canary", "shadow"] = "rolling"
     steps: tuple[StepPlan, ...] = ()
     deadline: float = 7200.0
     analysis: AnalysisPlan = AnalysisPlan()

@@ -17,8 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from blake3 import blake3
 
-from interlock.pipeline.canaries.resolution import analysis_plan_of
-from interlock.pipeline.canaries.spec import CanarySpec
+from interlock.pipeline.canaries.resolution import strategy_plan_of
 from interlock.pipeline.checks.resolution import data_checks, serving_checks
 from interlock.pipeline.document import Path, Problem, refuse_all
 from interlock.pipeline.entries import entry_files, has_tests
@@ -38,7 +37,6 @@ from interlock.pipeline.plan import (
     PythonPlan,
     Resources,
     StagePlan,
-    StepPlan,
     StrategyPlan,
     WindowPlan,
 )
@@ -356,23 +354,7 @@ def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSp
 
 def strategy_of(environment: EnvironmentSpec) -> StrategyPlan:
     """How the environment moves to a new revision."""
-    return StrategyPlan() if isinstance(environment.strategy, str) else _canary(environment.strategy.canary)
-
-
-def _canary(canary: CanarySpec) -> StrategyPlan:
-    steps = [
-        StepPlan(
-            set_weight=step.set_weight,
-            analysis=step.analysis.duration if step.analysis else None,
-            pause=step.pause.duration if step.pause else None,
-        )
-        for step in canary.steps
-    ]
-    if all(step.set_weight != 100 for step in steps):
-        steps.append(StepPlan(set_weight=100))
-    return StrategyPlan(
-        kind="canary", steps=tuple(steps), deadline=canary.deadline, analysis=analysis_plan_of(canary.analysis)
-    )
+    return StrategyPlan() if isinstance(environment.strategy, str) else strategy_plan_of(environment.strategy)
 
 
 def _warnings(spec: FileSpec) -> Iterator[str]:

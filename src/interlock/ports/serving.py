@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from interlock.delivery.revision import CounterSeen, DataPlaneSeen, ReplicaSeen, Revision
+    from interlock.delivery.revision import CounterSeen, DataPlaneSeen, PairsSeen, ReplicaSeen, Revision
 
 
 class Replicas(Protocol):
@@ -20,6 +20,12 @@ class Replicas(Protocol):
 
     def labelled(self, environment: str) -> dict[str, CounterSeen]:
         """By revision key the answers whose truth is known by now; ``errors`` of them were wrong."""
+
+    def paired(self, environment: str, tolerance: float) -> dict[str, PairsSeen]:
+        """By revision key what became of requests that were copied to it.
+
+        Numbers are equal that differ by at most ``tolerance``, or by that share of the larger one.
+        """
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started."""
@@ -49,16 +55,25 @@ class Proxy(Protocol):
         """The proxy knows these replicas of the revision; those of them that are ``draining`` get no new requests."""
 
     def remove_endpoints(self, revision_key: str, version: int) -> None:
-        """The proxy forgets the revision."""
+        """The proxy forgets the revision; ProxyFault while it has weight, or requests are copied to it."""
 
     def ensure_weights(self, environment: str, weights: Mapping[str, int], version: int) -> None:
         """Shares of traffic in percent by revision key, sum 100. No weights: the environment answers 503."""
 
+    def ensure_mirrors(self, environment: str, copied: Mapping[str, int], version: int) -> None:
+        """Percent of the requests, by revision key, that are copied to it beside their way; to one at most.
+
+        No caller waits for a copy, sees its answer, or has it tried again; it is not counted as served.
+        """
+
     def renew_lease(self, environment: str, candidate: str, stable: str) -> None:
-        """For five more minutes the candidate keeps its weight if no control plane is there; then stable gets it."""
+        """For five more minutes the candidate keeps its weight if no control plane is there; then stable gets it.
+
+        So it is with copies of requests: then there are none any more.
+        """
 
     def end_lease(self, environment: str) -> None:
-        """The weights in force stay, whoever is there."""
+        """The weights and mirrors in force stay, whoever is there."""
 
     def endpoint(self, environment: str) -> str:
         """The base URL at which the environment answers, as ``http://127.0.0.1:8080``."""

@@ -1,8 +1,8 @@
-"""Leases: a candidate whose control plane has gone loses its weight.
+"""Leases: a candidate whose control plane has gone loses its weight, and no request is copied to it any more.
 
 A lease is a file ``{"expires": seconds, "file": the route file, "lock": the lock that guards it, "candidate": its
-cluster, "stable": its cluster}`` with paths relative to the data-plane folder. The control plane touches it while it is
-there.
+cluster, "stable": its cluster, "mirror": the cluster that copies for it go to}`` with paths relative to the data-plane
+folder. The control plane touches it while it is there.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ def _end(folder: Path, path: Path, lease: dict[str, Any], now: float) -> None:
         file = folder / lease["file"]
         document = read_object(file)
         moved = _move_weight(document, candidate, stable)
-        if moved:
+        is_copied = _end_copies(document, lease.get("mirror"))
+        if moved or is_copied:
             document["version_info"] = f"lease ended {time.time_ns()}"
             write_atomically(file, document)
         path.unlink()
         because = f"no control plane renewed the lease for {float(lease['expires']):g} s"
-        record(folder, path.stem, "lease", f"{because}: {moved} of weight moved from {candidate} to {stable}")
+        copies = f", no request is copied to {candidate} any more" if is_copied else ""
+        record(folder, path.stem, "lease", f"{because}: {moved} of weight moved from {candidate} to {stable}{copies}")
 
 
 def _move_weight(document: dict[str, Any], candidate: str, stable: str) -> int:
@@ -61,3 +63,18 @@ def _move_weight(document: dict[str, Any], candidate: str, stable: str) -> int:
                     weights[stable]["weight"] += weights[candidate]["weight"]
                     weights[candidate]["weight"] = 0
     return moved
+
+
+def _end_copies(document: dict[str, Any], mirror: object) -> bool:
+    """Takes out the routes of requests that are copied there; whether there were any."""
+    found = False
+    for configuration in document["resources"]:
+        for host in configuration["virtual_hosts"]:
+            kept = [route for route in host["routes"] if mirror not in _mirrors(route)]
+            found = found or len(kept) < len(host["routes"])
+            host["routes"] = kept
+    return found
+
+
+def _mirrors(route: dict[str, Any]) -> list[object]:
+    return [policy.get("cluster") for policy in route.get("route", {}).get("request_mirror_policies", [])]

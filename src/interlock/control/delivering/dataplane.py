@@ -11,7 +11,7 @@ from interlock.control.delivering.scaling import Scaling
 from interlock.control.rows import load_state, save_or_lose, write_environment
 from interlock.delivery.environment import Act, Environment, desired, differences, examine
 from interlock.delivery.looks.baseline import Baseline
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, Revision
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, PairsSeen, Revision
 from interlock.errors import ServingFault, StaleWrite
 from interlock.ports import Proxy, Replicas, Store
 from interlock.registry.version import ModelVersion
@@ -35,6 +35,10 @@ class Plane:
     def labelled(self, environment: str) -> dict[str, CounterSeen]:
         """By revision key the answers whose truth is known by now."""
         return self._replicas.labelled(environment)
+
+    def paired(self, environment: str, tolerance: float) -> dict[str, PairsSeen]:
+        """By revision key what became of requests that were copied to it."""
+        return self._replicas.paired(environment, tolerance)
 
     def endpoint(self, environment: str) -> str:
         """The base URL at which the environment answers."""
@@ -68,13 +72,13 @@ class Plane:
         return any(act.name not in ("ensure_replicas", "ensure_endpoints", "renew_lease", "end_lease") for act in acts)
 
     def give_traffic_back(self, environment: Environment, version: int, seen: DataPlaneSeen) -> None:
-        """Sets the shares of traffic at once, by what was seen for the decision; all else that differs is for ``keep``.
+        """Sets the shares of traffic and copies at once, by what was seen for the decision; all else is for ``keep``.
 
         To look again, and to tend to replicas first, would leave requests at a candidate that is known to be bad.
         """
         with suppress(StaleWrite):
             for act in differences(environment, seen):
-                if act.name == "ensure_weights":
+                if act.name in ("ensure_weights", "ensure_mirrors"):
                     self._act(environment, act, version)
 
     def _tell_trouble(self, environment: Environment, version: int, seen: DataPlaneSeen) -> tuple[Environment, int]:
@@ -96,6 +100,8 @@ class Plane:
             self._proxy.ensure_endpoints(act.revision, act.replicas, act.draining, version)
         elif act.name == "ensure_weights":
             self._proxy.ensure_weights(environment.key, act.weights, version)
+        elif act.name == "ensure_mirrors":
+            self._proxy.ensure_mirrors(environment.key, act.mirrors, version)
         elif act.name == "remove_endpoints":
             self._proxy.remove_endpoints(act.revision, version)
         elif act.name == "remove_replicas":

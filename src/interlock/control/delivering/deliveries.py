@@ -245,6 +245,9 @@ class Deliveries:
         plane = self._plane.observe(rollout.environment)
         if rollouts.judges(rollout, ACCURACY):
             plane = plane.model_copy(update={"labelled": self._plane.labelled(rollout.environment)})
+        if rollout.is_mirrored:
+            paired = self._plane.paired(rollout.environment, rollout.tolerance)
+            plane = plane.model_copy(update={"paired": paired})
         return RolloutSeen(
             plane=plane,
             checks=outcomes,

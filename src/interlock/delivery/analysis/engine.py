@@ -149,7 +149,7 @@ def _conclude(analysis: Analysis) -> GateResult:
     slowest = min(range(len(analysis.rules)), key=lambda index: analysis.streams[index].log_safety)
     safety = math.exp(min(600.0, analysis.streams[slowest].log_safety))
     if analysis.streams[slowest].log_safety >= -math.log(SAFETY_ALPHA):
-        within = ", ".join(f"{rule.metric} within {rule.margin:g} of stable" for rule in analysis.rules)
+        within = ", ".join(map(_within, analysis.rules))
         because = (
             f"{_sides(analysis, slowest)}: proven safe: {within} "
             f"(e-value {safety:.4g}, needed {1.0 / SAFETY_ALPHA:.4g})"
@@ -191,7 +191,7 @@ def _proves(bets: Sequence[float], paces: Sequence[float], requests: int) -> boo
 def _paces(rule: Rule, totals: Counts) -> list[float]:
     """What all requests so far are worth in the long run, by stake: it is how the next ones are expected to count."""
     (x1, n1), (x0, n0) = totals.candidate, totals.stable
-    if rule.kind == "pairs":
+    if rule.kind in ("pairs", "agreement"):
         ties = n1 - x1 - x0
         return [
             x1 * math.log1p(stake * (rule.margin - 1.0))
@@ -229,8 +229,18 @@ def _worst(analysis: Analysis) -> str:
     return _sides(analysis, harm.index(max(harm)))
 
 
+def _within(rule: Rule) -> str:
+    if rule.kind == "agreement":
+        return f"less than {100.0 * rule.margin:.3g} % of answers unequal to stable's"
+    return f"{rule.metric} within {rule.margin:g} of stable"
+
+
 def _sides(analysis: Analysis, index: int) -> str:
     totals, rule = analysis.streams[index].totals, analysis.rules[index]
+    if rule.kind == "agreement":
+        events, requests = totals.candidate
+        share = f" ({100.0 * events / requests:.2f} %)" if requests else ""
+        return f"{rule.metric}: {events} unequal of {requests} answers{share}"
     is_error = rule.metric == "error_rate"
     what = {"rate": "errors" if is_error else "wrong", "latency": "slow", "pairs": "alone wrong"}[rule.kind]
     sides = (("candidate", totals.candidate), ("stable", totals.stable))

@@ -36,6 +36,29 @@ def ratio_gains(candidate: Side, stable: Side, tolerated: float, ratios: Sequenc
     return tuple(gains)
 
 
+def paired_gains(
+    worse: int, better: int, both: int, tolerated: float, ratios: Sequence[float] = RATIOS
+) -> tuple[float, ...]:
+    """Evidence of requests that both sides were asked: ``worse`` and ``better`` failed on one side alone, ``both`` on
+    both.
+
+    For a ratio r the stake is s = (r - 1) / (r + 1) / M: worse ln(1 + s) + better ln(1 - s M) + both ln(1 + s (1 - M)).
+    The mean of a pair's factor is 1 + s (p1 - M p0) <= 1 while p1 <= M p0, however much the sides fail together. With
+    M = 1 it is the likelihood ratio of McNemar's test.
+    """
+    if worse + better + both == 0:
+        return (0.0,) * len(ratios)
+    gains = []
+    for ratio in ratios:
+        stake = (ratio - 1.0) / (ratio + 1.0) / tolerated
+        gains.append(
+            worse * math.log1p(stake)
+            + better * math.log1p(-stake * tolerated)
+            + both * math.log1p(stake * (1.0 - tolerated))
+        )
+    return tuple(gains)
+
+
 def odds_gains(candidate: Side, stable: Side, tolerated: float = 1.0) -> tuple[float, ...]:
     """Evidence that the candidate's odds exceed ``tolerated`` times the stable ones, given the events of both sides.
 

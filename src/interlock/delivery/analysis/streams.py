@@ -13,11 +13,11 @@ from typing import Literal
 from pydantic import Field
 
 from interlock.delivery.analysis.bets import NO_BETS, log_wealth, paired_safety_gains, safety_gains
-from interlock.delivery.analysis.gains import Side, limit_gains, odds_gains, ratio_gains
+from interlock.delivery.analysis.gains import Side, limit_gains, odds_gains, paired_gains, ratio_gains
 from interlock.delivery.analysis.latency import QUANTILES, Histogram, exceeding, limit_bin, tolerance_bins
 from interlock.delivery.analysis.spread import Spread
 from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Pairs, Seen
-from interlock.delivery.analysis.wealth import PAIR_RATIOS, EProcess, paired_process
+from interlock.delivery.analysis.wealth import PAIR_RATIOS, RATIOS, EProcess, paired_process
 from interlock.vocabulary import Stored
 
 STRATA_SHARE = 0.2
@@ -28,7 +28,9 @@ _FORGETS = 180.0  # seconds after which what is expected of the next tick weighs
 class Rule(Stored):
     """How one metric is judged; ``share`` is its part of the wealth (the shares of all rules add up to 1).
 
-    ``rate``: the candidate's rate may be ``max_ratio`` times the stable one, and no more than ``max``. ``latency``: its
+    ``rate``: the candidate's rate may be ``max_ratio`` times the stable one, and no more than ``max``; where both sides
+    were asked the same the evidence is of pairs. ``agreement``: of the requests that both answered it may answer no
+    larger share than ``max`` otherwise; less than ``margin`` of them must be proven. ``latency``: its
     answers may take ``max_ratio`` times as long, at stable's own ``quantiles``, and no larger share than is above the
     middle one of them more than ``max`` milliseconds. ``pairs``: it may be alone wrong as often as stable is alone
     wrong. ``margin`` must be proven to promote: of a rate, of answers above the middle quantile, of pairs. ``spreads``
@@ -36,7 +38,7 @@ class Rule(Stored):
     """
 
     metric: str
-    kind: Literal["rate", "latency", "pairs"] = "rate"
+    kind: Literal["rate", "latency", "pairs", "agreement"] = "rate"
     share: float = Field(default=1.0, gt=0.0, le=1.0)
     max_ratio: float = Field(default=1.0, gt=0.0)
     margin: float = Field(default=0.01, ge=0.0, le=1.0)
@@ -95,7 +97,9 @@ class Stream(Stored):
 
 
 def channels_of(rule: Rule) -> tuple[str, ...]:
-    """What is counted of it."""
+    """What is compared of it with the stable side: of an agreement nothing, which is of both."""
+    if rule.kind == "agreement":
+        return ()
     return tuple(map(_channel, rule.quantiles)) if rule.kind == "latency" else (rule.metric,)
 
 
@@ -130,10 +134,11 @@ def grow(stream: Stream, rule: Rule, seen: Mapping[str, Seen], seconds: float) -
             divisors[stratum] = divisor
         if divisor is None:
             continue
-        gains = tuple([gain / divisor for gain in _gains(rule, candidate, stable)])
-        sums[channel] = gains if channel not in sums else _added(sums[channel], gains)
-        if place in harm and stratum != WHOLE:
-            harm[place] = harm[place].grow(gains)
+        if channel in harm:
+            gains = tuple([gain / divisor for gain in _gains(rule, candidate, stable, seen.get(stratum))])
+            sums[channel] = gains if channel not in sums else _added(sums[channel], gains)
+            if place in harm and stratum != WHOLE:
+                harm[place] = harm[place].grow(gains)
         if channel == proving:
             safety = _safety(rule, candidate, stable, seen.get(stratum))
             bets = _added(bets, tuple([gain / divisor for gain in safety]))
@@ -156,8 +161,9 @@ def _sides(stream: Stream, rule: Rule, seen: Mapping[str, Seen]) -> Iterator[tup
     for stratum, counts in seen.items():
         if isinstance(counts, Counts) and rule.kind == "rate":
             yield rule.metric, stratum, counts.candidate, counts.stable
-        elif isinstance(counts, Pairs) and rule.kind == "pairs" and counts.pairs:
-            yield rule.metric, stratum, (counts.worse, counts.pairs), (counts.better, counts.pairs)
+        elif isinstance(counts, Pairs) and rule.kind != "latency" and counts.pairs:
+            both = counts.both if rule.kind == "rate" else 0
+            yield rule.metric, stratum, (counts.worse + both, counts.pairs), (counts.better + both, counts.pairs)
         elif isinstance(counts, Latencies) and rule.kind == "latency" and stratum in stream.histograms:
             requests = sum(counts.candidate.values()), sum(counts.stable.values())
             later = tolerance_bins(rule.max_ratio)
@@ -175,17 +181,20 @@ def _limited(rule: Rule, seen: Mapping[str, Seen]) -> Iterator[tuple[str, Side]]
     for stratum, counts in seen.items():
         if isinstance(counts, Counts) and rule.kind == "rate":
             yield stratum, counts.candidate
+        elif isinstance(counts, Pairs) and rule.kind in ("rate", "agreement"):
+            yield stratum, (counts.worse + counts.both, counts.pairs)
         elif isinstance(counts, Latencies) and rule.kind == "latency":
             slow = exceeding(counts.candidate, limit_bin(rule.max))
             yield stratum, (slow, sum(counts.candidate.values()))
 
 
-def _gains(rule: Rule, candidate: Side, stable: Side) -> tuple[float, ...]:
-    if rule.kind == "rate":
-        return ratio_gains(candidate, stable, rule.max_ratio)
+def _gains(rule: Rule, candidate: Side, stable: Side, seen: Seen | None) -> tuple[float, ...]:
+    if isinstance(seen, Pairs):
+        ratios = PAIR_RATIOS if rule.kind == "pairs" else RATIOS
+        return paired_gains(seen.worse, seen.better, seen.both, rule.max_ratio, ratios)
     if rule.kind == "latency":
         return odds_gains(candidate, stable)
-    return ratio_gains((candidate[0], 1), (stable[0], 1), rule.max_ratio, PAIR_RATIOS)
+    return ratio_gains(candidate, stable, rule.max_ratio)
 
 
 def _safety(rule: Rule, candidate: Side, stable: Side, seen: Seen | None) -> tuple[float, ...]:

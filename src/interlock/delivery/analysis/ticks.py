@@ -45,15 +45,19 @@ class Latencies(Stored):
 
 
 class Pairs(Stored):
-    """Requests that both sides answered: ``worse`` where the candidate alone is wrong, ``better`` where stable is."""
+    """Requests that both sides were asked: ``worse`` where the candidate alone is wrong, ``better`` where stable is.
+
+    ``both`` are those in which both are.
+    """
 
     pairs: Count = 0
     worse: Count = 0
     better: Count = 0
+    both: Count = 0
 
     @model_validator(mode="after")
     def _fits(self) -> Pairs:
-        if self.worse + self.better > self.pairs:
+        if self.worse + self.better + self.both > self.pairs:
             raise ValueError("more pairs differ than there are")
         return self
 

@@ -15,8 +15,16 @@ from interlock.delivery.analysis.spread import Spread
 from interlock.delivery.analysis.streams import Rule
 from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Seen
 from interlock.delivery.looks.baseline import Baseline, traffic_of
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
-from interlock.pipeline.plan import ACCURACY, LATENCY_QUANTILES, AnalysisMetricPlan, AnalysisPlan, StrategyPlan
+from interlock.delivery.looks.pairs import agreement_rule
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, PairsSeen, Revision
+from interlock.pipeline.plan import (
+    ACCURACY,
+    AGREEMENT,
+    LATENCY_QUANTILES,
+    AnalysisMetricPlan,
+    AnalysisPlan,
+    StrategyPlan,
+)
 
 TICK_SECONDS = 1.0
 """Least time between two looks at the counters that are fed to the analysis."""
@@ -44,6 +52,8 @@ def _rule(metric: AnalysisMetricPlan, share: float, spread: Spread | None) -> Ru
         max=metric.max,
         is_dry_run=metric.dry_run,
     )
+    if metric.metric == AGREEMENT:
+        return agreement_rule(rule, metric)
     quantile = LATENCY_QUANTILES.get(metric.metric)
     if quantile is not None:
         return rule.model_copy(update={"kind": "latency", "quantiles": (quantile,)})
@@ -97,11 +107,15 @@ def _grown(before: LatencySeen, after: LatencySeen) -> dict[Span, int]:
 
 
 class Sources(NamedTuple):
-    """What was last seen of both sides, by ``candidate`` and ``stable``: each of them whole, or empty."""
+    """What was last seen of both sides, by ``candidate`` and ``stable``: each of them whole, or empty.
+
+    ``paired`` is of both at once; None where requests are not copied.
+    """
 
     counted: dict[str, CounterSeen] = {}
     timed: dict[str, LatencySeen] = {}
     labelled: dict[str, CounterSeen] = {}
+    paired: PairsSeen | None = None
 
 
 def sources_of(plane: DataPlaneSeen, stable: Revision, candidate: Revision) -> Sources:
@@ -115,6 +129,7 @@ def sources_of(plane: DataPlaneSeen, stable: Revision, candidate: Revision) -> S
             for side, revision in (("stable", stable), ("candidate", candidate))
             if (found := plane.labelled.get(revision.key, none)) is not None
         },
+        paired=plane.paired.get(candidate.key),
     )
 
 

@@ -57,6 +57,8 @@ def of_interest(rollout: Rollout, seen: RolloutSeen) -> RolloutSeen:
         counters={key: counter for key, counter in seen.plane.counters.items() if key in keys},
         latencies={key: one for key, one in seen.plane.latencies.items() if is_timed and key in keys},
         labelled={key: one for key, one in seen.plane.labelled.items() if key in keys},
+        mirrors=seen.plane.mirrors,
+        paired={key: one for key, one in seen.plane.paired.items() if key == rollout.candidate.key},
         problem=seen.plane.problem,
     )
     return seen.model_copy(update={"plane": plane})
@@ -84,6 +86,7 @@ def origin(rollout: Rollout) -> Rollout:
         check_runs={check.name: CheckRun() for check in rollout.checks},
         replicas=rollout.replicas,
         windows=rollout.windows,
+        tolerance=rollout.tolerance,
         phase=RolloutPhase.PROGRESSING,
     )
 

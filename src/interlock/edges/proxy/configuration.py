@@ -287,7 +287,7 @@ def endpoints(name: str, replicas: Sequence[str], draining: Collection[str], *, 
     return {**kind, "cluster_name": name, "endpoints": [{"lb_endpoints": hosts}]}
 
 
-def routes(environment_name: str, models: Sequence[Document], has_labels: bool) -> Document:
+def routes(environment_name: str, models: Mapping[str, Sequence[Document]], has_labels: bool) -> Document:
     """All routes of one listener: the models' own, the label endpoint, and whether anybody is there."""
     fixed: list[Document] = [
         {
@@ -298,12 +298,13 @@ def routes(environment_name: str, models: Sequence[Document], has_labels: bool) 
     if has_labels:
         route = {"cluster": LABELS, "timeout": f"{TIMEOUT_SECONDS}s", "retry_policy": _RETRIES}
         fixed.append({"match": {"prefix": f"/{LABELS}/"}, "route": route})
-    fixed += [_named_revision(model["name"], environment_name) for model in models]
+    fixed += [_named_revision(model, environment_name) for model in models]
+    own = [route for routes in models.values() for route in routes]
     return {
         "@type": f"{_TYPE}config.route.v3.RouteConfiguration",
         "name": environment_name,
         "validate_clusters": True,
-        "virtual_hosts": [{"name": "models", "domains": ["*"], "routes": [*fixed, *models]}],
+        "virtual_hosts": [{"name": "models", "domains": ["*"], "routes": [*fixed, *own]}],
     }
 
 

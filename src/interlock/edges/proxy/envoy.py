@@ -16,9 +16,11 @@ from interlock.errors import NotFound, ProxyFault
 from interlock.system.files import write_atomically
 
 from . import configuration as config
+from . import mirrors
 from .acceptance import Acceptance
 from .admin import Admin
 from .files import LOCK, Change, ConfigurationFiles
+from .mirrors import NOTHING, Shares
 from .program import Envoy
 from .seen import counter, endpoints, environment_of, latency, load, split_environment, times_of
 
@@ -72,7 +74,7 @@ class EnvoyProxy:
         with self._files.locked():
             self._write_clusters(self._revisions())
             for name in self._listeners:
-                self._write_routes(name, self._weights(name))
+                self._write_routes(name, self._shares(name))
             listeners = [config.listener(name, *_address(where)) for name, where in self._listeners.items()]
             change = self._files.write(config.LISTENERS, listeners)
         if self._labels is not None:
@@ -94,7 +96,7 @@ class EnvoyProxy:
         loads: dict[str, LoadSeen] = {}
         latencies: dict[str, LatencySeen] = {}
         try:
-            weights = self._weights(name).get(split_environment(environment)[0], {})
+            shares = self._shares(name).get(split_environment(environment)[0], NOTHING)
             revisions = [key for key in self._revisions() if environment_of(key) == environment]
         except ProxyFault as fault:
             return DataPlaneSeen(problem=str(fault))
@@ -114,7 +116,13 @@ class EnvoyProxy:
         except ProxyFault as fault:
             problem = str(fault)
         return DataPlaneSeen(
-            endpoints=hosts, weights=weights, counters=counters, loads=loads, latencies=latencies, problem=problem
+            endpoints=hosts,
+            weights=shares.weights,
+            mirrors=shares.mirrors,
+            counters=counters,
+            loads=loads,
+            latencies=latencies,
+            problem=problem,
         )
 
     def ensure_endpoints(
@@ -138,16 +146,18 @@ class EnvoyProxy:
         self._acceptance.wait_until_warm(revision_key)
 
     def remove_endpoints(self, revision_key: str, version: int) -> None:
-        """The proxy forgets the revision; ProxyFault while it has weight."""
+        """The proxy forgets the revision; ProxyFault while it has weight, or requests are copied to it."""
         model, name = split_environment(environment_of(revision_key))
         refused = self._acceptance.rejections(_rds(name))
         with self._files.locked():
             self._files.advance(revision_key, version)
-            weights = self._weights(name)
-            mine = weights.get(model, {})
-            if mine.pop(revision_key, 0):
+            shares = self._shares(name)
+            mine = shares.get(model, NOTHING)
+            if mine.weights.pop(revision_key, 0):
                 raise ProxyFault(f"{revision_key} still has weight in {model}/{name}")
-            change = self._write_routes(name, weights) if name in self._listeners else None
+            if revision_key in mine.mirrors:
+                raise ProxyFault(f"requests of {model}/{name} are still copied to {revision_key}")
+            change = self._write_routes(name, shares) if name in self._listeners else None
         if change is not None:
             self._acceptance.wait_for(change, _rds(name), refused)
         self._forget(revision_key)
@@ -164,11 +174,39 @@ class EnvoyProxy:
             unknown = sorted(set(weights) - set(self._revisions()))
             if unknown:
                 raise ProxyFault(f"{environment} cannot send requests to {', '.join(unknown)}: no endpoints are known")
-            change = self._write_routes(name, {**self._weights(name), model: dict(weights)})
+            shares = self._shares(name)
+            mine = shares.get(model, NOTHING)._replace(weights=dict(weights))
+            change = self._write_routes(name, {**shares, model: mine})
         self._acceptance.wait_for(change, _rds(name), refused)
 
+    def ensure_mirrors(self, environment: str, copied: Mapping[str, int], version: int) -> None:
+        """Which requests are copied to whom; returns once that is in force. ProxyFault for one without endpoints."""
+        model, name = split_environment(environment)
+        self.endpoint(environment)
+        if len(copied) > 1 or not all(0 < percent <= 100 for percent in copied.values()):
+            raise ValueError(f"mirrors of {environment} are {dict(copied)}, not a percentage to one revision")
+        refused, refused_clusters = self._acceptance.rejections(_rds(name)), self._acceptance.rejections(CDS)
+        with self._files.locked():
+            self._files.advance(environment, version)
+            unknown = sorted(set(copied) - set(self._revisions()))
+            if unknown:
+                raise ProxyFault(f"{environment} cannot copy requests to {', '.join(unknown)}: no endpoints are known")
+            clusters = self._write_clusters(self._revisions(), copied)
+        self._acceptance.wait_for(clusters, CDS, refused_clusters)
+        for key in copied:
+            self._acceptance.wait_until_warm(mirrors.cluster_of(key))
+        with self._files.locked():
+            self._files.advance(environment, version)
+            shares = self._shares(name)
+            mine = shares.get(model, NOTHING)._replace(mirrors=dict(copied))
+            change = self._write_routes(name, {**shares, model: mine})
+        self._acceptance.wait_for(change, _rds(name), refused)
+        with self._files.locked():
+            clusters = self._write_clusters(self._revisions())
+        self._acceptance.wait_for(clusters, CDS, refused_clusters)
+
     def renew_lease(self, environment: str, candidate: str, stable: str) -> None:
-        """The candidate keeps its weight for ``lease_seconds`` more without a control plane; see the port."""
+        """The candidate keeps its weight and mirror for ``lease_seconds`` without a control plane; see the port."""
         model, name = split_environment(environment)
         lease = {
             "expires": self._lease_seconds,
@@ -176,15 +214,17 @@ class EnvoyProxy:
             "lock": f"{config.FOLDER}/{LOCK}",
             "candidate": candidate,
             "stable": stable,
+            "mirror": mirrors.cluster_of(candidate),
         }
         content = json.dumps(lease).encode()
         path = self._lease_file(environment)
         with self._files.locked():
-            weights = self._weights(name)
-            mine = weights.get(model, {})
-            if stable not in mine and stable in self._revisions():
-                weights[model] = {**mine, stable: 0}  # or there would be nobody to give the weight to
-                self._write_routes(name, weights)
+            shares = self._shares(name)
+            mine = shares.get(model, NOTHING)
+            if stable not in mine.weights and stable in self._revisions():
+                # Or there would be nobody to give the weight to.
+                shares[model] = mine._replace(weights={**mine.weights, stable: 0})
+                self._write_routes(name, shares)
             if path.exists() and path.read_bytes() == content:
                 os.utime(path, times=(time.time(), time.time()))
             else:
@@ -207,22 +247,25 @@ class EnvoyProxy:
 
     def _revisions(self) -> list[str]:
         names = [one["name"] for one in self._files.read(config.CLUSTERS)]
-        return [name for name in names if name != config.LABELS]
+        return [name for name in names if name != config.LABELS and not mirrors.is_of_copies(name)]
 
-    def _weights(self, environment_name: str) -> dict[str, dict[str, int]]:
-        """Weights by model, of one listener."""
+    def _shares(self, environment_name: str) -> dict[str, Shares]:
+        """Weights and mirrors by model, of one listener."""
         resources = self._files.read(config.routes_file(environment_name))
-        models = config.model_routes(resources[0]) if resources else []
-        return {route["name"]: config.weights_of(route) for route in models}
+        return mirrors.shares_of(resources[0]) if resources else {}
 
-    def _write_routes(self, environment_name: str, weights: Mapping[str, Mapping[str, int]]) -> Change:
-        models = [config.model_route(model, shares) for model, shares in sorted(weights.items())]
+    def _write_routes(self, environment_name: str, shares: Mapping[str, Shares]) -> Change:
+        models = {model: mirrors.routes(model, mine) for model, mine in sorted(shares.items())}
         resource = config.routes(environment_name, models, self._labels is not None)
         return self._files.write(config.routes_file(environment_name), [resource])
 
-    def _write_clusters(self, revisions: Collection[str]) -> Change:
+    def _write_clusters(self, revisions: Collection[str], copied: Collection[str] = ()) -> Change:
+        """Clusters of these revisions, and those for copies: where routes have them, and to ``copied``."""
         fixed = [config.static_cluster(config.LABELS)] if self._labels is not None else []
-        return self._files.write(config.CLUSTERS, [*fixed, *map(config.cluster, sorted(set(revisions)))])
+        of_routes = {key for name in self._listeners for mine in self._shares(name).values() for key in mine.mirrors}
+        own = [*map(config.cluster, sorted(set(revisions)))]
+        twins = [*map(mirrors.cluster, sorted(of_routes | set(copied)))]
+        return self._files.write(config.CLUSTERS, [*fixed, *own, *twins])
 
     def _forget(self, revision_key: str) -> None:
         refused = self._acceptance.rejections(CDS)

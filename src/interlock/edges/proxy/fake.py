@@ -27,6 +27,7 @@ class FakeProxy:
         self._is_healthy_at_once = is_healthy_at_once
         self._endpoints: dict[str, dict[str, EndpointSeen]] = {}
         self._weights: dict[str, dict[str, int]] = {}
+        self._mirrors: dict[str, dict[str, int]] = {}
         self._versions: dict[str, int] = {}
 
     def observe(self, environment: str) -> DataPlaneSeen:
@@ -36,6 +37,7 @@ class FakeProxy:
         return DataPlaneSeen(
             endpoints={key: dict(self._endpoints[key]) for key in mine},
             weights=dict(self._weights.get(environment, {})),
+            mirrors=dict(self._mirrors.get(environment, {})),
             counters={key: self.counters.get(key, nothing) for key in mine},
             loads={key: self.loads[key] for key in mine if key in self.loads},
             latencies={key: self.latencies[key] for key in mine if key in self.latencies},
@@ -54,12 +56,14 @@ class FakeProxy:
         }
 
     def remove_endpoints(self, revision_key: str, version: int) -> None:
-        """The revision is forgotten; ProxyFault while it has weight."""
+        """The revision is forgotten; ProxyFault while it has weight, or requests are copied to it."""
         self._advance(revision_key, version)
         environment = environment_of(revision_key)
         weights = self._weights.get(environment, {})
         if weights.get(revision_key, 0):
             raise ProxyFault(f"{revision_key} still has weight in {environment}")
+        if revision_key in self._mirrors.get(environment, {}):
+            raise ProxyFault(f"requests of {environment} are still copied to {revision_key}")
         weights.pop(revision_key, None)
         self._endpoints.pop(revision_key, None)
         self.counters.pop(revision_key, None)
@@ -74,6 +78,17 @@ class FakeProxy:
         if unknown:
             raise ProxyFault(f"{environment} cannot send requests to {', '.join(unknown)}: no endpoints are known")
         self._weights[environment] = dict(weights)
+
+    def ensure_mirrors(self, environment: str, copied: Mapping[str, int], version: int) -> None:
+        """Which requests are copied to whom; ProxyFault for a revision without endpoints."""
+        self.endpoint(environment)
+        if len(copied) > 1 or not all(0 < percent <= 100 for percent in copied.values()):
+            raise ValueError(f"mirrors of {environment} are {dict(copied)}, not a percentage to one revision")
+        self._advance(environment, version)
+        unknown = sorted(set(copied) - set(self._endpoints))
+        if unknown:
+            raise ProxyFault(f"{environment} cannot copy requests to {', '.join(unknown)}: no endpoints are known")
+        self._mirrors[environment] = dict(copied)
 
     def renew_lease(self, environment: str, candidate: str, stable: str) -> None:
         """Remembered in ``leases``; stable is named in the weights, as the one that would take them over."""

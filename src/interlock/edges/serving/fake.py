@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from interlock.delivery.revision import CounterSeen, ReplicaSeen, Revision
+from interlock.delivery.revision import CounterSeen, PairsSeen, ReplicaSeen, Revision
 from interlock.errors import StaleWrite
 
 
 class FakeReplicas:
     """Stands in for replicas. New ones are ready unless ``is_ready_at_once`` is False.
 
-    ``truths`` (by environment, then revision key) may be set by tests.
+    ``truths`` and ``pairs`` (by environment, then revision key) may be set by tests; ``tolerance`` is what was last
+    asked for.
     """
 
     def __init__(self, is_ready_at_once: bool = True) -> None:
         self.truths: dict[str, dict[str, CounterSeen]] = {}
+        self.pairs: dict[str, dict[str, PairsSeen]] = {}
+        self.tolerance: float | None = None
         self._is_ready_at_once = is_ready_at_once
         self._seen: dict[str, dict[str, dict[str, ReplicaSeen]]] = {}
         self._versions: dict[str, int] = {}
@@ -29,6 +32,11 @@ class FakeReplicas:
     def labelled(self, environment: str) -> dict[str, CounterSeen]:
         """What the test has set."""
         return self.truths.get(environment, {})
+
+    def paired(self, environment: str, tolerance: float) -> dict[str, PairsSeen]:
+        """What the test has set."""
+        self.tolerance = tolerance
+        return self.pairs.get(environment, {})
 
     def ensure(self, revision: Revision, version: int) -> None:
         """The replicas that were not there are now."""

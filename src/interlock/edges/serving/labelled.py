@@ -2,23 +2,21 @@
 
 Files are followed from where they end when an environment is asked for, for the first time or after a pause: what was
 predicted or labelled before would be compared with what comes now. What comes more than MOST requests after its
-counterpart is not counted.
+counterpart is not counted. Requests that were copied to a candidate are compared as pairs (``paired``), and not here.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from interlock.delivery.revision import CounterSeen
 
-MOST = 200_000
-"""Predictions without a label, and labels without a prediction, that are kept in memory for each environment."""
-READ_AT_ONCE = 8 * 2**20
+from .following import Following, forget_oldest
+
 PAUSE_SECONDS = 60.0
 """Where nobody asked for so long, counting begins anew."""
 
@@ -54,19 +52,21 @@ class _Join:
         self.asked = 0.0
         self._predictions = predictions
         self._labels = labels
-        self._offsets = {path: path.stat().st_size for path in (*predictions.glob("*.jsonl"), labels) if path.exists()}
+        self._following = Following((*predictions.glob("*.jsonl"), labels))
         self._answers: dict[str, dict[str, Any]] = {}
         self._truths: dict[str, Any] = {}
 
     def read(self) -> None:
         """What was added since. The first label of an id counts, and the first answer of a revision."""
         for path in sorted(self._predictions.glob("*.jsonl")):
-            for record in self._added(path):
+            for record in self._following.added(path):
+                if record.get("status") != 200 or "copied_to" in record:
+                    continue
                 answers = record.get("prediction")
                 for row, answer in enumerate(answers if isinstance(answers, list) else ()):
                     identity = str(record.get("id")) if len(answers or ()) == 1 else f"{record.get('id')}/{row}"
                     self._answer(identity, str(record.get("revision")), answer)
-        for record in self._added(self._labels):
+        for record in self._following.added(self._labels):
             if not record.get("is_contradictory"):
                 self._label(str(record.get("id")), record.get("label"))
 
@@ -77,7 +77,7 @@ class _Join:
         given[revision] = answer
         if identity in self._truths:
             self._count(revision, answer, self._truths[identity])
-        _forget_oldest(self._answers)
+        forget_oldest(self._answers)
 
     def _label(self, identity: str, truth: Any) -> None:
         if identity in self._truths:
@@ -85,31 +85,8 @@ class _Join:
         self._truths[identity] = truth
         for revision, answer in self._answers.get(identity, {}).items():
             self._count(revision, answer, truth)
-        _forget_oldest(self._truths)
+        forget_oldest(self._truths)
 
     def _count(self, revision: str, answer: Any, truth: Any) -> None:
         judged, wrong = self.counted.get(revision, (0, 0))
         self.counted[revision] = judged + 1, wrong + (answer != truth)
-
-    def _added(self, path: Path) -> Iterator[dict[str, Any]]:
-        """The whole lines that were added; those that are torn or no JSON object are passed over."""
-        try:
-            with path.open("rb") as reader:
-                reader.seek(self._offsets.get(path, 0))
-                content = reader.read(READ_AT_ONCE)
-        except OSError:  # not there yet, or gone
-            return
-        whole = content[: content.rfind(b"\n") + 1]
-        self._offsets[path] = self._offsets.get(path, 0) + len(whole)
-        for line in whole.splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and record.get("status", 200) == 200:
-                yield record
-
-
-def _forget_oldest(kept: dict[str, Any]) -> None:
-    while len(kept) > MOST:
-        del kept[next(iter(kept))]

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from interlock.delivery.revision import CounterSeen, ReplicaSeen, Revision
+from interlock.delivery.revision import CounterSeen, PairsSeen, ReplicaSeen, Revision
 from interlock.errors import InterlockError, ServingFault, StaleWrite
 from interlock.ports import Isolation, Sandbox
 from interlock.system.files import locked, write_atomically
@@ -23,6 +23,7 @@ from interlock.vocabulary import Digest
 from .admitted import OTHER_ENVIRONMENT, REPAIRABLE, Installed, guarded, write_quarantined
 from .copies import ArtifactCopies, copy_program
 from .labelled import LabelledAnswers
+from .paired import PairedAnswers
 from .supervising import ensure_supervise, supervisor_of
 
 LOCK = "replicas.lock"
@@ -61,6 +62,7 @@ class LocalReplicas:
         self._key = key
         self._copies = ArtifactCopies(self._folder, place)
         self._labelled = LabelledAnswers(self._folder)
+        self._paired = PairedAnswers(self._folder)
 
     def observe(self, environment: str) -> dict[str, ReplicaSeen]:
         """The replicas that shall run, as they are."""
@@ -74,6 +76,10 @@ class LocalReplicas:
     def labelled(self, environment: str) -> dict[str, CounterSeen]:
         """By revision key the answers whose truth is known by now; see the port."""
         return self._labelled.observe(environment)
+
+    def paired(self, environment: str, tolerance: float) -> dict[str, PairsSeen]:
+        """By revision key what became of requests that were copied to it; see the port."""
+        return self._paired.observe(environment, tolerance)
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started; see the port.

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from interlock.pipeline.canaries.spec import AnalysisSpec
-from interlock.pipeline.plan import LATENCY_QUANTILES, AnalysisMetricPlan, AnalysisPlan
+from interlock.pipeline.canaries.spec import (
+    AnalysisSpec,
+    CanarySpec,
+    LiveMetricSpec,
+    MirrorSpec,
+    ShadowSpec,
+    StrategySpec,
+)
+from interlock.pipeline.plan import (
+    LATENCY_QUANTILES,
+    AnalysisMetricPlan,
+    AnalysisPlan,
+    MirrorPlan,
+    StepPlan,
+    StrategyPlan,
+)
 
 LATENCY_MARGIN = 0.05
 """The share of requests that may be slower than stable's, unless the file says."""
@@ -13,13 +27,53 @@ LATENCY_WARM_UP = 30.0
 
 def analysis_plan_of(analysis: AnalysisSpec) -> AnalysisPlan:
     """The plan of an analysis."""
-    metrics = tuple(
-        AnalysisMetricPlan.model_validate(
-            {"metric": one.metric, "max_ratio": one.max_ratio, "max": one.max, "dry_run": one.dry_run}
-            | {"margin": one.margin or (LATENCY_MARGIN if one.metric in LATENCY_QUANTILES else 0.01)}
-        )
-        for one in analysis.metrics
-    )
+    metrics = tuple(map(_metric_plan_of, analysis.metrics))
     has_latency = any(metric.metric in LATENCY_QUANTILES for metric in metrics)
     warm_up = analysis.warm_up or (LATENCY_WARM_UP if has_latency else 0.0)
     return AnalysisPlan(alpha=analysis.alpha, warm_up=warm_up, metrics=metrics)
+
+
+def _metric_plan_of(metric: LiveMetricSpec) -> AnalysisMetricPlan:
+    margin = metric.margin or (LATENCY_MARGIN if metric.metric in LATENCY_QUANTILES else 0.01)
+    written = {"max": metric.max, "min": metric.min, "tolerance": metric.tolerance}
+    return AnalysisMetricPlan.model_validate(
+        {"metric": metric.metric, "max_ratio": metric.max_ratio, "margin": margin, "dry_run": metric.dry_run}
+        | {name: value for name, value in written.items() if value is not None}
+    )
+
+
+def strategy_plan_of(strategy: StrategySpec) -> StrategyPlan:
+    """The plan of a strategy that is more than a word; it has exactly one key."""
+    if strategy.shadow is not None:
+        return _shadow(strategy.shadow)
+    return _canary(strategy.canary) if strategy.canary is not None else StrategyPlan()
+
+
+def _shadow(shadow: ShadowSpec) -> StrategyPlan:
+    return StrategyPlan(
+        kind="shadow",
+        steps=(StepPlan(mirror=MirrorPlan(percent=shadow.percent, seconds=shadow.duration)),),
+        deadline=shadow.deadline,
+        analysis=analysis_plan_of(shadow.analysis),
+    )
+
+
+def _mirror(mirror: MirrorSpec) -> MirrorPlan:
+    return MirrorPlan(percent=mirror.percent, seconds=mirror.duration)
+
+
+def _canary(canary: CanarySpec) -> StrategyPlan:
+    steps = [
+        StepPlan(
+            set_weight=step.set_weight,
+            analysis=step.analysis.duration if step.analysis else None,
+            pause=step.pause.duration if step.pause else None,
+            mirror=_mirror(step.mirror) if step.mirror is not None else None,
+        )
+        for step in canary.steps
+    ]
+    if all(step.set_weight != 100 for step in steps):
+        steps.append(StepPlan(set_weight=100))
+    return StrategyPlan(
+        kind="canary", steps=tuple(steps), deadline=canary.deadline, analysis=analysis_plan_of(canary.analysis)
+    )

@@ -6,10 +6,10 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from interlock.pipeline.plan import ACCURACY, LATENCY_QUANTILES
+from interlock.pipeline.plan import ACCURACY, AGREEMENT, LATENCY_QUANTILES
 from interlock.pipeline.rules.values import Alpha, Choice, Duration, NotYet, Section, shape_of
 
-LIVE_METRICS = ("error_rate", *LATENCY_QUANTILES, ACCURACY)
+LIVE_METRICS = ("error_rate", *LATENCY_QUANTILES, ACCURACY, AGREEMENT)
 LATER_LIVE_METRICS = ("auc",)
 
 
@@ -18,6 +18,15 @@ class WaitSpec(Section):
 
     duration: Annotated[Duration, Field(alias="for")]
     """How long."""
+
+
+class MirrorSpec(Section):
+    """Requests that are copied. Stable answers them; what the candidate answers is compared, and seen by nobody."""
+
+    percent: Annotated[int, Field(ge=1, le=100)]
+    """Of the inference requests, how many."""
+    duration: Annotated[Duration, Field(alias="for")]
+    """How long at least. It lasts until there are pairs of answers, and `agreement` is proven where it is asked for."""
 
 
 class StepSpec(Section):
@@ -29,8 +38,9 @@ class StepSpec(Section):
     """Watch the metrics of the analysis; go on when they are good enough."""
     pause: WaitSpec | None = None
     """Wait."""
-    mirror: Annotated[None, NotYet("remove the step; begin with a small set_weight")] = None
-    """Copy traffic to the candidate, its answers thrown away."""
+    mirror: MirrorSpec | None = None
+    """Copy requests to the candidate before it gets traffic. What it does wrong rolls it back before any caller meets
+    it."""
 
 
 class LiveMetricSpec(Section):
@@ -39,7 +49,8 @@ class LiveMetricSpec(Section):
     metric: Annotated[str, Choice(LIVE_METRICS, LATER_LIVE_METRICS, remedy=f"use {' or '.join(LIVE_METRICS)}")]
     """The measurement. `error_rate`: the share of requests that fail. `latency_p99_ms` (p95, p50): how long answers
     take at the proxy, looked at where 1 % (5 %, 50 %) of stable's own recent answers are slower. `accuracy`: the share
-    of wrong answers among those whose label has come while both revisions serve."""
+    of wrong answers among those whose label has come while both revisions serve. `agreement`: the share of mirrored
+    requests that the candidate answers as stable does."""
     max_ratio: Annotated[float, Field(ge=1.0)] = 1.5
     """The most that the candidate's rate may be of the stable one's, or how many times as long its answers may take."""
     margin: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
@@ -48,6 +59,12 @@ class LiveMetricSpec(Section):
     max: Annotated[float, Field(gt=0.0)] | None = None
     """The most that its rate may be at all, or the milliseconds that no more than 1 % (5 %, 50 %) of its answers may
     take longer than."""
+    min: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Of `agreement`: the least share of equal answers; less rolls back. That no more than `margin` beyond it are
+    unequal must be proven."""
+    tolerance: Annotated[float, Field(ge=0.0)] | None = None
+    """Of `agreement`: by how much equal numbers may differ, altogether or as a share of the larger. Without this key:
+    0.000001."""
     source: Annotated[Literal["labels"], Choice(("labels",))] | None = None
     """Where the numbers are from. `labels`, for `accuracy`: predictions joined with the labels that the label endpoint
     was sent. Without this key: the proxy."""
@@ -84,11 +101,26 @@ class CanarySpec(Section):
     """How long a promoted revision is watched."""
 
 
-class StrategySpec(Section):
-    """How an environment moves to a new revision. The text `rolling` moves all traffic at once."""
+class ShadowSpec(Section):
+    """A trial on copies of requests alone. It ends without giving the candidate traffic, whatever it shows."""
 
-    canary: CanarySpec
+    percent: Annotated[int, Field(ge=1, le=100)] = 100
+    """Of the inference requests, how many are copied."""
+    duration: Annotated[Duration, Field(alias="for")]
+    """How long at least. It lasts until every metric is proven to be within its margin."""
+    deadline: Duration = 7200.0
+    """After this time it ends, proven or not."""
+    analysis: AnalysisSpec = AnalysisSpec()
+    """How the pairs of answers are judged."""
+
+
+class StrategySpec(Section):
+    """How an environment moves to a new revision; exactly one key. The text `rolling` moves all traffic at once."""
+
+    canary: CanarySpec | None = None
     """By growing weights."""
+    shadow: ShadowSpec | None = None
+    """Not at all: requests are copied to the new revision, and its answers compared."""
 
 
 Strategy: TypeAlias = Annotated[

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from interlock.pipeline.canaries.spec import CanarySpec, LiveMetricSpec, StepSpec, StrategySpec
+from interlock.pipeline.canaries.mirrors import check_agreement, check_choice, check_mirror_steps, check_shadow
+from interlock.pipeline.canaries.spec import AnalysisSpec, CanarySpec, LiveMetricSpec, StepSpec, StrategySpec
 from interlock.pipeline.document import Path, Problem
-from interlock.pipeline.plan import ACCURACY, LATENCY_QUANTILES
+from interlock.pipeline.plan import ACCURACY, AGREEMENT, LATENCY_QUANTILES
 from interlock.pipeline.replicas.spec import replicas_of
 from interlock.pipeline.spec import FileSpec
 
@@ -40,18 +41,27 @@ def check_environments(spec: FileSpec) -> Iterator[Problem]:
 
 
 def check_canaries(spec: FileSpec) -> Iterator[Problem]:
-    """A canary's weights grow, and it looks before it promotes."""
+    """A canary's weights grow, and it looks before it promotes; a shadow is judged by what copies show."""
     for name, environment in spec.deploy.items():
-        if isinstance(environment.strategy, StrategySpec):
-            place = ("deploy", name, "strategy", "canary")
-            yield from _check_steps(environment.strategy.canary, (*place, "steps"))
-            yield from _check_times(environment.strategy.canary, place)
-            yield from _check_metrics(environment.strategy.canary, (*place, "analysis", "metrics"))
+        if not isinstance(environment.strategy, StrategySpec):
+            continue
+        place: Path = ("deploy", name, "strategy")
+        yield from check_choice(environment.strategy, place)
+        canary, shadow = environment.strategy.canary, environment.strategy.shadow
+        if canary is not None:
+            yield from _check_steps(canary, (*place, "canary", "steps"))
+            yield from _check_times(canary, (*place, "canary"))
+            is_mirrored = any(step.mirror for step in canary.steps)
+            yield from _check_metrics(canary.analysis, is_mirrored, (*place, "canary", "analysis", "metrics"))
+        if shadow is not None:
+            checks: Path = ("deploy", name, "checks")
+            yield from check_shadow(shadow, bool(environment.checks), (*place, "shadow"), checks)
+            yield from _check_metrics(shadow.analysis, True, (*place, "shadow", "analysis", "metrics"))
 
 
 def span_of(step: StepSpec) -> float:
     """Seconds that a step takes at least."""
-    wait = step.analysis or step.pause
+    wait = step.analysis or step.pause or step.mirror
     return wait.duration if wait else 0.0
 
 
@@ -59,12 +69,11 @@ def _check_steps(canary: CanarySpec, place: Path) -> Iterator[Problem]:
     whole = [len(step.model_fields_set) == 1 for step in canary.steps]
     for index, is_whole in enumerate(whole):
         if not is_whole:
-            yield Problem((*place, index), "a step has exactly one key", "write set_weight, analysis or pause")
+            yield Problem((*place, index), "a step has exactly one key", "write set_weight, analysis, pause or mirror")
     if not all(whole):
         return
     weights = [(index, step.set_weight) for index, step in enumerate(canary.steps) if step.set_weight is not None]
-    if canary.steps[0].set_weight is None:
-        yield Problem((*place, 0), "nothing is to be seen before the first weight", "begin with set_weight")
+    yield from check_mirror_steps(canary.steps, place)
     for (_, lower), (index, weight) in pairwise(weights):
         if weight <= lower:
             problem = f"the weight {weight} does not follow {lower}: weights grow"
@@ -84,11 +93,12 @@ def _check_times(canary: CanarySpec, place: Path) -> Iterator[Problem]:
         yield Problem((*place, "deadline"), problem, f"write a deadline well above {least:g}s")
 
 
-def _check_metrics(canary: CanarySpec, place: Path) -> Iterator[Problem]:
-    metrics = [metric.metric for metric in canary.analysis.metrics]
-    if all(metric.dry_run for metric in canary.analysis.metrics):
+def _check_metrics(analysis: AnalysisSpec, is_mirrored: bool, place: Path) -> Iterator[Problem]:
+    metrics = [metric.metric for metric in analysis.metrics]
+    if all(metric.dry_run for metric in analysis.metrics):
         yield Problem(place, "every metric is a dry run, so nothing is judged", "let one metric count", at_key=True)
-    for index, metric in enumerate(canary.analysis.metrics):
+    for index, metric in enumerate(analysis.metrics):
+        yield from check_agreement(metric, is_mirrored, (*place, index))
         if metric.metric in metrics[:index]:
             yield Problem((*place, index), f"the metric {metric.metric} is given twice", "remove one")
         if (metric.source == "labels") != (metric.metric == ACCURACY):
@@ -99,7 +109,7 @@ def _check_metrics(canary: CanarySpec, place: Path) -> Iterator[Problem]:
 
 
 def _check_limit(metric: LiveMetricSpec, place: Path) -> Iterator[Problem]:
-    if metric.max is None:
+    if metric.max is None or metric.metric == AGREEMENT:
         return
     if metric.metric not in LATENCY_QUANTILES and metric.max >= 1.0:
         yield Problem(place, f"max is {metric.max:g}, and every rate is below 1", "write a share: 0.02 for 2 %")

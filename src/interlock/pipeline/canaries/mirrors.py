@@ -1,0 +1,61 @@
+"""What must hold between the keys of a file that say how requests are copied to a candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from interlock.pipeline.canaries.spec import LiveMetricSpec, ShadowSpec, StepSpec, StrategySpec
+from interlock.pipeline.document import Path, Problem
+from interlock.pipeline.plan import AGREEMENT, LATENCY_QUANTILES
+
+
+def check_choice(strategy: StrategySpec, place: Path) -> Iterator[Problem]:
+    """A strategy is one."""
+    if len(strategy.model_fields_set) != 1:
+        yield Problem(place, "a strategy has exactly one key", f"write {' or '.join(type(strategy).model_fields)}")
+
+
+def check_mirror_steps(steps: Sequence[StepSpec], place: Path) -> Iterator[Problem]:
+    """Requests are copied before the candidate is asked itself, and what follows begins with a weight."""
+    first = next((index for index, step in enumerate(steps) if step.mirror is None), len(steps))
+    if first == len(steps):
+        yield Problem(place, "this canary gives no traffic", "add set_weight, or write `strategy: {shadow: ...}`")
+    elif steps[first].set_weight is None:
+        yield Problem(
+            (*place, first), "nothing is to be seen before the first weight", "begin with set_weight or mirror"
+        )
+    for index, step in enumerate(steps[first:], start=first):
+        if step.mirror is not None:
+            problem = "a mirror after a weight copies what the candidate itself answers"
+            yield Problem((*place, index), problem, "let it be before the first set_weight")
+
+
+def check_agreement(metric: LiveMetricSpec, is_mirrored: bool, place: Path) -> Iterator[Problem]:
+    """Agreement is of copied requests, and has bounds of its own."""
+    if metric.metric != AGREEMENT:
+        for key in ("min", "tolerance"):
+            if getattr(metric, key) is not None:
+                yield Problem((*place, key), f"{metric.metric} has no {key}", "remove it")
+        return
+    if not is_mirrored:
+        problem = "agreement is of copied requests, and none are copied"
+        yield Problem(place, problem, "begin with a step {mirror: {percent: 100, for: 5m}}")
+    if metric.min is None:
+        yield Problem(place, "agreement needs the least share of equal answers", "add `min: 0.98`")
+    for key in ("max", "max_ratio"):
+        if key in metric.model_fields_set:
+            yield Problem((*place, key), f"agreement has no {key}", "write min")
+
+
+def check_shadow(shadow: ShadowSpec, has_checks: bool, place: Path, checks: Path) -> Iterator[Problem]:
+    """What is never asked by a caller cannot be checked or timed."""
+    if shadow.duration >= shadow.deadline:
+        problem = f"the trial takes {shadow.duration:g}s at least, and the deadline is {shadow.deadline:g}s"
+        yield Problem((*place, "deadline"), problem, f"write a deadline well above {shadow.duration:g}s")
+    for index, metric in enumerate(shadow.analysis.metrics):
+        if metric.metric in LATENCY_QUANTILES:
+            problem = f"{metric.metric} is not judged by copies, for which nobody waits"
+            yield Problem((*place, "analysis", "metrics", index), problem, "remove it")
+    if has_checks:
+        problem = "checks ask the live endpoint, where a shadow does not answer"
+        yield Problem(checks, problem, "remove them, or choose another strategy", at_key=True)
