@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from interlock.pipeline.plan import PythonPlan, ScalingPlan
 from interlock.vocabulary import Digest, Stored
 
@@ -98,6 +100,17 @@ class LatencySeen(Stored):
 
     epoch: str
     answers: tuple[tuple[float, float, int], ...] = ()
+
+
+class LateLabels(NamedTuple):
+    """What a rollout asks of labels that are late: an answer to a request counts once that is ``delay`` seconds old.
+
+    Of ``revisions`` alone, and of requests since this was asked first for the ``rollout``.
+    """
+
+    rollout: int
+    delay: float
+    revisions: tuple[str, ...]
 
 
 class DataPlaneSeen(Stored):

@@ -10,12 +10,24 @@ from pydantic import model_validator
 from interlock.delivery.analysis.engine import Analysis, conclude
 from interlock.delivery.looks.baseline import NOTHING_KNOWN, Baseline, spread_of
 from interlock.delivery.looks.evidence import TICK_SECONDS, analysis_of, forecast_of
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
-from interlock.pipeline.plan import AnalysisPlan, CommandPlan, EnvironmentPlan, StepPlan, StrategyPlan, WindowPlan
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, LatencySeen, Revision
+from interlock.pipeline.plan import (
+    ACCURACY,
+    AnalysisPlan,
+    CommandPlan,
+    EnvironmentPlan,
+    StepPlan,
+    StrategyPlan,
+    WindowPlan,
+)
 from interlock.vocabulary import Json, Phase, Stored
 
 CRASHES = 3
 """Restarts of one candidate replica that count as a crash loop."""
+
+
+PROBATION_END = "on_probation_until"
+"""Where the summary of a rollout on probation says when that is over."""
 
 
 class RolloutPhase(StrEnum):
@@ -78,7 +90,8 @@ class Rollout(Stored):
     many as the load asks of the stable side; 0: its own.
     ``pause`` is who holds it, ``promotion`` who left its further steps out.
     While it is held, ``held_since`` is since when (wall seconds); ``stood`` is how long its clocks stood still before.
-    ``windows`` are those of its environment.
+    ``windows`` are those of its environment. It ``is_on_probation`` from ``since`` on, for ``probation`` seconds (0:
+    never), with ``holdback`` percent of the traffic left to stable.
     """
 
     number: int
@@ -106,6 +119,9 @@ class Rollout(Stored):
     windows: tuple[WindowPlan, ...] = ()
     held_since: float | None = None
     stood: float = 0.0
+    probation: float = 0.0
+    holdback: int = 5
+    is_on_probation: bool = False
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -148,7 +164,8 @@ class CheckOutcome(Stored):
 
 class RolloutSeen(Stored):
     """What the loop saw. ``lost`` names checks whose executor is gone; ``superseded_by`` is a newer release;
-    ``quarantine`` why the candidate's digest may come in nowhere; ``held`` is why nothing may go forward.
+    ``quarantine`` why the candidate's digest may come in nowhere; ``held`` is why nothing may go forward. On probation
+    ``superseded_by`` is one that waits for this very environment.
     """
 
     plane: DataPlaneSeen
@@ -186,6 +203,8 @@ def begin(
     """
     strategy = plan.strategy
     is_compared = strategy.kind == "canary" and stable is not None
+    probation = strategy.probation if is_compared else 0.0
+    spread = spread_of(baseline)
     return Rollout(
         number=number,
         environment=candidate.environment,
@@ -197,10 +216,12 @@ def begin(
         checks=plan.checks,
         started=now,
         since=now,
-        analysis=analysis_of(strategy.analysis, strategy.deadline, spread_of(baseline)) if is_compared else None,
+        analysis=analysis_of(strategy.analysis, strategy.deadline, spread, probation) if is_compared else None,
         check_runs={check.name: CheckRun() for check in plan.checks},
         replicas=replicas,
         windows=plan.windows,
+        probation=probation,
+        holdback=strategy.holdback,
         because=f"{candidate.title} starts"
         + (f" beside {stable.title}" if stable else ": the first here")
         + (forecast_of(strategy, baseline) if is_compared else ""),
@@ -212,6 +233,18 @@ def judges(rollout: Rollout, metric: str) -> bool:
     return rollout.analysis is not None and any(rule.metric == metric for rule in rollout.analysis.rules)
 
 
+def late_labels(rollout: Rollout) -> LateLabels | None:
+    """Which labels its analysis asks for where they are late."""
+    rules = rollout.analysis.rules if rollout.analysis is not None else ()
+    delay = next((rule.delay for rule in rules if rule.delay and rule.metric == ACCURACY), None)
+    if delay is None or rollout.stable is None:
+        return None
+    return LateLabels(rollout=rollout.number, delay=delay, revisions=(rollout.stable.key, rollout.candidate.key))
+
+
 def summary(rollout: Rollout) -> dict[str, Json]:
-    """The evidence so far, for people and events."""
-    return {} if rollout.analysis is None else conclude(rollout.analysis).evidence
+    """The evidence so far, for people and events; on probation also until when it is (wall seconds)."""
+    if rollout.analysis is None:
+        return {}
+    until: dict[str, Json] = {PROBATION_END: rollout.since + rollout.probation} if rollout.is_on_probation else {}
+    return conclude(rollout.analysis).evidence | until

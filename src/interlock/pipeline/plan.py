@@ -253,7 +253,7 @@ class AnalysisMetricPlan(Stored):
     """A live metric: ``max_ratio`` and ``max`` roll back; ``margin`` must be proven to promote.
 
     ``max`` is a share of requests for ``error_rate``, of wrong answers for ``accuracy``, milliseconds for a latency. A
-    ``dry_run`` is judged and told, and decides nothing.
+    ``dry_run`` is judged and told, and decides nothing. What comes ``delay`` seconds late is judged in probation only.
     """
 
     metric: Literal["error_rate", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy"]
@@ -261,6 +261,7 @@ class AnalysisMetricPlan(Stored):
     max_ratio: float = 1.5
     margin: float = 0.01
     max: float | None = None
+    delay: float = 0.0
 
 
 class AnalysisPlan(Stored):
@@ -275,12 +276,18 @@ class AnalysisPlan(Stored):
 
 
 class StrategyPlan(Stored):
-    """How an environment moves from stable to candidate. ``deadline`` in seconds; steps only for ``canary``."""
+    """How an environment moves from stable to candidate. ``deadline`` in seconds; steps only for ``canary``.
+
+    After its steps a canary is on ``probation`` for so many seconds (0: it is not), in which ``holdback`` percent of
+    the traffic stay with stable.
+    """
 
     kind: Literal["rolling", "canary"] = "rolling"
     steps: tuple[StepPlan, ...] = ()
     deadline: float = 7200.0
     analysis: AnalysisPlan = AnalysisPlan()
+    probation: float = 0.0
+    holdback: int = 5
 
 
 class ScalingPlan(Stored):

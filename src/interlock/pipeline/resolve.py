@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from blake3 import blake3
 
-from interlock.pipeline.canaries.resolution import analysis_plan_of
+from interlock.pipeline.canaries.resolution import HOLDBACK, analysis_plan_of
 from interlock.pipeline.canaries.spec import CanarySpec
 from interlock.pipeline.checks.resolution import data_checks, serving_checks
 from interlock.pipeline.document import Path, Problem, refuse_all
@@ -371,7 +371,12 @@ def _canary(canary: CanarySpec) -> StrategyPlan:
     if all(step.set_weight != 100 for step in steps):
         steps.append(StepPlan(set_weight=100))
     return StrategyPlan(
-        kind="canary", steps=tuple(steps), deadline=canary.deadline, analysis=analysis_plan_of(canary.analysis)
+        kind="canary",
+        steps=tuple(steps),
+        deadline=canary.deadline,
+        analysis=analysis_plan_of(canary.analysis),
+        probation=canary.probation or 0.0,
+        holdback=canary.holdback or HOLDBACK,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from interlock.delivery.revision import CounterSeen, DataPlaneSeen, ReplicaSeen, Revision
+    from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, ReplicaSeen, Revision
 
 
 class Replicas(Protocol):
@@ -18,8 +18,11 @@ class Replicas(Protocol):
     def observe(self, environment: str) -> dict[str, ReplicaSeen]:
         """The replicas of ``model/environment`` by name."""
 
-    def labelled(self, environment: str) -> dict[str, CounterSeen]:
-        """By revision key the answers whose truth is known by now; ``errors`` of them were wrong."""
+    def labelled(self, environment: str, late: LateLabels | None = None) -> dict[str, CounterSeen]:
+        """By revision key the answers whose truth is known by now; ``errors`` of them were wrong.
+
+        Counted as labels come, or as ``late`` says, which outlives the control plane. Empty where that is not known.
+        """
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started."""

@@ -84,6 +84,8 @@ def origin(rollout: Rollout) -> Rollout:
         check_runs={check.name: CheckRun() for check in rollout.checks},
         replicas=rollout.replicas,
         windows=rollout.windows,
+        probation=rollout.probation,
+        holdback=rollout.holdback,
         phase=RolloutPhase.PROGRESSING,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from interlock.delivery.revision import CounterSeen, ReplicaSeen, Revision
+from interlock.delivery.revision import CounterSeen, LateLabels, ReplicaSeen, Revision
 from interlock.errors import StaleWrite
 
 
@@ -26,9 +26,10 @@ class FakeReplicas:
         revisions = self._seen.get(environment, {})
         return {name: seen for replicas in revisions.values() for name, seen in replicas.items()}
 
-    def labelled(self, environment: str) -> dict[str, CounterSeen]:
+    def labelled(self, environment: str, late: LateLabels | None = None) -> dict[str, CounterSeen]:
         """What the test has set."""
-        return self.truths.get(environment, {})
+        truths = self.truths.get(environment, {})
+        return truths if late is None else {key: truths[key] for key in late.revisions if key in truths}
 
     def ensure(self, revision: Revision, version: int) -> None:
         """The replicas that were not there are now."""

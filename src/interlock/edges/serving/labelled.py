@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,7 @@ class _Join:
         """What was added since. The first label of an id counts, and the first answer of a revision."""
         for path in sorted(self._predictions.glob("*.jsonl")):
             for record in self._added(path):
-                answers = record.get("prediction")
-                for row, answer in enumerate(answers if isinstance(answers, list) else ()):
-                    identity = str(record.get("id")) if len(answers or ()) == 1 else f"{record.get('id')}/{row}"
+                for identity, answer in answers_of(record):
                     self._answer(identity, str(record.get("revision")), answer)
         for record in self._added(self._labels):
             if not record.get("is_contradictory"):
@@ -102,12 +100,25 @@ class _Join:
         whole = content[: content.rfind(b"\n") + 1]
         self._offsets[path] = self._offsets.get(path, 0) + len(whole)
         for line in whole.splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and record.get("status", 200) == 200:
+            record = record_of(line)
+            if record is not None:
                 yield record
+
+
+def record_of(line: bytes) -> dict[str, Any] | None:
+    """The record of a log's line; None where it is no JSON object, or of a request that failed."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and record.get("status", 200) == 200 else None
+
+
+def answers_of(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each row's answer with the id that its label has."""
+    answers = record.get("prediction")
+    for row, answer in enumerate(answers if isinstance(answers, list) else ()):
+        yield str(record.get("id")) if len(answers or ()) == 1 else f"{record.get('id')}/{row}", answer
 
 
 def _forget_oldest(kept: dict[str, Any]) -> None:

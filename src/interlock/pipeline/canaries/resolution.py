@@ -10,12 +10,16 @@ LATENCY_MARGIN = 0.05
 LATENCY_WARM_UP = 30.0
 """Seconds in which a replica that has just begun is not judged by latencies, unless the file says."""
 
+HOLDBACK = 5
+"""The percentage of the traffic that stays with stable in probation, unless the file says."""
+
 
 def analysis_plan_of(analysis: AnalysisSpec) -> AnalysisPlan:
     """The plan of an analysis."""
     metrics = tuple(
         AnalysisMetricPlan.model_validate(
             {"metric": one.metric, "max_ratio": one.max_ratio, "max": one.max, "dry_run": one.dry_run}
+            | {"delay": one.delay or 0.0}
             | {"margin": one.margin or (LATENCY_MARGIN if one.metric in LATENCY_QUANTILES else 0.01)}
         )
         for one in analysis.metrics

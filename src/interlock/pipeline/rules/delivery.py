@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from interlock.pipeline.canaries.probation import check_probation
 from interlock.pipeline.canaries.spec import CanarySpec, LiveMetricSpec, StepSpec, StrategySpec
 from interlock.pipeline.document import Path, Problem
 from interlock.pipeline.plan import ACCURACY, LATENCY_QUANTILES
@@ -47,6 +48,7 @@ def check_canaries(spec: FileSpec) -> Iterator[Problem]:
             yield from _check_steps(environment.strategy.canary, (*place, "steps"))
             yield from _check_times(environment.strategy.canary, place)
             yield from _check_metrics(environment.strategy.canary, (*place, "analysis", "metrics"))
+            yield from check_probation(environment.strategy.canary, place)
 
 
 def span_of(step: StepSpec) -> float:
