@@ -51,6 +51,7 @@ CASES = [
     ("InterlockCommitsWait", "interlock_notices_pending", {}, "0 0 3x30", 14, 10),
     ("InterlockRoundHangs", "interlock_round_seconds", ROUND, "0+60x30", 12, 10),
     ("InterlockRolledBack", "interlock_rollouts_total", {**HERE, "phase": "rolled_back"}, "0 0 1x30", 3, 1),
+    ("InterlockProbationHeld", "interlock_probation_left_seconds", HERE, "240-60x30", 12, 9),
     ("InterlockReplicasCannotLive", "interlock_environment_troubled", HERE, "0 0 1x30", 4, 2),
     ("InterlockFrozen", "interlock_environment_frozen", HERE, "0 1x1600", 1500, 1000),
 ]

@@ -12,9 +12,11 @@ from tests.database import database_url
 
 from interlock.control.reporting import Reporting
 from interlock.control.rows import load_state, write_state
+from interlock.delivery.analysis.engine import begin_analysis
+from interlock.delivery.analysis.streams import Rule
 from interlock.delivery.release import Release
 from interlock.delivery.revision import Revision
-from interlock.delivery.rollout import Rollout, RolloutPhase
+from interlock.delivery.rollout import Rollout, RolloutPhase, summary
 from interlock.edges.forge import MemoryForge
 from interlock.edges.store import MemoryStore, SqlStore
 from interlock.errors import ForgeFault, Refused, StoreFault
@@ -27,7 +29,7 @@ from interlock.registry.version import ModelVersion
 from interlock.run.run import Run, StageRun, begin
 from interlock.source.commit import Commit, Occasion
 from interlock.source.repository import PullRequest, Watched
-from interlock.vocabulary import Digest, Kind, Phase, Stored, Verdict
+from interlock.vocabulary import Digest, Json, Kind, Phase, Stored, Verdict
 
 A, B = "a" * 40, "b" * 40
 TRAIN = StagePlan(name="train", kind="stage", command="t")
@@ -85,9 +87,10 @@ class World:
             assert time.monotonic() < deadline, self.said
             time.sleep(0.005)
 
-    def save(self, kind: Kind, key: str, state: Stored, phase: str) -> None:
+    def save(self, kind: Kind, key: str, state: Stored, phase: str, observed: dict[str, Json] | None = None) -> None:
         _, version = load_state(self.store, kind, key, type(state))
-        self.store.save(write_state(kind, key, state, expected=version, phase=phase, because="b"))
+        write = write_state(kind, key, state, expected=version, phase=phase, because="b", observed=observed or {})
+        self.store.save(write)
 
     def run(
         self, number: int, phase: Phase = Phase.RUNNING, sha: str = A, name: str = "flights", **more: object
@@ -104,7 +107,9 @@ class World:
         assert report is not None
         return report
 
-    def rollout(self, number: int, phase: RolloutPhase, release: int | None, because: str = "because") -> None:
+    def rollout(
+        self, number: int, phase: RolloutPhase, release: int | None, because: str = "because", **more: object
+    ) -> None:
         one = Revision(
             environment="flights/production",
             number=number,
@@ -126,8 +131,8 @@ class World:
             since=0.0,
             phase=phase,
             because=because,
-        )
-        self.save(Kind.ROLLOUT, rollout.key, rollout, phase)
+        ).model_copy(update=more)
+        self.save(Kind.ROLLOUT, rollout.key, rollout, phase, summary(rollout))
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -446,6 +451,14 @@ def test_deliveries_are_told_to_the_commit_they_come_from(world: World) -> None:
     world.rollout(1, RolloutPhase.PROGRESSING, release=5)
     world.settle()
     assert "interlock/deploy: production" not in shown(forge)
+    evidence = begin_analysis([Rule(metric="error_rate")], 9)
+    probation = {"is_on_probation": True, "probation": 86400.0, "weight": 95, "analysis": evidence}
+    for because in ("some evidence", "more evidence"):
+        world.rollout(1, RolloutPhase.PROGRESSING, release=5, because=because, **probation)
+        world.settle()
+        status = forge.statuses[A]["interlock/deploy: production"]
+        told = "passed all steps: on probation at 95 % until 1970-01-02 00:00 UTC"
+        assert (status.state, status.description) == ("pending", told)
     world.rollout(1, RolloutPhase.PROMOTED, release=5, because="flights v3 has all traffic")
     world.settle()
     status = forge.statuses[A]["interlock/deploy: production"]

@@ -245,13 +245,14 @@ def test_contexts_are_of_one_project_and_no_two_are_alike() -> None:
     ]
 
 
-def test_deliveries_are_told_once_they_ended_and_the_newest_of_an_environment_counts() -> None:
+def test_deliveries_are_told_once_they_ended_or_are_on_probation_and_the_newest_of_an_environment_counts() -> None:
     deliveries = [
         Delivery(environment="staging", phase=RolloutPhase.PROMOTED, because="flights v3 has all traffic"),
         Delivery(environment="production", phase=RolloutPhase.PROMOTED, because="flights v3 has all traffic"),
         Delivery(environment="production", phase=RolloutPhase.ROLLED_BACK, because="error rate 7 %"),
         Delivery(environment="canada", phase=RolloutPhase.PROGRESSING, because="weight 5 %"),
         Delivery(environment="canada", phase=RolloutPhase.SUPERSEDED, because="superseded by release 9"),
+        Delivery(environment="mexico", phase=RolloutPhase.PROGRESSING, because="on probation", is_on_probation=True),
     ]
     assert delivery_statuses(a_run(), deliveries, URL) == (
         Status(
@@ -262,6 +263,12 @@ def test_deliveries_are_told_once_they_ended_and_the_newest_of_an_environment_co
         ),
         Status(
             context="interlock/deploy: production", state="failure", description="rolled back: error rate 7 %", url=URL
+        ),
+        Status(
+            context="interlock/deploy: mexico",
+            state="pending",
+            description="passed all steps: on probation",
+            url=URL,
         ),
     )
     run = a_run(Phase.SUCCEEDED)

@@ -169,10 +169,8 @@ def test_a_broken_file_is_answered_with_problem_place_and_remedy(
 # What this version does not act on, as it would be written, and the key that is named.
 NOT_YET = [
     ("approvals: 0", "approvals: 1", "approvals"),
-    ("deadline: 2h", "probation: 24h", "probation"),
     ("on_no_data: hold", "on_no_data: promote", "promote"),
     ("metric: error_rate", "metric: auc", "auc"),
-    ("max: 0.02", "delay: 24h", "delay"),
     ("format: skops", "format: catboost", "catboost"),
     ("path: data/train.parquet", "path: data/train.feather", "data/train.feather"),
     ("outs: [data/features]", 'outs: ["data/*.csv"]', "data/*.csv"),
@@ -438,6 +436,10 @@ def test_one_rule_at_a_time(text: str, problem: str | None) -> None:
 ERRORS = "{metric: error_rate}"
 
 
+LABELS = "metric: accuracy, source: labels"
+SHORT = "[{set_weight: 9}, {analysis: {for: 1m}}]"
+
+
 def canary(steps: str) -> str:
     return (
         f"stages: {{s: {{cmd: x, outs: [m]}}}}\nmodel: m\ndeploy: {{a: {{strategy: {{canary: {{steps: {steps}}}}}}}}}"
@@ -485,6 +487,24 @@ def canary(steps: str) -> str:
         (
             "[{set_weight: 10}, {analysis: {for: 1m}}], analysis: {metrics: [{metric: error_rate, dry_run: true}]}",
             "every metric is a dry run",
+        ),
+        (f"{SHORT}, holdback: 10", "there is no probation"),
+        (f"{SHORT}, probation: 1d, holdback: 51", "holdback must be at most 50"),
+        (
+            f"{SHORT}, analysis: {{metrics: [{ERRORS}, {{{LABELS}, delay: 1h}}]}}",
+            "judged in probation, and there is none",
+        ),
+        (
+            f"{SHORT}, probation: 1h, analysis: {{metrics: [{ERRORS}, {{{LABELS}, delay: 61m}}]}}",
+            "labels come after 3660s, and the probation is over after 3600s",
+        ),
+        (
+            f"{SHORT}, probation: 1h, analysis: {{metrics: [{{{LABELS}, delay: 1h}}]}}",
+            "every metric that counts is late",
+        ),
+        (
+            f"{SHORT}, probation: 1h, analysis: {{metrics: [{{metric: error_rate, delay: 1h}}, {{{LABELS}}}]}}",
+            "error_rate is there at once",
         ),
     ],
 )

@@ -208,6 +208,16 @@ def test_copies_of_requests_are_planned() -> None:
     assert shadow.steps == (StepPlan(mirror=MirrorPlan(percent=100, seconds=1800.0)),)
 
 
+def test_a_probation_keeps_a_share_back_for_what_is_late() -> None:
+    assert planned(WHOLE).deploy[1].strategy.probation == 0.0
+    late = "{metric: error_rate}, {metric: accuracy, source: labels, delay: 24h}"
+    written = f"deadline: 10m, probation: 1d, analysis: {{metrics: [{late}]}}"
+    found = planned(WHOLE.replace("deadline: 10m", written)).deploy[1].strategy
+    assert (found.probation, found.holdback) == (86400.0, 5)
+    assert [metric.delay for metric in found.analysis.metrics] == [0.0, 86400.0]
+    assert planned(WHOLE.replace("deadline: 10m", f"holdback: 20, {written}")).deploy[1].strategy.holdback == 20
+
+
 def test_what_begins_a_run_of_the_whole_file() -> None:
     assert planned(WHOLE).triggers == Triggers(branches=("main", "next"))
 

@@ -73,13 +73,16 @@ class ReleaseState(Answer):
 
 
 class RolloutState(Answer):
-    """One environment's move to another revision. ``weight`` is the candidate's share of traffic in percent."""
+    """One environment's move to another revision. ``weight`` is the candidate's share of traffic in percent; when it
+    ``is_on_probation`` its steps and checks are passed.
+    """
 
     number: int
     environment: str
     phase: str
     because: str = ""
     weight: int = 0
+    is_on_probation: bool = False
 
 
 class EnvironmentState(Answer):

@@ -14,7 +14,8 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 from interlock.control.rows import load_state, write_state
 from interlock.delivery.release import Release
-from interlock.delivery.rollout import Rollout, RolloutPhase
+from interlock.delivery.rollout import PROBATION_END, Rollout, RolloutPhase
+from interlock.delivery.stages.probation import place_of
 from interlock.errors import Fault, ForgeFault, Refused, StoreFault
 from interlock.feedback.comment import comment
 from interlock.feedback.report import Item, Outcome, Report, ReportPhase, advance, back_off, due, next_due, want
@@ -132,13 +133,13 @@ class Reporting:
         return followed
 
     def _touched(self, events: Sequence[Event]) -> dict[str, tuple[int, ...]]:
-        """The runs of which something new is to be told, each with rollouts that ended."""
+        """The runs of which something new is to be told, each with rollouts that ended or are on probation."""
         touched: dict[str, tuple[int, ...]] = {}
         for event in events:
             run: str | None = None
             if event.kind is Kind.RUN:
                 touched.setdefault(event.key, ())
-            elif event.kind is Kind.ROLLOUT and event.phase in ENDED:
+            elif event.kind is Kind.ROLLOUT and (event.phase in ENDED or PROBATION_END in event.observed):
                 run = self._read(f"rollout {event.key}", self._run_of, event.key)
             if run is not None:
                 touched[run] = (*touched.get(run, ()), int(event.key))
@@ -215,6 +216,9 @@ class Reporting:
         if rollout is None:
             return []
         environment = rollout.environment.rpartition("/")[2]
+        if rollout.is_on_probation and not rollout.phase.is_final:
+            told = place_of(rollout)  # without its evidence, which is another one each minute
+            return [Delivery(environment=environment, phase=rollout.phase, because=told, is_on_probation=True)]
         if rollout.release is not None:
             return [Delivery(environment=environment, phase=rollout.phase, because=rollout.because)]
         if rollout.phase is not RolloutPhase.PROMOTED:

@@ -7,13 +7,14 @@ seen                                                then
 ==================================================  ==========================================================
 it ended                                            nothing
 a person asked for the way back                     rolled back
-a newer release                                     superseded
+a newer release (on probation: the rows below)      superseded
 its digest was quarantined meanwhile                rolled back
 it is a shadow, and nothing serves here yet         cancelled: there is nothing to copy
 the candidate's replicas keep crashing              rolled back
 proven harm (the analysis)                          rolled back
 a person paused it, or the environment is frozen,   wait; its clocks stand still
 or its windows are shut
+it is on probation                                  the table of ``stages/probation.py``
 the deadline passed                                 rolled back: undecided is not good enough
 the candidate is not healthy in the proxy's eyes    wait
 a step's weight or mirror is not yet in force       wait
@@ -25,6 +26,8 @@ the next step gives 100 %, harmlessness not proven  wait (hold until the deadlin
 the step is over                                    the next step
 no step is left, it is a shadow                     cancelled once safety is proven: it gets no traffic
 no step is left, checks not all passed              run them; one that fails rolls back
+no step is left, all checks passed, a probation     on probation: all but the holdback
+is planned and nobody promoted it
 no step is left, all checks passed                  promoted
 ==================================================  ==========================================================
 """
@@ -33,11 +36,19 @@ from __future__ import annotations
 
 from interlock.delivery.analysis.engine import Analysis, conclude, observe
 from interlock.delivery.analysis.ticks import Tick
-from interlock.delivery.looks.evidence import TICK_SECONDS, Sources, evidence_of, sources_of, youngest_of
+from interlock.delivery.looks.evidence import (
+    TICK_SECONDS,
+    Sources,
+    evidence_of,
+    sources_of,
+    tick_seconds,
+    youngest_of,
+)
 from interlock.delivery.looks.mirroring import mirror_waits_for
 from interlock.delivery.looks.pairs import ON_PAIRS, growth_of, paired_evidence
 from interlock.delivery.revision import DataPlaneSeen
 from interlock.delivery.rollout import CRASHES, CheckRun, Rollout, RolloutPhase, RolloutSeen
+from interlock.delivery.stages.probation import begin_probation, judge_probation
 from interlock.vocabulary import Decision, Phase, Verdict
 
 
@@ -57,6 +68,8 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
         since = now if rollout.held_since is None else rollout.held_since
         return Decision(state=rollout.model_copy(update={"held_since": since, "because": held}), because=held)
     rollout = _going_on(rollout, now)
+    if rollout.is_on_probation:
+        return _on_probation(rollout, seen, now)
     if now - rollout.started - rollout.stood > rollout.deadline:
         missing = _step_waits_for(rollout, seen.plane, now) or _checks_wait_for(rollout) or "the last step"
         # A shadow has done nobody harm: its digest is not quarantined for what stayed open.
@@ -70,14 +83,14 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     if rollout.is_shadow:
         because = f"{rollout.candidate.title} was tried beside stable and gets no traffic{_evidence(rollout)}"
         return _end(rollout, RolloutPhase.CANCELLED, because)
-    return _check(rollout, seen)
+    return _check(rollout, seen, now)
 
 
 def _asked_to_end(rollout: Rollout, seen: RolloutSeen) -> tuple[RolloutPhase, str] | None:
     """How it ends by what others decided."""
     if rollout.wish is not None:
         return RolloutPhase.ROLLED_BACK, rollout.wish
-    if seen.superseded_by is not None:
+    if seen.superseded_by is not None and not rollout.is_on_probation:
         return RolloutPhase.SUPERSEDED, f"superseded by release {seen.superseded_by}"
     if seen.quarantine is not None:
         return RolloutPhase.ROLLED_BACK, f"its digest is quarantined: {seen.quarantine}"
@@ -125,7 +138,8 @@ def proven_harm(rollout: Rollout) -> str | None:
 
 def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
     """Feeds what grew since the last look to the analysis; what began anew is no evidence."""
-    if rollout.analysis is None or rollout.stable is None or now - rollout.counted_at < TICK_SECONDS:
+    least = tick_seconds(rollout.probation) if rollout.is_on_probation else TICK_SECONDS
+    if rollout.analysis is None or rollout.stable is None or now - rollout.counted_at < least:
         return rollout
     after = sources_of(plane, rollout.stable, rollout.candidate)
     if not after.counted:
@@ -158,9 +172,10 @@ def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
 def _is_healthy(rollout: Rollout, plane: DataPlaneSeen) -> bool:
     candidate = rollout.candidate
     endpoints = plane.endpoints.get(candidate.key, {})
+    asked_for = 0 if rollout.is_on_probation else rollout.replicas  # the load may be less by now
     return all(
         (endpoint := endpoints.get(candidate.replica(index))) is not None and endpoint.is_healthy
-        for index in range(max(candidate.replicas, rollout.replicas))
+        for index in range(max(candidate.replicas, asked_for))
     )
 
 
@@ -246,7 +261,7 @@ def _checks_wait_for(rollout: Rollout) -> str | None:
     return f"check {', '.join(waiting)}" if waiting else None
 
 
-def _check(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout]:
+def _check(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout]:
     for check in rollout.checks:
         run = rollout.check_runs[check.name]
         outcome = seen.checks.get(check.name)
@@ -264,10 +279,23 @@ def _check(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout]:
             return _set_check(rollout, check.name, done, f"passed: {outcome.because}")
         started = CheckRun(phase=Phase.RUNNING, attempt=run.attempt + 1)
         return _set_check(rollout, check.name, started, "starts against the live endpoint")
+    if rollout.probation and rollout.promotion is None:
+        state = begin_probation(rollout, now)
+        return Decision(state=state, because=state.because)
     proven = "" if rollout.analysis is None else f": {conclude(rollout.analysis).because}"
     passed = f", {len(rollout.checks)} checks passed" if rollout.checks else ""
     asked = "" if rollout.promotion is None else f", {rollout.promotion.because}"
     return _end(rollout, RolloutPhase.PROMOTED, f"{rollout.candidate.title} has all traffic{passed}{asked}{proven}")
+
+
+def _on_probation(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout]:
+    waits_for = _step_waits_for(rollout, seen.plane, now)
+    if waits_for is None and not _is_healthy(rollout, seen.plane):
+        waits_for = f"{rollout.candidate.title} is not healthy"
+    outcome = judge_probation(rollout, seen.superseded_by, waits_for, now)
+    if outcome.phase.is_final:
+        return _end(rollout, outcome.phase, outcome.because)
+    return Decision(state=rollout.model_copy(update={"because": outcome.because}), because=outcome.because)
 
 
 def _set_check(rollout: Rollout, name: str, run: CheckRun, told: str) -> Decision[Rollout]:

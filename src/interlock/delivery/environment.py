@@ -171,11 +171,21 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
         update={
             "candidate": None,
             "rollout": None,
+            "freeze": _freeze_after(environment, rollout),
             "weights": {environment.stable.key: 100} if environment.stable else {},
             "mirrors": {},
             "because": f"rollout {rollout.number} {rollout.phase}: {rollout.because}",
         }
     )
+
+
+def _freeze_after(environment: Environment, rollout: Rollout) -> Freeze | None:
+    """What was found on probation would be shipped again by the next push."""
+    freeze = environment.freeze
+    is_frozen_for_good = freeze is not None and freeze.until is None
+    if rollout.phase is not RolloutPhase.ROLLED_BACK or not rollout.is_on_probation or is_frozen_for_good:
+        return freeze
+    return Freeze(by="interlock", reason=f"rolled back on probation: {rollout.because}")
 
 
 def _way_back(environment: Environment, promoted: Revision) -> Revision | None:

@@ -26,14 +26,14 @@ def held_because(freeze: Freeze | None, windows: Sequence[WindowPlan], now: floa
     if not windows or any(_is_open(window, now) for window in windows):
         return None
     opening = min(next_slot(window.opens, window.time_zone, now) for window in windows)
-    return f"outside its windows until {_told(opening)}"
+    return f"outside its windows until {moment(opening)}"
 
 
 def frozen_because(freeze: Freeze | None, now: float) -> str | None:
     """Who froze it until when, and why; None where nobody did, or it is over."""
     if freeze is None or (freeze.until is not None and now >= freeze.until):
         return None
-    until = "it is unfrozen" if freeze.until is None else _told(freeze.until)
+    until = "it is unfrozen" if freeze.until is None else moment(freeze.until)
     return f"frozen by {freeze.by} until {until}: {freeze.reason}"
 
 
@@ -41,5 +41,6 @@ def _is_open(window: WindowPlan, now: float) -> bool:
     return latest_slot([window.opens], window.time_zone, now - window.seconds, now) is not None
 
 
-def _told(moment: float) -> str:
-    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
+def moment(seconds: float) -> str:
+    """A time (wall seconds) for people."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

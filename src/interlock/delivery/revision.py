@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from interlock.pipeline.plan import PythonPlan, ScalingPlan
 from interlock.vocabulary import Digest, Stored
 
@@ -125,6 +127,17 @@ class PairsSeen(Stored):
     unmatched: int = 0
     duplicated: int = 0
     late: int = 0
+
+
+class LateLabels(NamedTuple):
+    """What a rollout asks of labels that are late: an answer to a request counts once that is ``delay`` seconds old.
+
+    Of ``revisions`` alone, and of requests since this was asked first for the ``rollout``.
+    """
+
+    rollout: int
+    delay: float
+    revisions: tuple[str, ...]
 
 
 class DataPlaneSeen(Stored):

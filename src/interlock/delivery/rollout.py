@@ -10,8 +10,9 @@ from pydantic import model_validator
 from interlock.delivery.analysis.engine import Analysis, conclude
 from interlock.delivery.looks.baseline import NOTHING_KNOWN, Baseline, spread_of
 from interlock.delivery.looks.evidence import TICK_SECONDS, analysis_of, forecast_of
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, PairsSeen, Revision
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, LatencySeen, PairsSeen, Revision
 from interlock.pipeline.plan import (
+    ACCURACY,
     AGREEMENT,
     AnalysisMetricPlan,
     AnalysisPlan,
@@ -25,6 +26,10 @@ from interlock.vocabulary import Json, Phase, Stored
 
 CRASHES = 3
 """Restarts of one candidate replica that count as a crash loop."""
+
+
+PROBATION_END = "on_probation_until"
+"""Where the summary of a rollout on probation says when that is over."""
 
 
 class RolloutPhase(StrEnum):
@@ -90,6 +95,8 @@ class Rollout(Stored):
     ``windows`` are those of its environment.
     ``mirrored`` is what share of the requests is copied to the candidate, in percent; ``paired`` what became of copies
     at the last look, ``pairs`` how many were counted as evidence, and ``tolerance`` how far equal numbers may be apart.
+    It ``is_on_probation`` from ``since`` on, for ``probation`` seconds (0: never), with ``holdback`` percent of the
+    traffic left to stable.
     """
 
     number: int
@@ -121,6 +128,9 @@ class Rollout(Stored):
     paired: PairsSeen | None = None
     pairs: int = 0
     tolerance: float = 1e-6
+    probation: float = 0.0
+    holdback: int = 5
+    is_on_probation: bool = False
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -178,7 +188,8 @@ class CheckOutcome(Stored):
 
 class RolloutSeen(Stored):
     """What the loop saw. ``lost`` names checks whose executor is gone; ``superseded_by`` is a newer release;
-    ``quarantine`` why the candidate's digest may come in nowhere; ``held`` is why nothing may go forward.
+    ``quarantine`` why the candidate's digest may come in nowhere; ``held`` is why nothing may go forward. On probation
+    ``superseded_by`` is one that waits for this very environment.
     """
 
     plane: DataPlaneSeen
@@ -219,6 +230,8 @@ def begin(
     strategy = plan.strategy
     is_compared = strategy.kind != "rolling" and stable is not None
     agreement = next((one for one in strategy.analysis.metrics if one.metric == AGREEMENT), None)
+    probation = strategy.probation if is_compared else 0.0
+    spread = spread_of(baseline)
     return Rollout(
         number=number,
         environment=candidate.environment,
@@ -230,11 +243,13 @@ def begin(
         checks=plan.checks,
         started=now,
         since=now,
-        analysis=analysis_of(strategy.analysis, strategy.deadline, spread_of(baseline)) if is_compared else None,
+        analysis=analysis_of(strategy.analysis, strategy.deadline, spread, probation) if is_compared else None,
         check_runs={check.name: CheckRun() for check in plan.checks},
         replicas=replicas,
         windows=plan.windows,
         tolerance=(agreement or AnalysisMetricPlan(metric=AGREEMENT)).tolerance,
+        probation=probation,
+        holdback=strategy.holdback,
         because=f"{candidate.title} starts"
         + (f" beside {stable.title}" if stable else ": the first here")
         + (forecast_of(strategy, baseline) if is_compared else ""),
@@ -246,6 +261,18 @@ def judges(rollout: Rollout, metric: str) -> bool:
     return rollout.analysis is not None and any(rule.metric == metric for rule in rollout.analysis.rules)
 
 
+def late_labels(rollout: Rollout) -> LateLabels | None:
+    """Which labels its analysis asks for where they are late."""
+    rules = rollout.analysis.rules if rollout.analysis is not None else ()
+    delay = next((rule.delay for rule in rules if rule.delay and rule.metric == ACCURACY), None)
+    if delay is None or rollout.stable is None:
+        return None
+    return LateLabels(rollout=rollout.number, delay=delay, revisions=(rollout.stable.key, rollout.candidate.key))
+
+
 def summary(rollout: Rollout) -> dict[str, Json]:
-    """The evidence so far, for people and events."""
-    return {} if rollout.analysis is None else conclude(rollout.analysis).evidence
+    """The evidence so far, for people and events; on probation also until when it is (wall seconds)."""
+    if rollout.analysis is None:
+        return {}
+    until: dict[str, Json] = {PROBATION_END: rollout.since + rollout.probation} if rollout.is_on_probation else {}
+    return conclude(rollout.analysis).evidence | until

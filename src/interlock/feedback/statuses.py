@@ -26,7 +26,10 @@ _STATES: dict[Phase, State] = {
     Phase.SKIPPED: "error",
     Phase.CANCELLED: "error",
 }
-_OUTCOMES: dict[RolloutPhase, State] = {RolloutPhase.PROMOTED: "success", RolloutPhase.ROLLED_BACK: "failure"}
+_OUTCOMES: dict[RolloutPhase, tuple[State, str]] = {
+    RolloutPhase.PROMOTED: ("success", "delivered"),
+    RolloutPhase.ROLLED_BACK: ("failure", "rolled back"),
+}
 
 
 class Delivery(Stored):
@@ -35,6 +38,7 @@ class Delivery(Stored):
     environment: str
     phase: RolloutPhase
     because: str
+    is_on_probation: bool = False
 
 
 def statuses(run: Run, deliveries: Sequence[Delivery], url: str) -> tuple[Status, ...]:
@@ -56,12 +60,14 @@ def run_statuses(run: Run, url: str) -> tuple[Status, ...]:
 
 
 def delivery_statuses(run: Run, deliveries: Sequence[Delivery], url: str) -> tuple[Status, ...]:
-    """Each environment where the model was promoted or rolled back; the newest delivery to an environment counts."""
-    ended = {delivery.environment: delivery for delivery in deliveries if delivery.phase in _OUTCOMES}
+    """Each environment where the model was promoted or rolled back, or is on probation; the newest delivery to an
+    environment counts.
+    """
+    told = {one.environment: one for one in deliveries if one.phase in _OUTCOMES or one.is_on_probation}
     named = []
-    for environment, delivery in ended.items():
-        told = "delivered" if delivery.phase is RolloutPhase.PROMOTED else "rolled back"
-        status = _status(_OUTCOMES[delivery.phase], Told(told=told, reason=delivery.because), url)
+    for environment, delivery in told.items():
+        state, what = _OUTCOMES.get(delivery.phase, ("pending", "passed all steps"))
+        status = _status(state, Told(told=what, reason=delivery.because), url)
         named.append((f"interlock/deploy: {environment}", status))
     return _named(run, named)
 

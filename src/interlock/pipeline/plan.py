@@ -265,8 +265,9 @@ class AnalysisMetricPlan(Stored):
     """A live metric: ``max_ratio`` and ``max`` roll back; ``margin`` must be proven to promote.
 
     ``max`` is a share of requests for ``error_rate``, of wrong answers for ``accuracy``, milliseconds for a latency. A
-    ``dry_run`` is judged and told, and decides nothing. ``min`` and ``tolerance`` are of ``agreement``: the least share
-    of equal answers, and how far equal numbers may be apart.
+    ``dry_run`` is judged and told, and decides nothing. What comes ``delay`` seconds late is judged in probation only.
+    ``min`` and ``tolerance`` are of ``agreement``: the least share of equal answers, and how far equal numbers may be
+    apart.
     """
 
     metric: Literal["error_rate", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy", "agreement"]
@@ -276,6 +277,7 @@ class AnalysisMetricPlan(Stored):
     max: float | None = None
     min: float | None = None
     tolerance: float = 1e-6
+    delay: float = 0.0
 
 
 class AnalysisPlan(Stored):
@@ -292,13 +294,16 @@ class AnalysisPlan(Stored):
 class StrategyPlan(Stored):
     """How an environment moves from stable to candidate. ``deadline`` in seconds; no steps for ``rolling``.
 
-    A ``shadow`` gives the candidate copies of requests, and never traffic.
+    A ``shadow`` gives the candidate copies of requests, and never traffic. After its steps a canary is on ``probation``
+    for so many seconds (0: it is not), in which ``holdback`` percent of the traffic stay with stable.
     """
 
     kind: Literal["rolling", "canary", "shadow"] = "rolling"
     steps: tuple[StepPlan, ...] = ()
     deadline: float = 7200.0
     analysis: AnalysisPlan = AnalysisPlan()
+    probation: float = 0.0
+    holdback: int = 5
 
 
 class ScalingPlan(Stored):

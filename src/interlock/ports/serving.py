@@ -6,7 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from interlock.delivery.revision import CounterSeen, DataPlaneSeen, PairsSeen, ReplicaSeen, Revision
+    from interlock.delivery.revision import (
+        CounterSeen,
+        DataPlaneSeen,
+        LateLabels,
+        PairsSeen,
+        ReplicaSeen,
+        Revision,
+    )
 
 
 class Replicas(Protocol):
@@ -18,8 +25,11 @@ class Replicas(Protocol):
     def observe(self, environment: str) -> dict[str, ReplicaSeen]:
         """The replicas of ``model/environment`` by name."""
 
-    def labelled(self, environment: str) -> dict[str, CounterSeen]:
-        """By revision key the answers whose truth is known by now; ``errors`` of them were wrong."""
+    def labelled(self, environment: str, late: LateLabels | None = None) -> dict[str, CounterSeen]:
+        """By revision key the answers whose truth is known by now; ``errors`` of them were wrong.
+
+        Counted as labels come, or as ``late`` says, which outlives the control plane. Empty where that is not known.
+        """
 
     def paired(self, environment: str, tolerance: float) -> dict[str, PairsSeen]:
         """By revision key what became of requests that were copied to it.

@@ -11,7 +11,7 @@ from interlock.app.services import Services
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment
 from interlock.delivery.holding import frozen_because
-from interlock.delivery.rollout import RolloutPhase
+from interlock.delivery.rollout import Rollout, RolloutPhase
 from interlock.ports import Store
 from interlock.vocabulary import Kind, Phase
 
@@ -94,6 +94,13 @@ class Metrics:
         told = "1 while replicas of the stable revision cannot live."
         _add(lines, "interlock_environment_troubled", "gauge", told, _by("environment", troubled))
         now = time.time()
+        under_way = [
+            read_state(row, Rollout)
+            for row in self._services.store.rows(Kind.ROLLOUT, phases=(RolloutPhase.PROGRESSING,))
+        ]
+        left = {one.environment: round(one.since + one.probation - now) for one in under_way if one.is_on_probation}
+        told = "What is left of its candidate's probation; below 0 where that is held for evidence."
+        _add(lines, "interlock_probation_left_seconds", "gauge", told, _by("environment", left))
         frozen = {one.key: int(frozen_because(one.freeze, now) is not None) for one in environments}
         told = "1 while nothing goes forward there."
         _add(lines, "interlock_environment_frozen", "gauge", told, _by("environment", frozen))

@@ -45,6 +45,13 @@ RULES = """groups:
     annotations:
       summary: "a rollout in {{ $labels.environment }} was rolled back"
       description: "interlock explain {{ $labels.environment }} tells why. The model's digest is quarantined."
+  - alert: InterlockProbationHeld
+    expr: interlock_probation_left_seconds < 0
+    for: 5m
+    labels: {severity: warning}
+    annotations:
+      summary: "a probation in {{ $labels.environment }} is over, and the candidate is not proven"
+      description: "It is rolled back where evidence does not come. interlock status tells what is missing."
   - alert: InterlockReplicasCannotLive
     expr: interlock_environment_troubled == 1
     for: 1m

@@ -99,7 +99,7 @@ def _play_once(strategy: StrategyPlan, traffic: Traffic, rate: float, random: Ra
         analysis = observe(analysis, Tick(number=analysis.last + 1, seconds=TICK, seen=seen))
         if harm_of(analysis) >= needed:
             return seconds, True
-        counting = [one for rule, one in zip(analysis.rules, analysis.streams, strict=True) if not rule.is_dry_run]
+        counting = [analysis.streams[index] for index in analysis.counting]
         if is_last and min(stream.log_safety for stream in counting) >= proof:
             return seconds, False
     return seconds, None

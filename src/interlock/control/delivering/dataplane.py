@@ -11,7 +11,7 @@ from interlock.control.delivering.scaling import Scaling
 from interlock.control.rows import load_state, save_or_lose, write_environment
 from interlock.delivery.environment import Act, Environment, desired, differences, examine
 from interlock.delivery.looks.baseline import Baseline
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, PairsSeen, Revision
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, PairsSeen, Revision
 from interlock.errors import ServingFault, StaleWrite
 from interlock.ports import Proxy, Replicas, Store
 from interlock.registry.version import ModelVersion
@@ -32,9 +32,9 @@ class Plane:
         seen = self._proxy.observe(environment)
         return seen.model_copy(update={"replicas": self._replicas.observe(environment)})
 
-    def labelled(self, environment: str) -> dict[str, CounterSeen]:
+    def labelled(self, environment: str, late: LateLabels | None = None) -> dict[str, CounterSeen]:
         """By revision key the answers whose truth is known by now."""
-        return self._replicas.labelled(environment)
+        return self._replicas.labelled(environment, late)
 
     def paired(self, environment: str, tolerance: float) -> dict[str, PairsSeen]:
         """By revision key what became of requests that were copied to it."""

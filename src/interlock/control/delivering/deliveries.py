@@ -242,9 +242,13 @@ class Deliveries:
             load_state(self._store, Kind.RELEASE, str(rollout.release), Release) if rollout.release else (None, 0)
         )
         is_superseded = release is not None and release.phase is ReleasePhase.STOPPED
+        newer = self._waiting_release(rollout) if rollout.is_on_probation else None
+        if is_superseded and not rollout.is_on_probation:
+            newer = self._newest_release(rollout.candidate.model)
         plane = self._plane.observe(rollout.environment)
         if rollouts.judges(rollout, ACCURACY):
-            plane = plane.model_copy(update={"labelled": self._plane.labelled(rollout.environment)})
+            labelled = self._plane.labelled(rollout.environment, rollouts.late_labels(rollout))
+            plane = plane.model_copy(update={"labelled": labelled})
         if rollout.is_mirrored:
             paired = self._plane.paired(rollout.environment, rollout.tolerance)
             plane = plane.model_copy(update={"paired": paired})
@@ -252,10 +256,18 @@ class Deliveries:
             plane=plane,
             checks=outcomes,
             lost=tuple(name for name in running if self._attempts.is_lost(rollout.check_key(name))),
-            superseded_by=self._newest_release(rollout.candidate.model) if is_superseded else None,
+            superseded_by=newer,
             # The way back, which no release brings, is never closed.
             quarantine=blocked_because(self._store, rollout.candidate.model_digest) if rollout.release else None,
             held=held_because(environment.freeze, rollout.windows, self._now()) if rollout.release else None,
+        )
+
+    def _waiting_release(self, rollout: Rollout) -> int | None:
+        """The release that waits for the rollout's environment; others may come that far, or not."""
+        waiting = [read_state(row, Release) for row in self._store.rows(Kind.RELEASE, phases=(ReleasePhase.WAITING,))]
+        return next(
+            (one.number for one in waiting if one.here and one.environment_key(one.here.name) == rollout.environment),
+            None,
         )
 
     def _newest_release(self, model: str) -> int | None:

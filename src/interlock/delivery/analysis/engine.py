@@ -31,6 +31,7 @@ class Analysis(Stored):
 
     Ticks in which a replica younger than ``warm_up`` seconds answered are not judged. ``last`` is the number of the
     last tick, ``ticks`` and ``seconds`` how many were judged and how long they were, ``cold`` how many were not.
+    Until ``judges_late`` rules with a delay are left out: they get no evidence, and nothing waits for them.
     """
 
     alpha: float = 0.01
@@ -43,6 +44,7 @@ class Analysis(Stored):
     ticks: int = 0
     seconds: float = 0.0
     cold: int = 0
+    judges_late: bool = False
 
     @model_validator(mode="after")
     def _shares_one_alpha(self) -> Analysis:
@@ -50,6 +52,16 @@ class Analysis(Stored):
         if shares and abs(math.fsum(shares) - 1.0) > 1e-9:
             raise ValueError("the shares of the rules have to add up to 1")
         return self
+
+    @property
+    def judged(self) -> list[int]:
+        """Which of its rules are judged now, dry runs among them."""
+        return [index for index, rule in enumerate(self.rules) if self.judges_late or not rule.delay]
+
+    @property
+    def counting(self) -> list[int]:
+        """Which of its rules decide now."""
+        return [index for index in self.judged if not self.rules[index].is_dry_run]
 
 
 def begin_analysis(
@@ -83,9 +95,9 @@ def observe(analysis: Analysis, tick: Tick) -> Analysis:
     if tick.number <= analysis.last:
         return analysis
     is_cold = tick.youngest < analysis.warm_up
-    streams = []
-    for rule, stream in zip(analysis.rules, analysis.streams, strict=True):
-        seen = tick.seen.get(rule.metric, {})
+    streams, judged = [], set(analysis.judged)
+    for index, (rule, stream) in enumerate(zip(analysis.rules, analysis.streams, strict=True)):
+        seen = tick.seen.get(rule.metric, {}) if index in judged else {}
         after = learn_only(stream, seen, tick.seconds) if is_cold else grow(stream, rule, seen, tick.seconds)
         streams.append(after)
     counted = (
@@ -110,12 +122,12 @@ def harm_of(analysis: Analysis) -> float:
 
 def conclude(analysis: Analysis) -> GateResult:
     """What the evidence says now. Metrics that are dry runs decide nothing: what they would do alone is told."""
-    dry_runs = [index for index, rule in enumerate(analysis.rules) if rule.is_dry_run]
-    if not dry_runs:
+    judged, counting = analysis.judged, analysis.counting
+    if len(counting) == len(analysis.rules):
         return _conclude(analysis)
-    result = _conclude(_part(analysis, [index for index in range(len(analysis.rules)) if index not in dry_runs]))
+    result = _conclude(_part(analysis, counting))
     told, evidence = result.because, dict(result.evidence)
-    for index in dry_runs:
+    for index in [index for index in judged if index not in counting]:
         alone = _conclude(_part(analysis, [index], is_dry_run=False, share=1.0))
         evidence[f"dry_run_of_{analysis.rules[index].metric}"] = alone.evidence | {"verdict": alone.verdict}
         told += f"; a dry run would roll back: {alone.because}" if alone.verdict is Verdict.FAIL else ""

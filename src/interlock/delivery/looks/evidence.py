@@ -28,19 +28,30 @@ from interlock.pipeline.plan import (
 
 TICK_SECONDS = 1.0
 """Least time between two looks at the counters that are fed to the analysis."""
+PROBATION_TICK_SECONDS = 60.0
+"""The same in a probation of a day and more, which shall not keep a hundred thousand looks."""
+PROBATION_TICKS = 1440
+"""As many looks a shorter probation has, or one each TICK_SECONDS."""
 Source = TypeVar("Source", CounterSeen, LatencySeen)
 OLD = 1e9
 """The age in seconds of replicas of which none is known to be younger."""
 
 
-def analysis_of(plan: AnalysisPlan, seconds: float, spread: Spread | None = None) -> Analysis:
-    """The analysis that a plan asks for, without evidence, of a rollout that may last so many seconds.
+def analysis_of(plan: AnalysisPlan, seconds: float, spread: Spread | None = None, probation: float = 0.0) -> Analysis:
+    """The analysis that a plan asks for, without evidence, of a rollout whose steps may take so many seconds.
 
-    ``spread`` is how far replicas of one revision differ in errors.
+    ``spread`` is how far replicas of one revision differ in errors. After its ``probation`` a rollout may be held for
+    as long as its steps may take.
     """
+    ticks = seconds / TICK_SECONDS + ((probation + seconds) / tick_seconds(probation) if probation else 0.0)
     counting = sum(not metric.dry_run for metric in plan.metrics)
     rules = [_rule(metric, 1.0 if metric.dry_run else 1.0 / counting, spread) for metric in plan.metrics]
-    return begin_analysis(rules, round(seconds / TICK_SECONDS), alpha=plan.alpha, warm_up=plan.warm_up)
+    return begin_analysis(rules, round(ticks), alpha=plan.alpha, warm_up=plan.warm_up)
+
+
+def tick_seconds(probation: float) -> float:
+    """Least time between two looks that are fed to the analysis, in a probation of so many seconds."""
+    return min(PROBATION_TICK_SECONDS, max(TICK_SECONDS, probation / PROBATION_TICKS))
 
 
 def _rule(metric: AnalysisMetricPlan, share: float, spread: Spread | None) -> Rule:
@@ -51,6 +62,7 @@ def _rule(metric: AnalysisMetricPlan, share: float, spread: Spread | None) -> Ru
         margin=metric.margin,
         max=metric.max,
         is_dry_run=metric.dry_run,
+        delay=metric.delay,
     )
     if metric.metric == AGREEMENT:
         return agreement_rule(rule, metric)

@@ -87,6 +87,8 @@ def origin(rollout: Rollout) -> Rollout:
         replicas=rollout.replicas,
         windows=rollout.windows,
         tolerance=rollout.tolerance,
+        probation=rollout.probation,
+        holdback=rollout.holdback,
         phase=RolloutPhase.PROGRESSING,
     )
 

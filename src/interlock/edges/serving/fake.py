@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from interlock.delivery.revision import CounterSeen, PairsSeen, ReplicaSeen, Revision
+from interlock.delivery.revision import CounterSeen, LateLabels, PairsSeen, ReplicaSeen, Revision
 from interlock.errors import StaleWrite
 
 
@@ -29,9 +29,10 @@ class FakeReplicas:
         revisions = self._seen.get(environment, {})
         return {name: seen for replicas in revisions.values() for name, seen in replicas.items()}
 
-    def labelled(self, environment: str) -> dict[str, CounterSeen]:
+    def labelled(self, environment: str, late: LateLabels | None = None) -> dict[str, CounterSeen]:
         """What the test has set."""
-        return self.truths.get(environment, {})
+        truths = self.truths.get(environment, {})
+        return truths if late is None else {key: truths[key] for key in late.revisions if key in truths}
 
     def paired(self, environment: str, tolerance: float) -> dict[str, PairsSeen]:
         """What the test has set."""

@@ -31,13 +31,16 @@ class Following:
         self.is_at_end = self.is_at_end and len(content) < READ_AT_ONCE
         whole = content[: content.rfind(b"\n") + 1]
         self._offsets[path] = self._offsets.get(path, 0) + len(whole)
-        for line in whole.splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
-                yield record
+        yield from filter(None, map(record_of, whole.splitlines()))
+
+
+def record_of(line: bytes) -> dict[str, Any] | None:
+    """The record of a log's line; None where it is no JSON object."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def forget_oldest(kept: dict[Any, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,7 @@ class _Join:
         """What was added since. The first label of an id counts, and the first answer of a revision."""
         for path in sorted(self._predictions.glob("*.jsonl")):
             for record in self._following.added(path):
-                if record.get("status") != 200 or "copied_to" in record:
-                    continue
-                answers = record.get("prediction")
-                for row, answer in enumerate(answers if isinstance(answers, list) else ()):
-                    identity = str(record.get("id")) if len(answers or ()) == 1 else f"{record.get('id')}/{row}"
+                for identity, answer in answers_of(record):
                     self._answer(identity, str(record.get("revision")), answer)
         for record in self._following.added(self._labels):
             if not record.get("is_contradictory"):
@@ -90,3 +86,11 @@ class _Join:
     def _count(self, revision: str, answer: Any, truth: Any) -> None:
         judged, wrong = self.counted.get(revision, (0, 0))
         self.counted[revision] = judged + 1, wrong + (answer != truth)
+
+
+def answers_of(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each row's answer with the id that its label has; none of what failed, nor of what is judged in pairs."""
+    is_judged = record.get("status") == 200 and "copied_to" not in record
+    answers = record.get("prediction") if is_judged else None
+    for row, answer in enumerate(answers if isinstance(answers, list) else ()):
+        yield str(record.get("id")) if len(answers or ()) == 1 else f"{record.get('id')}/{row}", answer

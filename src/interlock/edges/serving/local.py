@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from interlock.delivery.revision import CounterSeen, PairsSeen, ReplicaSeen, Revision
+from interlock.delivery.revision import CounterSeen, LateLabels, PairsSeen, ReplicaSeen, Revision
 from interlock.errors import InterlockError, ServingFault, StaleWrite
 from interlock.ports import Isolation, Sandbox
 from interlock.system.files import locked, write_atomically
@@ -23,6 +23,7 @@ from interlock.vocabulary import Digest
 from .admitted import OTHER_ENVIRONMENT, REPAIRABLE, Installed, guarded, write_quarantined
 from .copies import ArtifactCopies, copy_program
 from .labelled import LabelledAnswers
+from .late import LateAnswers
 from .paired import PairedAnswers
 from .supervising import ensure_supervise, supervisor_of
 
@@ -62,6 +63,7 @@ class LocalReplicas:
         self._key = key
         self._copies = ArtifactCopies(self._folder, place)
         self._labelled = LabelledAnswers(self._folder)
+        self._late = LateAnswers(self._folder)
         self._paired = PairedAnswers(self._folder)
 
     def observe(self, environment: str) -> dict[str, ReplicaSeen]:
@@ -73,9 +75,9 @@ class LocalReplicas:
         with ThreadPoolExecutor(max_workers=min(PROBED_AT_ONCE, len(names))) as pool:
             return dict(zip(names, pool.map(self._see, names), strict=True))
 
-    def labelled(self, environment: str) -> dict[str, CounterSeen]:
+    def labelled(self, environment: str, late: LateLabels | None = None) -> dict[str, CounterSeen]:
         """By revision key the answers whose truth is known by now; see the port."""
-        return self._labelled.observe(environment)
+        return self._labelled.observe(environment) if late is None else self._late.observe(environment, late)
 
     def paired(self, environment: str, tolerance: float) -> dict[str, PairsSeen]:
         """By revision key what became of requests that were copied to it; see the port."""

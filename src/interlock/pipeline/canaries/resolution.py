@@ -23,6 +23,8 @@ LATENCY_MARGIN = 0.05
 """The share of requests that may be slower than stable's, unless the file says."""
 LATENCY_WARM_UP = 30.0
 """Seconds in which a replica that has just begun is not judged by latencies, unless the file says."""
+HOLDBACK = 5
+"""The percentage of the traffic that stays with stable in probation, unless the file says."""
 
 
 def analysis_plan_of(analysis: AnalysisSpec) -> AnalysisPlan:
@@ -35,7 +37,7 @@ def analysis_plan_of(analysis: AnalysisSpec) -> AnalysisPlan:
 
 def _metric_plan_of(metric: LiveMetricSpec) -> AnalysisMetricPlan:
     margin = metric.margin or (LATENCY_MARGIN if metric.metric in LATENCY_QUANTILES else 0.01)
-    written = {"max": metric.max, "min": metric.min, "tolerance": metric.tolerance}
+    written = {"max": metric.max, "min": metric.min, "tolerance": metric.tolerance, "delay": metric.delay}
     return AnalysisMetricPlan.model_validate(
         {"metric": metric.metric, "max_ratio": metric.max_ratio, "margin": margin, "dry_run": metric.dry_run}
         | {name: value for name, value in written.items() if value is not None}
@@ -75,5 +77,10 @@ def _canary(canary: CanarySpec) -> StrategyPlan:
     if all(step.set_weight != 100 for step in steps):
         steps.append(StepPlan(set_weight=100))
     return StrategyPlan(
-        kind="canary", steps=tuple(steps), deadline=canary.deadline, analysis=analysis_plan_of(canary.analysis)
+        kind="canary",
+        steps=tuple(steps),
+        deadline=canary.deadline,
+        analysis=analysis_plan_of(canary.analysis),
+        probation=canary.probation or 0.0,
+        holdback=canary.holdback or HOLDBACK,
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag
 
 from interlock.pipeline.plan import ACCURACY, AGREEMENT, LATENCY_QUANTILES
-from interlock.pipeline.rules.values import Alpha, Choice, Duration, NotYet, Section, shape_of
+from interlock.pipeline.rules.values import Alpha, Choice, Duration, Section, shape_of
 
 LIVE_METRICS = ("error_rate", *LATENCY_QUANTILES, ACCURACY, AGREEMENT)
 LATER_LIVE_METRICS = ("auc",)
@@ -70,8 +70,9 @@ class LiveMetricSpec(Section):
     was sent. Without this key: the proxy."""
     dry_run: bool = False
     """Whether it is only told what it would decide."""
-    delay: Annotated[None, NotYet("remove it: labels are judged as they come, while the rollout lasts")] = None
-    """How late labels come."""
+    delay: Duration | None = None
+    """How late labels come. The metric is then judged in probation, not in steps, and a request counts for it once it
+    is so old. Without this key: labels are judged as they come, from the first step on."""
 
 
 class AnalysisSpec(Section):
@@ -97,8 +98,12 @@ class CanarySpec(Section):
     """After this time a rollout that is not promoted is rolled back."""
     analysis: AnalysisSpec = AnalysisSpec()
     """How the live evidence is judged."""
-    probation: Annotated[None, NotYet("remove it: a promoted revision is not watched by rules yet")] = None
-    """How long a promoted revision is watched."""
+    probation: Duration | None = None
+    """After all steps and checks, how long the candidate goes on being compared with stable, which keeps the `holdback`
+    and its replicas. Then it is promoted, with every metric proven; unproven it is held for the `deadline` once more,
+    and rolled back. Without this key: it is promoted at once."""
+    holdback: Annotated[int, Field(ge=1, le=50)] | None = None
+    """The percentage of the traffic that stays with stable in probation. Without this key: 5."""
 
 
 class ShadowSpec(Section):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from interlock.pipeline.canaries.mirrors import check_agreement, check_choice, check_mirror_steps, check_shadow
+from interlock.pipeline.canaries.probation import check_probation
 from interlock.pipeline.canaries.spec import AnalysisSpec, CanarySpec, LiveMetricSpec, StepSpec, StrategySpec
 from interlock.pipeline.document import Path, Problem
 from interlock.pipeline.plan import ACCURACY, AGREEMENT, LATENCY_QUANTILES
@@ -53,6 +54,7 @@ def check_canaries(spec: FileSpec) -> Iterator[Problem]:
             yield from _check_times(canary, (*place, "canary"))
             is_mirrored = any(step.mirror for step in canary.steps)
             yield from _check_metrics(canary.analysis, is_mirrored, (*place, "canary", "analysis", "metrics"))
+            yield from check_probation(canary, (*place, "canary"))
         if shadow is not None:
             checks: Path = ("deploy", name, "checks")
             yield from check_shadow(shadow, bool(environment.checks), (*place, "shadow"), checks)

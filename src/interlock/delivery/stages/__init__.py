@@ -1,0 +1,1 @@
+"""What a rollout goes through beside its steps."""
