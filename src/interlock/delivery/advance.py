@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from interlock.delivery.analysis.engine import Analysis, conclude, observe
 from interlock.delivery.analysis.ticks import Tick
+from interlock.delivery.external.answers import counted_between, heed_limits, new_counts
 from interlock.delivery.looks.evidence import TICK_SECONDS, Sources, evidence_of, sources_of, youngest_of
 from interlock.delivery.revision import DataPlaneSeen
 from interlock.delivery.rollout import CRASHES, CheckRun, Rollout, RolloutPhase, RolloutSeen
@@ -45,7 +46,7 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
         return _end(rollout, RolloutPhase.SUPERSEDED, f"superseded by release {seen.superseded_by}")
     if seen.quarantine is not None:
         return _end(rollout, RolloutPhase.ROLLED_BACK, f"its digest is quarantined: {seen.quarantine}")
-    rollout = _count(rollout, seen.plane, now)
+    rollout = _count(_heed(rollout, seen, now), seen, now)
     harm = _harm(rollout, seen.plane)
     if harm is not None:
         return _end(rollout, RolloutPhase.ROLLED_BACK, harm)
@@ -103,8 +104,16 @@ def proven_harm(rollout: Rollout) -> str | None:
     return None
 
 
-def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
+def _heed(rollout: Rollout, seen: RolloutSeen, now: float) -> Rollout:
+    """With what the plain limits on values of elsewhere are known to be now."""
+    if rollout.analysis is None or not rollout.analysis.limits:
+        return rollout
+    return rollout.model_copy(update={"analysis": heed_limits(rollout.analysis, seen.measured, now)})
+
+
+def _count(rollout: Rollout, seen: RolloutSeen, now: float) -> Rollout:
     """Feeds what grew since the last look to the analysis; what began anew is no evidence."""
+    plane = seen.plane
     if rollout.analysis is None or rollout.stable is None or now - rollout.counted_at < TICK_SECONDS:
         return rollout
     after = sources_of(plane, rollout.stable, rollout.candidate)
@@ -112,7 +121,9 @@ def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
         return rollout
     before = Sources(counted=rollout.counted, timed=rollout.timed, labelled=rollout.labelled)
     analysis = rollout.analysis
+    measured = new_counts(rollout.measured, seen.measured)
     found = evidence_of(analysis.rules, before, after)
+    found |= counted_between(analysis.rules, rollout.measured, measured)
     if found:
         seconds = now - rollout.counted_at
         youngest = max(0.0, youngest_of(plane, [rollout.stable, rollout.candidate]) - seconds)
@@ -124,6 +135,7 @@ def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
             "counted": after.counted,
             "timed": after.timed or before.timed,
             "labelled": after.labelled or before.labelled,
+            "measured": {**rollout.measured, **measured},
         }
     )
 

@@ -8,9 +8,11 @@ from typing import Any
 from pydantic import model_validator
 
 from interlock.delivery.analysis.engine import Analysis, conclude
+from interlock.delivery.external.measured import Measured
 from interlock.delivery.looks.baseline import NOTHING_KNOWN, Baseline, spread_of
 from interlock.delivery.looks.evidence import TICK_SECONDS, analysis_of, forecast_of
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
+from interlock.pipeline.canaries.external import ExternalMetricPlan
 from interlock.pipeline.plan import AnalysisPlan, CommandPlan, EnvironmentPlan, StepPlan, StrategyPlan, WindowPlan
 from interlock.vocabulary import Json, Phase, Stored
 
@@ -78,7 +80,8 @@ class Rollout(Stored):
     many as the load asks of the stable side; 0: its own.
     ``pause`` is who holds it, ``promotion`` who left its further steps out.
     While it is held, ``held_since`` is since when (wall seconds); ``stood`` is how long its clocks stood still before.
-    ``windows`` are those of its environment.
+    ``windows`` are those of its environment. ``external`` are the metrics that are asked elsewhere, ``measured`` the
+    counts that they answered last.
     """
 
     number: int
@@ -106,6 +109,8 @@ class Rollout(Stored):
     windows: tuple[WindowPlan, ...] = ()
     held_since: float | None = None
     stood: float = 0.0
+    external: tuple[ExternalMetricPlan, ...] = ()
+    measured: dict[str, Measured] = {}
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -148,7 +153,8 @@ class CheckOutcome(Stored):
 
 class RolloutSeen(Stored):
     """What the loop saw. ``lost`` names checks whose executor is gone; ``superseded_by`` is a newer release;
-    ``quarantine`` why the candidate's digest may come in nowhere; ``held`` is why nothing may go forward.
+    ``quarantine`` why the candidate's digest may come in nowhere; ``held`` is why nothing may go forward;
+    ``measured`` are the newest answers of metrics that are asked elsewhere.
     """
 
     plane: DataPlaneSeen
@@ -157,6 +163,7 @@ class RolloutSeen(Stored):
     superseded_by: int | None = None
     quarantine: str | None = None
     held: str | None = None
+    measured: dict[str, Measured] = {}
 
 
 def steps_of(strategy: StrategyPlan, has_stable: bool) -> tuple[StepPlan, ...]:
@@ -201,6 +208,7 @@ def begin(
         check_runs={check.name: CheckRun() for check in plan.checks},
         replicas=replicas,
         windows=plan.windows,
+        external=strategy.analysis.external if is_compared else (),
         because=f"{candidate.title} starts"
         + (f" beside {stable.title}" if stable else ": the first here")
         + (forecast_of(strategy, baseline) if is_compared else ""),

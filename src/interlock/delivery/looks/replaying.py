@@ -84,6 +84,7 @@ def origin(rollout: Rollout) -> Rollout:
         check_runs={check.name: CheckRun() for check in rollout.checks},
         replicas=rollout.replicas,
         windows=rollout.windows,
+        external=rollout.external,
         phase=RolloutPhase.PROGRESSING,
     )
 

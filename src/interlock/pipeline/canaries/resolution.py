@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from interlock.pipeline.canaries.spec import AnalysisSpec
+from interlock.pipeline.canaries.outside import ExternalMetricSpec, external_plan_of
+from interlock.pipeline.canaries.spec import AnalysisSpec, LiveMetricSpec
 from interlock.pipeline.plan import LATENCY_QUANTILES, AnalysisMetricPlan, AnalysisPlan
 
 LATENCY_MARGIN = 0.05
@@ -19,7 +20,9 @@ def analysis_plan_of(analysis: AnalysisSpec) -> AnalysisPlan:
             | {"margin": one.margin or (LATENCY_MARGIN if one.metric in LATENCY_QUANTILES else 0.01)}
         )
         for one in analysis.metrics
+        if isinstance(one, LiveMetricSpec)
     )
+    external = tuple(external_plan_of(one) for one in analysis.metrics if isinstance(one, ExternalMetricSpec))
     has_latency = any(metric.metric in LATENCY_QUANTILES for metric in metrics)
     warm_up = analysis.warm_up or (LATENCY_WARM_UP if has_latency else 0.0)
-    return AnalysisPlan(alpha=analysis.alpha, warm_up=warm_up, metrics=metrics)
+    return AnalysisPlan(alpha=analysis.alpha, warm_up=warm_up, metrics=metrics, external=external)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from interlock.pipeline.canaries.spec import CanarySpec, LiveMetricSpec, StepSpec, StrategySpec
+from interlock.pipeline.canaries.outside import ExternalMetricSpec, check_external
+from interlock.pipeline.canaries.spec import LIVE_METRICS, CanarySpec, LiveMetricSpec, StepSpec, StrategySpec
 from interlock.pipeline.document import Path, Problem
-from interlock.pipeline.plan import ACCURACY, LATENCY_QUANTILES
+from interlock.pipeline.plan import ACCURACY, ERROR_RATE, LATENCY_QUANTILES
 from interlock.pipeline.replicas.spec import replicas_of
 from interlock.pipeline.spec import FileSpec
 
@@ -88,14 +89,25 @@ def _check_metrics(canary: CanarySpec, place: Path) -> Iterator[Problem]:
     metrics = [metric.metric for metric in canary.analysis.metrics]
     if all(metric.dry_run for metric in canary.analysis.metrics):
         yield Problem(place, "every metric is a dry run, so nothing is judged", "let one metric count", at_key=True)
+    elif not any(_counts(metric) for metric in canary.analysis.metrics):
+        problem = "plain limits alone do not show that the candidate was asked anything"
+        yield Problem(place, problem, f"add {{metric: {ERROR_RATE}}}", at_key=True)
     for index, metric in enumerate(canary.analysis.metrics):
         if metric.metric in metrics[:index]:
             yield Problem((*place, index), f"the metric {metric.metric} is given twice", "remove one")
+        if isinstance(metric, ExternalMetricSpec):
+            yield from check_external(metric, (*place, index), LIVE_METRICS)
+            continue
         if (metric.source == "labels") != (metric.metric == ACCURACY):
             problem = f"{metric.metric} comes from {'labels' if metric.metric == ACCURACY else 'the proxy'}"
             remedy = "add `source: labels`" if metric.metric == ACCURACY else "remove source"
             yield Problem((*place, index), problem, remedy)
         yield from _check_limit(metric, (*place, index, "max"))
+
+
+def _counts(metric: LiveMetricSpec | ExternalMetricSpec) -> bool:
+    """Whether it counts requests, and decides."""
+    return not metric.dry_run and (isinstance(metric, LiveMetricSpec) or metric.is_counted)
 
 
 def _check_limit(metric: LiveMetricSpec, place: Path) -> Iterator[Problem]:
