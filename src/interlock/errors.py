@@ -25,6 +25,7 @@
     |   +-- VaultFault          a secret could not be opened with this server's key
     |   +-- WatchFault          a watched path or prefix could not be listed
     |   +-- DataFault           data that is no part of a commit could not be read
+    |   +-- TelemetryFault      a live metric could not be had from who measures it
     +-- SignatureInvalid        the bytes are not the ones that were signed
 
 A third kind of wrong, the failed verdict on the user's code, data or model, is a value and never an exception.
@@ -142,6 +143,10 @@ class WatchFault(Fault):
 
 class DataFault(Fault):
     """Data that is no part of a commit could not be read: no answer, no rights, or it changes all the time."""
+
+
+class TelemetryFault(Fault):
+    """A live metric could not be had from who measures it, or was not one finite number."""
 
 
 class SignatureInvalid(InterlockError):

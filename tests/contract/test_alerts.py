@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-import socket
 import subprocess
-import sys
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from tests.face import ServedFace
+from tests.prometheus import eventually, firing, programs, running
 
 from interlock.access.caller import Role
 from interlock.app.operating.alerts import RULES
@@ -59,11 +54,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def prometheus() -> Path:
-    fetch = [sys.executable, str(Path(__file__).parents[1] / "debian_packages.py"), "prometheus"]
-    done = subprocess.run(fetch, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(done.stderr.strip())
-    return Path(done.stdout.strip()) / "usr" / "bin"
+    return programs()
 
 
 def test_each_rule_has_a_case() -> None:
@@ -143,18 +134,9 @@ def test_prometheus_scrapes_the_server_and_tells_of_a_rollback(
         "static_configs": [{"targets": [f"127.0.0.1:{face.port}"]}],
     }
     settings = {"global": {"evaluation_interval": "1s"}, "rule_files": ["rules.yml"], "scrape_configs": [scrape]}
-    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(settings))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [prometheus / "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
-    with (tmp_path / "said").open("w") as said:
-        server = subprocess.Popen(
-            [*command, f"--web.listen-address=127.0.0.1:{port}"], cwd=tmp_path, stdout=said, stderr=said
-        )
-    try:
+    with running(prometheus, tmp_path, settings) as port:
         counted = f'interlock_rollouts_total{{environment="{WHERE}",phase="rolled_back"}}'
-        assert eventually(port, f"query?query={urllib.parse.quote(counted)}", '"0"')
+        assert eventually(port, counted, '"0"')
         assert firing(port) == set()
         face.health = Health(loop_age=0.0, rounds={"repository small": 700.0})
         rollout = Rollout(
@@ -178,27 +160,3 @@ def test_prometheus_scrapes_the_server_and_tells_of_a_rollback(
         while firing(port) != expected and time.monotonic() < until:
             time.sleep(0.2)
         assert firing(port) == expected
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def firing(port: int) -> set[tuple[str, str]]:
-    """Name and summary of each alert that fires."""
-    alerts = json.loads(asked(port, "alerts"))["data"]["alerts"]
-    return {(one["labels"]["alertname"], one["annotations"]["summary"]) for one in alerts if one["state"] == "firing"}
-
-
-def eventually(port: int, path: str, word: str) -> bool:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        with suppress(OSError):  # it starts
-            if word in asked(port, path):
-                return True
-        time.sleep(0.2)
-    return False
-
-
-def asked(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/{path}", timeout=10) as answer:
-        return str(answer.read().decode())

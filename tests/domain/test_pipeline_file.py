@@ -446,6 +446,58 @@ def canary(steps: str) -> str:
     )
 
 
+EXTERNAL = [
+    ("metric: queue, source: prometheus, query: 'max(q)', max: 3", None),
+    ("metric: queue, source: prometheus, query: 'max(q{r=\"$candidate\"})', min: 1, for: 2m, every: 30s", None),
+    (
+        "metric: bad, source: prometheus, server: main, events: 'e{r=\"$revision\"}', requests: 'q{r=\"$revision\"}'",
+        None,
+    ),
+    ("metric: revenue, source: command, cmd: python r.py, min: 1", None),
+    ("metric: revenue, source: command, cmd: python r.py, margin: 0.1, max: 0.2", None),
+    ("metric: queue, source: graphite, query: q, max: 3", "graphite is not known here"),
+    ("metric: error_rate, source: prometheus, query: q, max: 3", "error_rate is measured here"),
+    ("metric: Queue, source: prometheus, query: q, max: 3", "Queue is no name"),
+    ("metric: queue, source: prometheus, max: 3", "queue has no query"),
+    ("metric: queue, source: prometheus, query: q, events: 'e $revision', max: 0.1", "queue has query and events"),
+    ("metric: bad, source: prometheus, events: 'e $revision'", "bad has events"),
+    ("metric: bad, source: prometheus, events: e, requests: 'q $revision'", "events asks the same of both sides"),
+    ("metric: queue, source: prometheus, query: 'q{r=\"$candidat\"}', max: 3", "$candidat stands for nothing here"),
+    ("metric: queue, source: prometheus, query: 'q{r=\"$revision\"}', max: 3", "$revision stands for nothing here"),
+    ("metric: queue, source: prometheus, query: q", "queue has no limit"),
+    ("metric: queue, source: prometheus, query: q, min: 3, max: 2", "min is 3, above max"),
+    ("metric: queue, source: prometheus, query: q, max: 3, for: 5s", "it is asked every 15s, and has to hold for 5s"),
+    ("metric: queue, source: prometheus, query: q, max: 3, margin: 0.1", "margin is for counts"),
+    ("metric: queue, source: prometheus, query: q, cmd: x, max: 3", "cmd is for another source than prometheus"),
+    ("metric: revenue, source: command, min: 1", "revenue names no command"),
+    ("metric: revenue, source: command, cmd: x, query: q, min: 1", "query is for another source than command"),
+    ("metric: revenue, source: command, cmd: x, margin: 0.1, for: 2m", "for is for a value"),
+    ("metric: revenue, source: command, cmd: x, margin: 0.1, max: 2", "max is 2, and a rate is between 0 and 1"),
+    ("metric: queue, source: prometheus, querry: q, max: 3", "the key querry is unknown (did you mean query?)"),
+    ("metric: error_rate, max_ration: 2", "the key max_ration is unknown (did you mean max_ratio?)"),
+]
+
+
+@pytest.mark.parametrize(("metric", "problem"), EXTERNAL)
+def test_a_metric_of_another_source_is_judged(metric: str, problem: str | None) -> None:
+    steps = (
+        "[{set_weight: 5}, {analysis: {for: 5m}}], analysis: {metrics: [{metric: latency_p50_ms}, {" + metric + "}]}"
+    )
+    text = f"version: 1\n{canary(steps)}\n"
+    if problem is None:
+        assert read_pipeline(text.encode()).spec.deploy["a"]
+    else:
+        assert any(problem in str(one) for one in refusals(text))
+
+
+@pytest.mark.parametrize("more", ["", ", {metric: error_rate, dry_run: true}"])
+def test_plain_limits_alone_judge_no_canary(more: str) -> None:
+    limit = "{metric: queue, source: prometheus, query: q, max: 3}"
+    steps = f"[{{set_weight: 5}}, {{analysis: {{for: 5m}}}}], analysis: {{metrics: [{limit}{more}]}}"
+    (found,) = refusals(f"version: 1\n{canary(steps)}\n")
+    assert "plain limits alone do not show that the candidate was asked anything" in str(found)
+
+
 @pytest.mark.parametrize(
     ("steps", "problem"),
     [
@@ -566,6 +618,14 @@ def test_a_mirror_comes_before_the_weights_and_agreement_with_it(steps: str, pro
         ("{shadow: {percent: 30}}", "the key for is missing"),
         ("{shadow: {for: 3h}}", "the trial takes 10800s at least"),
         ("{shadow: {for: 1h, analysis: {metrics: [{metric: latency_p99_ms}]}}}", "not judged by copies"),
+        (
+            "{shadow: {for: 1h, analysis: {metrics: [{metric: accuracy, source: labels, delay: 1h}]}}}",
+            "a shadow has none",
+        ),
+        (
+            "{shadow: {for: 1h, analysis: {metrics: [{metric: a, source: command, cmd: y, margin: 0.1}]}}}",
+            "asked while the candidate has traffic",
+        ),
         ("{shadow: {for: 1h}, canary: {steps: [{set_weight: 9}, {analysis: {for: 1m}}]}}", "exactly one key"),
         ("{}", "a strategy has exactly one key"),
         ("{shadow: {for: 1h}}, checks: [{name: c, cmd: x}]", "where a shadow does not answer"),

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.errors import SeveralRefused
+from interlock.pipeline.canaries.external import ExternalMetricPlan
 from interlock.pipeline.entries import entry_files, has_tests
 from interlock.pipeline.plan import (
     AnalysisMetricPlan,
@@ -216,6 +217,23 @@ def test_a_probation_keeps_a_share_back_for_what_is_late() -> None:
     assert (found.probation, found.holdback) == (86400.0, 5)
     assert [metric.delay for metric in found.analysis.metrics] == [0.0, 86400.0]
     assert planned(WHOLE.replace("deadline: 10m", f"holdback: 20, {written}")).deploy[1].strategy.holdback == 20
+
+
+def test_metrics_of_other_sources_are_planned_beside_those_measured_here() -> None:
+    metrics = (
+        "{metric: error_rate}, {metric: queue, source: prometheus, query: 'q{r=\"$candidate\"}', max: 3, for: 2m}, "
+        "{metric: bad, source: command, cmd: python bad.py, margin: 0.02, every: 30s, dry_run: true}"
+    )
+    analysis = planned(WHOLE.replace("deadline: 10m", f"deadline: 10m, analysis: {{metrics: [{metrics}]}}"))
+    found = analysis.deploy[1].strategy.analysis
+    queue = ExternalMetricPlan(
+        metric="queue", source="prometheus", queries={"value": 'q{r="$candidate"}'}, max=3.0, seconds=120.0
+    )
+    bad = ExternalMetricPlan(
+        metric="bad", source="command", command="python bad.py", is_counted=True, margin=0.02, every=30.0, dry_run=True
+    )
+    assert found == AnalysisPlan(metrics=(AnalysisMetricPlan(metric="error_rate"),), external=(queue, bad))
+    assert found.counting == 1
 
 
 def test_what_begins_a_run_of_the_whole_file() -> None:

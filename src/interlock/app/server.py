@@ -25,6 +25,7 @@ from interlock.control.bell import Bell
 from interlock.control.collecting import Collecting, Retention
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
+from interlock.control.delivering.measuring import Measuring
 from interlock.control.delivering.requests import Requests
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.inbox import Inbox
@@ -38,6 +39,7 @@ from interlock.delivery.revision import Revision
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.edges.signing import LocalSigning
+from interlock.edges.telemetry import PrometheusServer, PrometheusServers
 from interlock.edges.watch import ObjectWatch
 from interlock.errors import InterlockError, ProxyFault, StoreFault
 from interlock.pipeline.models.formats import serving_purpose
@@ -100,7 +102,13 @@ class Server:
         self._over = threading.Event()
         self._rounds = Rounds(self._over, say)
         self._loop_passed: float | None = None
-        credentials = Credentials(settings.repositories, environment)
+        credentials = Credentials(settings.repositories, environment, settings.prometheus)
+        self._telemetry = PrometheusServers(
+            {
+                name: PrometheusServer(one.url, credentials.prometheus_tokens.get(name, ""))
+                for name, one in settings.prometheus.items()
+            }
+        )
         forges = Forges(settings.repositories, credentials, time.time)
         self._parts = self._open_parts(state, forges)
         self._parts.store.check()
@@ -156,7 +164,10 @@ class Server:
     def run(self) -> None:
         """Until ``end``. ProxyFault where the environments' addresses cannot be had."""
         plane = self._open_data_plane()
-        deliveries = Deliveries(self._parts.store, self._parts.attempts, self._parts.sealing, plane, time.time)
+        parts = self._parts
+        asked_with = (parts.store, parts.executor, parts.blobs, self._telemetry, plane.endpoint)
+        measuring = Measuring(*asked_with, time.time, self._bell.ring)
+        deliveries = Deliveries(parts.store, parts.attempts, parts.sealing, plane, time.time, measuring.newest)
         reserve, store = self._reserve, self._parts.store
         loop = Loop(store, self._parts.runs, deliveries, plane, SERVER, self._say, reserve.give_up)
         rounds = self._rounds

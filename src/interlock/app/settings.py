@@ -127,6 +127,25 @@ class EnvironmentSettings(_Strict):
         return f"127.0.0.1:{port}"
 
 
+class PrometheusSettings(_Strict):
+    """A Prometheus server that live metrics may be asked of: its base ``url``, and a bearer ``token`` for it alone."""
+
+    url: str
+    token: SecretSource | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _is_web_address(cls, value: str) -> str:
+        return _web_address(value)
+
+    @model_validator(mode="after")
+    def _keeps_its_token(self) -> PrometheusSettings:
+        parts = urlsplit(self.url)
+        if self.token is not None and parts.scheme != "https" and parts.hostname not in LOOPBACK:
+            raise ValueError("a token is not sent over http: write an https address")
+        return self
+
+
 class TlsSettings(_Strict):
     """Certificate chain and private key, as PEM files."""
 
@@ -157,10 +176,12 @@ class ServerSettings(_Strict):
 
     ``listen`` is where the API and the webhooks answer; ``url`` how they are reached from outside, for links;
     ``hosts`` further names by which they may be called; ``protocols`` those by which remotes may be asked.
+    ``prometheus`` are the servers that metrics of rollouts may be asked of, by the name that pipeline files give.
     ``sandbox``: ``none`` where a person said that less isolation will do.
     """
 
     repositories: dict[RepositoryName, RepositorySettings] = {}
+    prometheus: dict[ModelName, PrometheusSettings] = {}
     environments: dict[ModelName, EnvironmentSettings] = Field(default_factory=_default_environments)
     poll_every: float = Field(default=30.0, gt=0, le=86400, allow_inf_nan=False)
     listen: str = "127.0.0.1:8090"

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 from interlock.delivery.analysis.engine import Analysis, conclude, observe
 from interlock.delivery.analysis.ticks import Tick
+from interlock.delivery.external.answers import counted_between, heed_limits, new_counts
 from interlock.delivery.looks.evidence import (
     TICK_SECONDS,
     Sources,
@@ -59,7 +60,7 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     asked = _asked_to_end(rollout, seen)
     if asked is not None:
         return _end(rollout, *asked)
-    rollout = _count(rollout, seen.plane, now)
+    rollout = _count(_heed(rollout, seen, now), seen, now)
     harm = _harm(rollout, seen.plane)
     if harm is not None:
         return _end(rollout, RolloutPhase.ROLLED_BACK, harm)
@@ -136,8 +137,16 @@ def proven_harm(rollout: Rollout) -> str | None:
     return None
 
 
-def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
+def _heed(rollout: Rollout, seen: RolloutSeen, now: float) -> Rollout:
+    """With what the plain limits on values of elsewhere are known to be now."""
+    if rollout.analysis is None or not rollout.analysis.limits:
+        return rollout
+    return rollout.model_copy(update={"analysis": heed_limits(rollout.analysis, seen.measured, now)})
+
+
+def _count(rollout: Rollout, seen: RolloutSeen, now: float) -> Rollout:
     """Feeds what grew since the last look to the analysis; what began anew is no evidence."""
+    plane = seen.plane
     least = tick_seconds(rollout.probation) if rollout.is_on_probation else TICK_SECONDS
     if rollout.analysis is None or rollout.stable is None or now - rollout.counted_at < least:
         return rollout
@@ -146,9 +155,11 @@ def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
         return rollout
     before = Sources(counted=rollout.counted, timed=rollout.timed, labelled=rollout.labelled)
     analysis = rollout.analysis
+    measured = new_counts(rollout.measured, seen.measured)
     found = evidence_of(analysis.rules, before, after)
     if rollout.mirrored:
-        found = {metric: seen for metric, seen in found.items() if metric not in ON_PAIRS}
+        found = {metric: counts for metric, counts in found.items() if metric not in ON_PAIRS}
+    found |= counted_between(analysis.rules, rollout.measured, measured)
     growth = growth_of(rollout.paired, after.paired)
     seconds = now - rollout.counted_at
     youngest = max(0.0, youngest_of(plane, [rollout.stable, rollout.candidate]) - seconds)
@@ -165,6 +176,7 @@ def _count(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
             "labelled": after.labelled or before.labelled,
             "paired": after.paired or rollout.paired,
             "pairs": rollout.pairs + (growth.pairs if growth is not None else 0),
+            "measured": {**rollout.measured, **measured},
         }
     )
 

@@ -8,9 +8,11 @@ from typing import Any
 from pydantic import model_validator
 
 from interlock.delivery.analysis.engine import Analysis, conclude
+from interlock.delivery.external.measured import Measured
 from interlock.delivery.looks.baseline import NOTHING_KNOWN, Baseline, spread_of
 from interlock.delivery.looks.evidence import TICK_SECONDS, analysis_of, forecast_of
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, LatencySeen, PairsSeen, Revision
+from interlock.pipeline.canaries.external import ExternalMetricPlan
 from interlock.pipeline.plan import (
     ACCURACY,
     AGREEMENT,
@@ -96,7 +98,8 @@ class Rollout(Stored):
     ``mirrored`` is what share of the requests is copied to the candidate, in percent; ``paired`` what became of copies
     at the last look, ``pairs`` how many were counted as evidence, and ``tolerance`` how far equal numbers may be apart.
     It ``is_on_probation`` from ``since`` on, for ``probation`` seconds (0: never), with ``holdback`` percent of the
-    traffic left to stable.
+    traffic left to stable. ``external`` are the metrics that are asked elsewhere, ``measured`` the counts that they
+    answered last.
     """
 
     number: int
@@ -131,6 +134,8 @@ class Rollout(Stored):
     probation: float = 0.0
     holdback: int = 5
     is_on_probation: bool = False
+    external: tuple[ExternalMetricPlan, ...] = ()
+    measured: dict[str, Measured] = {}
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -188,8 +193,9 @@ class CheckOutcome(Stored):
 
 class RolloutSeen(Stored):
     """What the loop saw. ``lost`` names checks whose executor is gone; ``superseded_by`` is a newer release;
-    ``quarantine`` why the candidate's digest may come in nowhere; ``held`` is why nothing may go forward. On probation
-    ``superseded_by`` is one that waits for this very environment.
+    ``quarantine`` why the candidate's digest may come in nowhere; ``held`` is why nothing may go forward;
+    ``measured`` are the newest answers of metrics that are asked elsewhere. On probation ``superseded_by`` is one that
+    waits for this very environment.
     """
 
     plane: DataPlaneSeen
@@ -198,6 +204,7 @@ class RolloutSeen(Stored):
     superseded_by: int | None = None
     quarantine: str | None = None
     held: str | None = None
+    measured: dict[str, Measured] = {}
 
 
 def steps_of(strategy: StrategyPlan, has_stable: bool) -> tuple[StepPlan, ...]:
@@ -250,6 +257,7 @@ def begin(
         tolerance=(agreement or AnalysisMetricPlan(metric=AGREEMENT)).tolerance,
         probation=probation,
         holdback=strategy.holdback,
+        external=strategy.analysis.external if is_compared else (),
         because=f"{candidate.title} starts"
         + (f" beside {stable.title}" if stable else ": the first here")
         + (forecast_of(strategy, baseline) if is_compared else ""),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from interlock.pipeline.canaries.external import ExternalMetricPlan
 from interlock.pipeline.models.formats import ModelFormat, serving_purpose
 from interlock.source.triggers import Triggers
 from interlock.vocabulary import Json, Stored
@@ -253,6 +254,8 @@ LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99
 """The live metrics of latency, and the quantile of stable's own answers that each of them looks at."""
 
 
+ERROR_RATE: Final = "error_rate"
+"""The live metric that counts requests that fail."""
 ACCURACY = "accuracy"
 """The live metric that needs labels: the share of wrong answers among those whose truth is known."""
 
@@ -283,12 +286,20 @@ class AnalysisMetricPlan(Stored):
 class AnalysisPlan(Stored):
     """``alpha`` is the chance of a false rollback over the whole rollout, however often one looks.
 
-    Looks while a replica is younger than ``warm_up`` seconds are not judged.
+    Looks while a replica is younger than ``warm_up`` seconds are not judged. ``external`` are the metrics whose numbers
+    come from elsewhere.
     """
 
     alpha: float = 0.01
     warm_up: float = 0.0
-    metrics: tuple[AnalysisMetricPlan, ...] = (AnalysisMetricPlan(metric="error_rate"),)
+    metrics: tuple[AnalysisMetricPlan, ...] = (AnalysisMetricPlan(metric=ERROR_RATE),)
+    external: tuple[ExternalMetricPlan, ...] = ()
+
+    @property
+    def counting(self) -> int:
+        """How many metrics share alpha: those that count, and decide."""
+        external = [one.dry_run for one in self.external if one.is_counted]
+        return [*(one.dry_run for one in self.metrics), *external].count(False)
 
 
 class StrategyPlan(Stored):

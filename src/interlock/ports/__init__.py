@@ -6,7 +6,7 @@ Paths are strings: the domain does not touch the file system.
 
 from interlock.ports.isolation import Bounds, Cell, CellSeen, Isolation, Sandbox, Start
 from interlock.ports.keeping import Blobs, KnownFile, Logs, LogWindow, Notices, Store, Vault
-from interlock.ports.serving import Proxy, Replicas
+from interlock.ports.serving import Proxy, Replicas, Telemetry
 from interlock.ports.working import Environments, Executor, Forge, Git, Signing, Watch
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Signing",
     "Start",
     "Store",
+    "Telemetry",
     "Vault",
     "Watch",
 ]

@@ -87,3 +87,13 @@ class Proxy(Protocol):
 
     def endpoint(self, environment: str) -> str:
         """The base URL at which the environment answers, as ``http://127.0.0.1:8080``."""
+
+
+class Telemetry(Protocol):
+    """Numbers that somebody else measures."""
+
+    def ask(self, server: str | None, queries: Sequence[str], at: float) -> list[float]:
+        """What each query gives at that moment (wall seconds): one finite number. ``server`` is a name of the settings.
+
+        TelemetryFault with the reason where one does not. It is over in seconds.
+        """

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from interlock.app.settings import ForgeSettings, RepositorySettings, SecretSource
+from interlock.app.settings import ForgeSettings, PrometheusSettings, RepositorySettings, SecretSource
 from interlock.errors import Refused, SeveralRefused
 
 LONGEST = 64 * 1024
+NO_SERVERS: Mapping[str, PrometheusSettings] = MappingProxyType({})
 
 
 class Credentials:
-    """What was read, by repository. Refused at construction with every source that cannot be read."""
+    """What was read, by repository, and by Prometheus server. Refused at construction with every source that cannot be
+    read.
+    """
 
-    def __init__(self, repositories: Mapping[str, RepositorySettings], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        repositories: Mapping[str, RepositorySettings],
+        environment: Mapping[str, str],
+        prometheus: Mapping[str, PrometheusSettings] = NO_SERVERS,
+    ) -> None:
         self._environment = environment
         self._refusals: list[Refused] = []
         self.webhook_secrets: dict[str, tuple[bytes, ...]] = {}
@@ -23,6 +32,11 @@ class Credentials:
         for name, repository in repositories.items():
             if repository.forge is not None:
                 self._read_forge(name, repository.forge)
+        self.prometheus_tokens = {
+            name: self._read(server.token, f"prometheus.{name}.token")
+            for name, server in prometheus.items()
+            if server.token is not None
+        }
         if self._refusals:
             raise SeveralRefused(self._refusals)
 

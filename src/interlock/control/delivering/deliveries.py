@@ -7,6 +7,7 @@ from collections.abc import Callable
 from interlock.access.audit import Deed
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.going_back import go_back
+from interlock.control.delivering.measuring import live_request, measure_nothing
 from interlock.control.delivering.quarantine import blocked_because, quarantine
 from interlock.control.rows import load_state, read_state, save_or_lose, write_environment, write_state
 from interlock.control.running.attempts import Attempts
@@ -15,6 +16,7 @@ from interlock.delivery import advance as rules
 from interlock.delivery import release as releases
 from interlock.delivery import rollout as rollouts
 from interlock.delivery.environment import Environment, enter, follow, needs_previous, scaled
+from interlock.delivery.external.measured import Measured
 from interlock.delivery.holding import Freeze, held_because
 from interlock.delivery.looks.replaying import observation, of_interest
 from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
@@ -25,8 +27,6 @@ from interlock.pipeline.plan import ACCURACY, EnvironmentPlan, StagePlan
 from interlock.ports import Store
 from interlock.registry.admission import Admission, Evidence, admit
 from interlock.registry.version import ModelVersion
-from interlock.run.run import Run
-from interlock.run.stage import StageRequest
 from interlock.vocabulary import Json, Kind, Phase, Write
 
 SERVICE_TIMES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
@@ -35,16 +35,26 @@ ACTIVE_RELEASES = (ReleasePhase.OPEN, ReleasePhase.WAITING)
 
 
 class Deliveries:
-    """One step of one release or rollout at a time. ``now`` is wall time."""
+    """One step of one release or rollout at a time. ``now`` is wall time.
+
+    ``measure`` answers what other sources than the data plane told of a rollout's metrics, by metric.
+    """
 
     def __init__(
-        self, store: Store, attempts: Attempts, sealing: Sealing, plane: Plane, now: Callable[[], float]
+        self,
+        store: Store,
+        attempts: Attempts,
+        sealing: Sealing,
+        plane: Plane,
+        now: Callable[[], float],
+        measure: Callable[[Rollout], dict[str, Measured]] = measure_nothing,
     ) -> None:
         self._store = store
         self._attempts = attempts
         self._sealing = sealing
         self._plane = plane
         self._now = now
+        self._measure = measure
 
     def step_release(self, key: str) -> bool:
         """Moves the release by one decision; whether anything moved."""
@@ -260,6 +270,7 @@ class Deliveries:
             # The way back, which no release brings, is never closed.
             quarantine=blocked_because(self._store, rollout.candidate.model_digest) if rollout.release else None,
             held=held_because(environment.freeze, rollout.windows, self._now()) if rollout.release else None,
+            measured=self._measure(rollout),
         )
 
     def _waiting_release(self, rollout: Rollout) -> int | None:
@@ -282,19 +293,9 @@ class Deliveries:
         for check in rollout.checks:
             if rollout.check_runs[check.name].phase is not Phase.RUNNING or rollout.phase.is_final:
                 continue
-            key = f"{rollout.candidate.model}/{rollout.candidate.version}"
-            version, _ = load_state(self._store, Kind.VERSION, key, ModelVersion)
-            run, _ = load_state(self._store, Kind.RUN, version.run, Run) if version else (None, 0)
-            if run is None:
-                raise NotFound(f"the run that made {rollout.candidate.title} is gone", f"rollout {rollout.number}")
-            request = StageRequest(
-                attempt=rollout.check_key(check.name),
-                stage=StagePlan(name=check.name, kind="check", command=check.command, timeout=check.timeout),
-                commit=run.commit,
-                project=run.plan.project,
-                python=run.plan.python,
-                endpoint=self._plane.endpoint(rollout.environment),
-            )
+            stage = StagePlan(name=check.name, kind="check", command=check.command, timeout=check.timeout)
+            endpoint = self._plane.endpoint(rollout.environment)
+            request = live_request(self._store, rollout, rollout.check_key(check.name), stage, endpoint)
             self._attempts.start(request, lambda _outcome: ())
 
 

@@ -17,6 +17,7 @@ from pydantic import model_validator
 from interlock.delivery.analysis.bets import STAKES, log_wealth
 from interlock.delivery.analysis.streams import Rule, Stream, begin_stream, grow, learn_only
 from interlock.delivery.analysis.ticks import Counts, Tick
+from interlock.delivery.external.limits import Limit, Standing, with_limits
 from interlock.gate.judgement import GateResult
 from interlock.vocabulary import Json, Stored, Verdict
 
@@ -32,6 +33,7 @@ class Analysis(Stored):
     Ticks in which a replica younger than ``warm_up`` seconds answered are not judged. ``last`` is the number of the
     last tick, ``ticks`` and ``seconds`` how many were judged and how long they were, ``cold`` how many were not.
     Until ``judges_late`` rules with a delay are left out: they get no evidence, and nothing waits for them.
+    ``standings`` say in their order how the plain ``limits`` on values of elsewhere stand; they spend nothing of alpha.
     """
 
     alpha: float = 0.01
@@ -45,6 +47,8 @@ class Analysis(Stored):
     seconds: float = 0.0
     cold: int = 0
     judges_late: bool = False
+    limits: tuple[Limit, ...] = ()
+    standings: tuple[Standing, ...] = ()
 
     @model_validator(mode="after")
     def _shares_one_alpha(self) -> Analysis:
@@ -71,6 +75,7 @@ def begin_analysis(
     alpha: float = 0.01,
     warm_up: float = 0.0,
     strata: Sequence[str] = (),
+    limits: Sequence[Limit] = (),
 ) -> Analysis:
     """An analysis without evidence. ``ticks`` is how many it can last: its deadline over the interval.
 
@@ -79,14 +84,26 @@ def begin_analysis(
     horizon = max(1, ticks)
     streams = tuple(begin_stream(rule, tuple(strata), horizon) for rule in rules)
     return Analysis(
-        alpha=alpha, rules=tuple(rules), streams=streams, strata=tuple(strata), horizon=horizon, warm_up=warm_up
+        alpha=alpha,
+        rules=tuple(rules),
+        streams=streams,
+        strata=tuple(strata),
+        horizon=horizon,
+        warm_up=warm_up,
+        limits=tuple(limits),
+        standings=(Standing(),) * len(limits),
     )
 
 
 def begin_again(analysis: Analysis) -> Analysis:
     """The analysis as it was begun, without evidence."""
     return begin_analysis(
-        analysis.rules, analysis.horizon, alpha=analysis.alpha, warm_up=analysis.warm_up, strata=analysis.strata
+        analysis.rules,
+        analysis.horizon,
+        alpha=analysis.alpha,
+        warm_up=analysis.warm_up,
+        strata=analysis.strata,
+        limits=analysis.limits,
     )
 
 
@@ -122,6 +139,11 @@ def harm_of(analysis: Analysis) -> float:
 
 def conclude(analysis: Analysis) -> GateResult:
     """What the evidence says now. Metrics that are dry runs decide nothing: what they would do alone is told."""
+    result = _of_rules(analysis)
+    return with_limits(result, analysis.limits, analysis.standings) if analysis.limits else result
+
+
+def _of_rules(analysis: Analysis) -> GateResult:
     judged, counting = analysis.judged, analysis.counting
     if len(counting) == len(analysis.rules):
         return _conclude(analysis)

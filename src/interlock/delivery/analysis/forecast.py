@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from interlock.delivery.analysis.wealth import RATIO_WEIGHTS, RATIOS
-from interlock.pipeline.plan import StrategyPlan
+from interlock.pipeline.plan import ERROR_RATE, StrategyPlan
 
 
 class Visible(NamedTuple):
@@ -24,7 +24,7 @@ def visible_errors(strategy: StrategyPlan, per_minute: float, rate: float) -> It
     ``rate`` is the share of stable's that fail. Nothing where errors are not judged.
     """
     judged = next(
-        (metric for metric in strategy.analysis.metrics if metric.metric == "error_rate" and not metric.dry_run), None
+        (metric for metric in strategy.analysis.metrics if metric.metric == ERROR_RATE and not metric.dry_run), None
     )
     if judged is None:
         return
@@ -35,10 +35,9 @@ def visible_errors(strategy: StrategyPlan, per_minute: float, rate: float) -> It
         lasting = (step.analysis or 0.0) + (step.pause or 0.0)
         if lasting and weight < 100:
             seconds[weight] = seconds.get(weight, 0.0) + lasting
-    counting = sum(not metric.dry_run for metric in strategy.analysis.metrics)
     for weight, lasting in seconds.items():
         requests = per_minute * lasting / 60.0
-        alpha = strategy.analysis.alpha / counting / (1 if judged.max is None else 2)
+        alpha = strategy.analysis.alpha / strategy.analysis.counting / (1 if judged.max is None else 2)
         candidate = requests * weight / 100.0
         ratio = smallest_ratio(candidate, requests - candidate, rate, judged.max_ratio, alpha)
         yield Visible(weight, lasting / 60.0, ratio)

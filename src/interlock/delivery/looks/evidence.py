@@ -14,12 +14,15 @@ from interlock.delivery.analysis.latency import Span, bins_of_sides
 from interlock.delivery.analysis.spread import Spread
 from interlock.delivery.analysis.streams import Rule
 from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Seen
+from interlock.delivery.external.limits import Limit
 from interlock.delivery.looks.baseline import Baseline, traffic_of
 from interlock.delivery.looks.pairs import agreement_rule
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, PairsSeen, Revision
+from interlock.pipeline.canaries.external import ExternalMetricPlan
 from interlock.pipeline.plan import (
     ACCURACY,
     AGREEMENT,
+    ERROR_RATE,
     LATENCY_QUANTILES,
     AnalysisMetricPlan,
     AnalysisPlan,
@@ -43,10 +46,16 @@ def analysis_of(plan: AnalysisPlan, seconds: float, spread: Spread | None = None
     ``spread`` is how far replicas of one revision differ in errors. After its ``probation`` a rollout may be held for
     as long as its steps may take.
     """
+    share = 1.0 / max(1, plan.counting)
+    rules = [_rule(metric, 1.0 if metric.dry_run else share, spread) for metric in plan.metrics]
+    rules += [_external_rule(one, 1.0 if one.dry_run else share) for one in plan.external if one.is_counted]
+    limits = [
+        Limit(metric=one.metric, min=one.min, max=one.max, seconds=one.seconds, every=one.every, is_dry_run=one.dry_run)
+        for one in plan.external
+        if not one.is_counted
+    ]
     ticks = seconds / TICK_SECONDS + ((probation + seconds) / tick_seconds(probation) if probation else 0.0)
-    counting = sum(not metric.dry_run for metric in plan.metrics)
-    rules = [_rule(metric, 1.0 if metric.dry_run else 1.0 / counting, spread) for metric in plan.metrics]
-    return begin_analysis(rules, round(ticks), alpha=plan.alpha, warm_up=plan.warm_up)
+    return begin_analysis(rules, round(ticks), alpha=plan.alpha, warm_up=plan.warm_up, limits=limits)
 
 
 def tick_seconds(probation: float) -> float:
@@ -71,6 +80,17 @@ def _rule(metric: AnalysisMetricPlan, share: float, spread: Spread | None) -> Ru
         return rule.model_copy(update={"kind": "latency", "quantiles": (quantile,)})
     is_spread = spread is not None and metric.metric != ACCURACY
     return rule.model_copy(update={"spreads": {metric.metric: spread}}) if is_spread else rule
+
+
+def _external_rule(metric: ExternalMetricPlan, share: float) -> Rule:
+    return Rule(
+        metric=metric.metric,
+        share=share,
+        max_ratio=metric.max_ratio,
+        margin=metric.margin,
+        max=metric.max,
+        is_dry_run=metric.dry_run,
+    )
 
 
 def forecast_of(strategy: StrategyPlan, baseline: Baseline) -> str:
@@ -160,7 +180,7 @@ def evidence_of(rules: Sequence[Rule], before: Sources, after: Sources) -> dict[
     for rule in rules:
         if rule.kind == "latency" and latencies is not None and (latencies.candidate or latencies.stable):
             found[rule.metric] = latencies
-        of_rule = labelled if rule.metric == ACCURACY else counts
+        of_rule = {ACCURACY: labelled, ERROR_RATE: counts}.get(rule.metric)
         if rule.kind == "rate" and of_rule is not None and any(of_rule.candidate + of_rule.stable):
             found[rule.metric] = of_rule
     return {metric: {WHOLE: seen} for metric, seen in found.items()}

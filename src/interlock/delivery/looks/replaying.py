@@ -89,6 +89,7 @@ def origin(rollout: Rollout) -> Rollout:
         tolerance=rollout.tolerance,
         probation=rollout.probation,
         holdback=rollout.holdback,
+        external=rollout.external,
         phase=RolloutPhase.PROGRESSING,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from interlock.pipeline.canaries.outside import ExternalMetricSpec
 from interlock.pipeline.canaries.spec import LiveMetricSpec, ShadowSpec, StepSpec, StrategySpec
 from interlock.pipeline.document import Path, Problem
 from interlock.pipeline.plan import AGREEMENT, LATENCY_QUANTILES
@@ -48,14 +49,21 @@ def check_agreement(metric: LiveMetricSpec, is_mirrored: bool, place: Path) -> I
 
 
 def check_shadow(shadow: ShadowSpec, has_checks: bool, place: Path, checks: Path) -> Iterator[Problem]:
-    """What is never asked by a caller cannot be checked or timed."""
+    """What is never asked by a caller cannot be checked or timed, and is not on probation."""
     if shadow.duration >= shadow.deadline:
         problem = f"the trial takes {shadow.duration:g}s at least, and the deadline is {shadow.deadline:g}s"
         yield Problem((*place, "deadline"), problem, f"write a deadline well above {shadow.duration:g}s")
     for index, metric in enumerate(shadow.analysis.metrics):
+        where = (*place, "analysis", "metrics", index)
+        if isinstance(metric, ExternalMetricSpec):
+            problem = f"{metric.metric} is asked while the candidate has traffic, and a shadow has none"
+            yield Problem(where, problem, "remove it")
+            continue
         if metric.metric in LATENCY_QUANTILES:
-            problem = f"{metric.metric} is not judged by copies, for which nobody waits"
-            yield Problem((*place, "analysis", "metrics", index), problem, "remove it")
+            yield Problem(where, f"{metric.metric} is not judged by copies, for which nobody waits", "remove it")
+        if metric.delay is not None:
+            problem = "a metric with a delay is judged in probation, and a shadow has none"
+            yield Problem((*where, "delay"), problem, "remove delay")
     if has_checks:
         problem = "checks ask the live endpoint, where a shadow does not answer"
         yield Problem(checks, problem, "remove them, or choose another strategy", at_key=True)

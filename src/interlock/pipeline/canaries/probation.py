@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from interlock.pipeline.canaries.spec import CanarySpec
+from interlock.pipeline.canaries.spec import CanarySpec, LiveMetricSpec
 from interlock.pipeline.document import Path, Problem
 from interlock.pipeline.plan import ACCURACY
 
@@ -14,18 +14,18 @@ def check_probation(canary: CanarySpec, place: Path) -> Iterator[Problem]:
     if canary.holdback is not None and canary.probation is None:
         yield Problem((*place, "holdback"), "there is no probation", "add probation: 24h, or remove holdback")
     metrics, where = canary.analysis.metrics, (*place, "analysis", "metrics")
-    if all(metric.dry_run or metric.delay for metric in metrics) and any(metric.delay for metric in metrics):
+    delays = [metric.delay if isinstance(metric, LiveMetricSpec) else None for metric in metrics]
+    late = {index: delay for index, delay in enumerate(delays) if delay is not None}
+    if late and all(metric.dry_run for index, metric in enumerate(metrics) if index not in late):
         problem = "every metric that counts is late, so nothing is judged in the steps"
         yield Problem(where, problem, "add {metric: error_rate}", at_key=True)
-    for index, metric in enumerate(metrics):
-        if metric.delay is None:
-            continue
+    for index, delay in late.items():
         here = (*where, index, "delay")
-        if metric.metric != ACCURACY:
-            yield Problem(here, f"{metric.metric} is there at once: labels alone are late", "remove delay")
+        if metrics[index].metric != ACCURACY:
+            yield Problem(here, f"{metrics[index].metric} is there at once: labels alone are late", "remove delay")
         elif canary.probation is None:
             problem = "a metric with a delay is judged in probation, and there is none"
-            yield Problem(here, problem, f"add probation: {metric.delay:g}s or more to the canary, or remove delay")
-        elif metric.delay > canary.probation:
-            problem = f"labels come after {metric.delay:g}s, and the probation is over after {canary.probation:g}s"
-            yield Problem(here, problem, f"write a probation of {metric.delay:g}s or more")
+            yield Problem(here, problem, f"add probation: {delay:g}s or more to the canary, or remove delay")
+        elif delay > canary.probation:
+            problem = f"labels come after {delay:g}s, and the probation is over after {canary.probation:g}s"
+            yield Problem(here, problem, f"write a probation of {delay:g}s or more")

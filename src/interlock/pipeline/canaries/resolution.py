@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from interlock.pipeline.canaries.outside import ExternalMetricSpec, external_plan_of
 from interlock.pipeline.canaries.spec import (
     AnalysisSpec,
     CanarySpec,
@@ -29,10 +30,11 @@ HOLDBACK = 5
 
 def analysis_plan_of(analysis: AnalysisSpec) -> AnalysisPlan:
     """The plan of an analysis."""
-    metrics = tuple(map(_metric_plan_of, analysis.metrics))
+    metrics = tuple(_metric_plan_of(one) for one in analysis.metrics if isinstance(one, LiveMetricSpec))
+    external = tuple(external_plan_of(one) for one in analysis.metrics if isinstance(one, ExternalMetricSpec))
     has_latency = any(metric.metric in LATENCY_QUANTILES for metric in metrics)
     warm_up = analysis.warm_up or (LATENCY_WARM_UP if has_latency else 0.0)
-    return AnalysisPlan(alpha=analysis.alpha, warm_up=warm_up, metrics=metrics)
+    return AnalysisPlan(alpha=analysis.alpha, warm_up=warm_up, metrics=metrics, external=external)
 
 
 def _metric_plan_of(metric: LiveMetricSpec) -> AnalysisMetricPlan:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
-from interlock.pipeline.plan import ACCURACY, AGREEMENT, LATENCY_QUANTILES
+from interlock.pipeline.canaries.outside import SOURCES, ExternalMetricSpec
+from interlock.pipeline.plan import ACCURACY, AGREEMENT, ERROR_RATE, LATENCY_QUANTILES
 from interlock.pipeline.rules.values import Alpha, Choice, Duration, Section, shape_of
 
-LIVE_METRICS = ("error_rate", *LATENCY_QUANTILES, ACCURACY, AGREEMENT)
+LIVE_METRICS = (ERROR_RATE, *LATENCY_QUANTILES, ACCURACY, AGREEMENT)
 LATER_LIVE_METRICS = ("auc",)
 
 
@@ -46,7 +47,9 @@ class StepSpec(Section):
 class LiveMetricSpec(Section):
     """A live metric. `max_ratio` and `max` roll back; `margin` must be proven to promote."""
 
-    metric: Annotated[str, Choice(LIVE_METRICS, LATER_LIVE_METRICS, remedy=f"use {' or '.join(LIVE_METRICS)}")]
+    metric: Annotated[
+        str, Choice(LIVE_METRICS, LATER_LIVE_METRICS, remedy=f"use {' or '.join(LIVE_METRICS)}, or say its source")
+    ]
     """The measurement. `error_rate`: the share of requests that fail. `latency_p99_ms` (p95, p50): how long answers
     take at the proxy, looked at where 1 % (5 %, 50 %) of stable's own recent answers are slower. `accuracy`: the share
     of wrong answers among those whose label has come while both revisions serve. `agreement`: the share of mirrored
@@ -67,12 +70,25 @@ class LiveMetricSpec(Section):
     0.000001."""
     source: Annotated[Literal["labels"], Choice(("labels",))] | None = None
     """Where the numbers are from. `labels`, for `accuracy`: predictions joined with the labels that the label endpoint
-    was sent. Without this key: the proxy."""
+    was sent. Without this key: the proxy. With `prometheus` or `command` the metric is one of your own, with the keys
+    below."""
     dry_run: bool = False
     """Whether it is only told what it would decide."""
     delay: Duration | None = None
     """How late labels come. The metric is then judged in probation, not in steps, and a request counts for it once it
     is so old. Without this key: labels are judged as they come, from the first step on."""
+
+
+def _source_of(value: Any) -> str:
+    """Whether the numbers of a metric come from elsewhere."""
+    source = value.get("source") if isinstance(value, dict) else getattr(value, "source", None)
+    return "<elsewhere>" if source in SOURCES else "<here>"
+
+
+LiveMetric: TypeAlias = Annotated[
+    Annotated[LiveMetricSpec, Tag("<here>")] | Annotated[ExternalMetricSpec, Tag("<elsewhere>")],
+    Discriminator(_source_of),
+]
 
 
 class AnalysisSpec(Section):
@@ -85,8 +101,8 @@ class AnalysisSpec(Section):
     warm_up: Duration | None = None
     """How long a replica is not judged after its start, nor what is beside it. Without this key: 30s where there is a
     latency, else not at all."""
-    metrics: Annotated[list[LiveMetricSpec], Field(min_length=1)] = [LiveMetricSpec(metric="error_rate")]
-    """What is watched."""
+    metrics: Annotated[list[LiveMetric], Field(min_length=1)] = [LiveMetricSpec(metric=ERROR_RATE)]
+    """What is watched: metrics that are measured here, and those of other sources."""
 
 
 class CanarySpec(Section):

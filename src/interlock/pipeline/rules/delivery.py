@@ -6,10 +6,18 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from interlock.pipeline.canaries.mirrors import check_agreement, check_choice, check_mirror_steps, check_shadow
+from interlock.pipeline.canaries.outside import ExternalMetricSpec, check_external
 from interlock.pipeline.canaries.probation import check_probation
-from interlock.pipeline.canaries.spec import AnalysisSpec, CanarySpec, LiveMetricSpec, StepSpec, StrategySpec
+from interlock.pipeline.canaries.spec import (
+    LIVE_METRICS,
+    AnalysisSpec,
+    CanarySpec,
+    LiveMetricSpec,
+    StepSpec,
+    StrategySpec,
+)
 from interlock.pipeline.document import Path, Problem
-from interlock.pipeline.plan import ACCURACY, AGREEMENT, LATENCY_QUANTILES
+from interlock.pipeline.plan import ACCURACY, AGREEMENT, ERROR_RATE, LATENCY_QUANTILES
 from interlock.pipeline.replicas.spec import replicas_of
 from interlock.pipeline.spec import FileSpec
 
@@ -99,15 +107,26 @@ def _check_metrics(analysis: AnalysisSpec, is_mirrored: bool, place: Path) -> It
     metrics = [metric.metric for metric in analysis.metrics]
     if all(metric.dry_run for metric in analysis.metrics):
         yield Problem(place, "every metric is a dry run, so nothing is judged", "let one metric count", at_key=True)
+    elif not any(_counts(metric) for metric in analysis.metrics):
+        problem = "plain limits alone do not show that the candidate was asked anything"
+        yield Problem(place, problem, f"add {{metric: {ERROR_RATE}}}", at_key=True)
     for index, metric in enumerate(analysis.metrics):
-        yield from check_agreement(metric, is_mirrored, (*place, index))
         if metric.metric in metrics[:index]:
             yield Problem((*place, index), f"the metric {metric.metric} is given twice", "remove one")
+        if isinstance(metric, ExternalMetricSpec):
+            yield from check_external(metric, (*place, index), LIVE_METRICS)
+            continue
+        yield from check_agreement(metric, is_mirrored, (*place, index))
         if (metric.source == "labels") != (metric.metric == ACCURACY):
             problem = f"{metric.metric} comes from {'labels' if metric.metric == ACCURACY else 'the proxy'}"
             remedy = "add `source: labels`" if metric.metric == ACCURACY else "remove source"
             yield Problem((*place, index), problem, remedy)
         yield from _check_limit(metric, (*place, index, "max"))
+
+
+def _counts(metric: LiveMetricSpec | ExternalMetricSpec) -> bool:
+    """Whether it counts requests, and decides."""
+    return not metric.dry_run and (isinstance(metric, LiveMetricSpec) or metric.is_counted)
 
 
 def _check_limit(metric: LiveMetricSpec, place: Path) -> Iterator[Problem]:

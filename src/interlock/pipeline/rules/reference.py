@@ -130,6 +130,8 @@ def _meanings(section: str) -> dict[str, str]:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:g}s"
     return f"{seconds / 60:g}m" if seconds % 3600 else f"{seconds / 3600:g}h"
 
 

@@ -7,7 +7,7 @@ import re
 from types import MappingProxyType
 from typing import Any, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import Tag, ValidationError
 
 from interlock.pipeline.document import Document, Path, Problem
 from interlock.pipeline.rules.values import Section, said
@@ -101,6 +101,14 @@ def section_in(annotation: Any) -> type[Section] | None:
     return next((found for part in get_args(annotation) if (found := section_in(part))), None)
 
 
+def tagged_in(annotation: Any, tag: str) -> type[Section] | None:
+    """The section with this tag in a type that is a choice."""
+    parts = get_args(annotation)
+    if any(isinstance(part, Tag) and part.tag == tag for part in parts):
+        return section_in(annotation)
+    return next((found for part in parts if (found := tagged_in(part, tag))), None)
+
+
 def _problem(details: Any, document: Document) -> Problem:
     loc, kind, context = details["loc"], details["type"], details.get("ctx", {})
     path = _path_in(document.value, loc)
@@ -140,12 +148,15 @@ def _path_in(value: Any, loc: tuple[str | int, ...]) -> Path:
 def _nearest_key(key: str, loc: tuple[str | int, ...]) -> str:
     section: type[Section] = FileSpec
     is_name = False
+    chosen: Any = None
     for part in loc[:-1]:
+        section = tagged_in(chosen, str(part)) or section
         field = None if is_name else keys_of(section).get(str(part))
         is_name = False
         if field is not None:
             is_name = any(get_origin(inner) is dict for inner in (field.annotation, *get_args(field.annotation)))
             section = section_in(field.annotation) or section
+            chosen = field.annotation
     known = list(keys_of(section))
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_").lower()
     if snake in _REMEDIES_OF_OTHERS:
