@@ -9,7 +9,8 @@ from interlock.vocabulary import Digest, Stored
 class Revision(Stored):
     """``environment`` is ``model/environment``; ``number`` counts that environment's rollouts, so no key is used twice.
 
-    ``model_digest``, ``lock``, ``golden`` and ``provenance``, the version's signed statement, are artifacts;
+    ``model_digest``, ``lock``, ``golden``, ``reference`` (what is asked of it is counted beside that) and
+    ``provenance``, the version's signed statement, are artifacts;
     ``replicas`` how many processes serve it, the fewest where ``scaling`` lets the load decide. ``service_ms`` and
     ``memory_mb`` are what the gates measured of one process; ``memory`` is what one may use, in bytes.
     """
@@ -23,6 +24,7 @@ class Revision(Stored):
     python: PythonPlan = PythonPlan()
     format: str
     golden: Digest | None = None
+    reference: Digest | None = None
     provenance: Digest | None = None
     replicas: int = 2
     scaling: ScalingPlan | None = None
@@ -98,6 +100,18 @@ class LatencySeen(Stored):
 
     epoch: str
     answers: tuple[tuple[float, float, int], ...] = ()
+
+
+class ObservedSeen(Stored):
+    """What one replica has been asked and has answered since its process began (``epoch``): so many ``rows``.
+
+    ``columns`` has, by the column's name after ``input.`` or ``output.``, how many values were missing, strange, and in
+    each bin of its reference.
+    """
+
+    epoch: str
+    rows: int
+    columns: dict[str, tuple[int, ...]] = {}
 
 
 class DataPlaneSeen(Stored):

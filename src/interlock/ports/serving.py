@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from interlock.delivery.revision import CounterSeen, DataPlaneSeen, ReplicaSeen, Revision
+    from interlock.delivery.revision import CounterSeen, DataPlaneSeen, ObservedSeen, ReplicaSeen, Revision
 
 
 class Replicas(Protocol):
@@ -20,6 +20,9 @@ class Replicas(Protocol):
 
     def labelled(self, environment: str) -> dict[str, CounterSeen]:
         """By revision key the answers whose truth is known by now; ``errors`` of them were wrong."""
+
+    def observed(self, environment: str) -> dict[str, ObservedSeen]:
+        """By replica name what it was asked and answered, of those that count it and can say so now."""
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started."""

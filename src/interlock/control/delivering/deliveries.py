@@ -209,6 +209,7 @@ class Deliveries:
             python=version.python,
             format=version.format,
             golden=version.golden,
+            reference=version.reference,
             provenance=version.provenance,
             replicas=plan.replicas,
             scaling=plan.scaling,

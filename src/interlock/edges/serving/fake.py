@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from interlock.delivery.revision import CounterSeen, ReplicaSeen, Revision
+from interlock.delivery.revision import CounterSeen, ObservedSeen, ReplicaSeen, Revision
 from interlock.errors import StaleWrite
 
 
 class FakeReplicas:
     """Stands in for replicas. New ones are ready unless ``is_ready_at_once`` is False.
 
-    ``truths`` (by environment, then revision key) may be set by tests.
+    ``truths`` (by environment, then revision key) and ``asked`` (then replica name) may be set by tests.
     """
 
     def __init__(self, is_ready_at_once: bool = True) -> None:
         self.truths: dict[str, dict[str, CounterSeen]] = {}
+        self.asked: dict[str, dict[str, ObservedSeen]] = {}
         self._is_ready_at_once = is_ready_at_once
         self._seen: dict[str, dict[str, dict[str, ReplicaSeen]]] = {}
         self._versions: dict[str, int] = {}
@@ -29,6 +30,10 @@ class FakeReplicas:
     def labelled(self, environment: str) -> dict[str, CounterSeen]:
         """What the test has set."""
         return self.truths.get(environment, {})
+
+    def observed(self, environment: str) -> dict[str, ObservedSeen]:
+        """What the test has set."""
+        return self.asked.get(environment, {})
 
     def ensure(self, revision: Revision, version: int) -> None:
         """The replicas that were not there are now."""
