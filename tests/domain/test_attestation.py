@@ -47,7 +47,7 @@ def test_a_provenance_has_the_fields_of_its_specification() -> None:
             "buildDefinition": {
                 "buildType": "https://interlock.dev/pipeline/v1",
                 "externalParameters": {"ref": "refs/heads/main", "plan": "blake3:bb", "project": ""},
-                "internalParameters": {"lock": "blake3:ee"},
+                "internalParameters": {"lock": "blake3:ee", "reference": None},
                 "resolvedDependencies": [{"uri": "flights", "digest": {"gitCommit": "c" * 40}}, DATA],
             },
             "runDetails": {
