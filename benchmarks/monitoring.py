@@ -85,7 +85,7 @@ def rows_of(moods: Floats, rows: int, change: Change, random: np.random.Generato
 
 
 class Bins:
-    """The bins of a reference, and counts in them: as ``probes.offline.reference`` makes them, for all columns at once."""
+    """The bins of a reference, and counts in them, as ``probes.offline.reference`` makes them."""
 
     def __init__(self, values: Floats) -> None:
         self.edges = np.nanquantile(values, np.arange(1, 10) / 10.0, axis=0)
