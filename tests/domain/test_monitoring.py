@@ -13,6 +13,16 @@ from hypothesis import strategies as st
 from tests.revisions import revision
 
 from interlock.delivery.monitoring.bets import Bets
+from interlock.delivery.monitoring.messages import (
+    GIVEN_UP,
+    LONGEST_SECONDS,
+    OLDEST_SECONDS,
+    PENDING,
+    TOLD,
+    Message,
+    advance_message,
+    messages_of,
+)
 from interlock.delivery.monitoring.monitor import CALM_BLOCKS, Monitor, advance, begin_monitor, evidence_of
 from interlock.delivery.monitoring.questions import HALF, Question, questions_of, seconds_of
 from interlock.delivery.monitoring.reference import (
@@ -247,7 +257,7 @@ def tally(at: float, replicas: Mapping[str, ObservedSeen], **plane: Any) -> Tall
 def test_columns_are_what_the_replicas_of_stable_counted_between_two_looks() -> None:
     before = tally(0.0, {R0: observed("a", 1, 0, 5), R1: observed("b", 0, 0, 7)})
     seen = {R0: observed("a", 2, 0, 9), R1: observed("c", 1, 0, 1), OTHER: observed("d", 9, 9, 9)}
-    assert counts_between((), before, tally(1.0, seen)) == {"input.x": (2, 0, 5)}
+    assert counts_between((), {"input.x": 3}, before, tally(1.0, seen)) == {"input.x": (2, 0, 5)}
 
 
 LIVE = (
@@ -268,15 +278,70 @@ def plane_seen(epoch: str, requests: int, seconds: float) -> dict[str, Any]:
 
 def test_live_metrics_are_what_the_proxy_and_the_labels_counted() -> None:
     before = tally(0.0, {}, **plane_seen("a", 100, 10.0))
-    found = counts_between(LIVE, before, tally(10.0, {}, **plane_seen("a", 300, 60.0)))
+    found = counts_between(LIVE, {}, before, tally(10.0, {}, **plane_seen("a", 300, 60.0)))
     assert found == {"error_rate": (20, 180), "accuracy": (20, 180), "latency_p99_ms": (40, 200), "saturation": (1, 0)}
-    quiet = counts_between(LIVE, before, tally(10.0, {}, **plane_seen("a", 300, 12.0)))
+    quiet = counts_between(LIVE, {}, before, tally(10.0, {}, **plane_seen("a", 300, 12.0)))
     assert quiet["saturation"] == (0, 1)
 
 
 def test_counters_that_began_anew_fell_or_are_not_there_say_nothing() -> None:
     before = tally(0.0, {}, **plane_seen("a", 100, 10.0))
-    assert counts_between(LIVE, before, tally(10.0, {}, **plane_seen("b", 300, 60.0))) == {}
-    assert counts_between(LIVE, before, tally(10.0, {})) == {}
-    fell = counts_between(LIVE, before, tally(10.0, {}, **plane_seen("a", 50, 10.0)))
+    assert counts_between(LIVE, {}, before, tally(10.0, {}, **plane_seen("b", 300, 60.0))) == {}
+    assert counts_between(LIVE, {}, before, tally(10.0, {})) == {}
+    fell = counts_between(LIVE, {}, before, tally(10.0, {}, **plane_seen("a", 50, 10.0)))
     assert set(fell) == {"saturation"}
+
+
+@pytest.mark.parametrize("counts", [(1, 0), (1, 0, 9, 1), (2, 0, 4)])
+def test_what_cannot_be_counts_is_passed_over(counts: tuple[int, ...]) -> None:
+    before, after = tally(0.0, {R0: observed("a", 1, 0, 5)}), tally(1.0, {R0: observed("a", *counts)})
+    assert counts_between((), {"input.x": 3}, before, after) == {}
+    assert counts_between((), {}, before, tally(1.0, {R0: observed("a", 1, 0, 6)})) == {}
+
+
+class TestMessages:
+    """What is told of an alert, and until when."""
+
+    firing = watch([changed(input_amount=(400, 0, 0, 0, 0, 0))] * 40)[-1]
+    well = begin_monitor("small/production", "r1", "small v1", PLAN, "", 0.0)
+
+    def test_a_turn_is_told_once(self) -> None:
+        (message,) = messages_of(self.well, self.firing, 7, 50.0)
+        assert (message.id, message.state, message.phase) == ("small/production/7.0", "firing", PENDING)
+        assert message.document["alert"] == "missing of input.amount"
+        assert message.document["because"] == message.alert.because
+        assert messages_of(self.firing, self.firing, 8, 60.0) == []
+        (over,) = messages_of(self.firing, self.well, 9, 70.0)
+        assert (over.state, over.alert) == ("resolved", message.alert)
+        assert messages_of(None, self.well, 1, 0.0) == []
+
+    def test_another_revision_resolves_what_fired_of_the_one_before(self) -> None:
+        other = self.firing.model_copy(update={"revision": "r2", "title": "small v2"})
+        resolved, fired = messages_of(self.firing, other, 3, 9.0)
+        assert (resolved.state, resolved.title, fired.state, fired.title) == (
+            "resolved",
+            "small v1",
+            "firing",
+            "small v2",
+        )
+
+    def message(self, **more: Any) -> Message:
+        (made,) = messages_of(self.well, self.firing, 1, 100.0)
+        return made.model_copy(update=more)
+
+    def test_a_message_is_told_when_all_have_taken_it(self) -> None:
+        decision = advance_message(self.message(), ("a", "b"), {}, 101.0)
+        assert (decision.state.phase, decision.state.taken, decision.because) == (TOLD, ("a", "b"), "told a, b")
+        assert "nobody is to be told" in advance_message(self.message(), (), {}, 101.0).because
+
+    def test_who_has_taken_it_is_not_asked_again_and_the_others_ever_more_seldom(self) -> None:
+        message, now, waits = self.message(), 100.0, []
+        while message.phase == PENDING:
+            message = advance_message(message, ("a", "b"), {"b": "answered 500"}, now).state
+            waits.append(message.due - now)
+            now = message.due + 0.1 if message.phase == PENDING else now
+        assert message.taken == ("a",)
+        assert waits[:4] == [1.0, 2.0, 4.0, 8.0]
+        assert max(waits) == pytest.approx(LONGEST_SECONDS)
+        assert message.phase == GIVEN_UP
+        assert 100.0 + OLDEST_SECONDS <= now <= 100.0 + OLDEST_SECONDS + 2 * LONGEST_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import add, sub
 from typing import NamedTuple
 
 from interlock.delivery.monitoring.questions import Counts
@@ -33,9 +34,14 @@ def tally_of(
     return Tally(now, own, counter, latency, labelled, load, replicas)
 
 
-def counts_between(rules: Sequence[MonitorRulePlan], before: Tally, after: Tally) -> dict[str, Counts]:
-    """By column what came between the looks. A source that is not there, or began anew, says nothing."""
-    found = _columns_between(before.observed, after.observed)
+def counts_between(
+    rules: Sequence[MonitorRulePlan], widths: Mapping[str, int], before: Tally, after: Tally
+) -> dict[str, Counts]:
+    """By column what came between the looks; ``widths`` are how many counts a column has.
+
+    A source that is not there, or began anew, says nothing.
+    """
+    found = _columns_between(widths, before.observed, after.observed)
     for rule in rules:
         counts = _live_between(rule, before, after)
         if counts is not None and min(counts) >= 0:
@@ -43,17 +49,23 @@ def counts_between(rules: Sequence[MonitorRulePlan], before: Tally, after: Tally
     return found
 
 
-def _columns_between(before: Mapping[str, ObservedSeen], after: Mapping[str, ObservedSeen]) -> dict[str, Counts]:
-    """What all replicas counted; a process that was not there before began between the looks."""
+def _columns_between(
+    widths: Mapping[str, int], before: Mapping[str, ObservedSeen], after: Mapping[str, ObservedSeen]
+) -> dict[str, Counts]:
+    """What all replicas counted; a process that was not there before began between the looks.
+
+    A replica runs the model's own code, and may say anything: what cannot be counts of a column is passed over.
+    """
     found: dict[str, Counts] = {}
     for name, seen in after.items():
         last = before.get(name)
         former = last.columns if last is not None and last.epoch == seen.epoch else {}
         for column, counts in seen.columns.items():
             known = former.get(column, (0,) * len(counts))
-            added = tuple(new - old for new, old in zip(counts, known, strict=True))
-            sums = found.get(column)
-            found[column] = added if sums is None else tuple(a + b for a, b in zip(sums, added, strict=True))
+            if len(counts) != widths.get(column) or len(known) != len(counts) or min(map(sub, counts, known)) < 0:
+                continue
+            added = tuple(map(sub, counts, known))
+            found[column] = tuple(map(add, found[column], added)) if column in found else added
     return found
 
 

@@ -77,8 +77,12 @@ class LocalReplicas:
 
     def observed(self, environment: str) -> dict[str, ObservedSeen]:
         """By replica name what it was asked and answered; see the port."""
-        found = ((name, read_observed(self._folder / "s" / name)) for name in self._names(environment))
-        return {name: seen for name, seen in found if seen is not None}
+        names = self._names(environment)
+        if not names:
+            return {}
+        with ThreadPoolExecutor(max_workers=min(PROBED_AT_ONCE, len(names))) as pool:
+            found = pool.map(lambda name: read_observed(self._folder / "s" / name), names)
+            return {name: seen for name, seen in zip(names, found, strict=True) if seen is not None}
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started; see the port.

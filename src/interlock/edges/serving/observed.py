@@ -8,8 +8,8 @@ from pathlib import Path
 from interlock.delivery.revision import ObservedSeen
 from interlock.system.sockets import http_over
 
-SECONDS = 1.0
-"""How long a replica may take to tell."""
+SECONDS = 0.3
+"""How long a replica may take to tell; a hung one holds nobody up."""
 SIDES = ("input", "output")
 
 
