@@ -69,6 +69,8 @@ class Kind(StrEnum):
     ROLLOUT = "rollout"
     ENVIRONMENT = "environment"
     QUARANTINE = "quarantine"
+    MONITOR = "monitor"
+    ALERT = "alert"
     PULL_REQUEST = "pull_request"
     REPORT = "report"
     TOKEN = "token"

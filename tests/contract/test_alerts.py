@@ -48,6 +48,11 @@ CASES = [
     ("InterlockRolledBack", "interlock_rollouts_total", {**HERE, "phase": "rolled_back"}, "0 0 1x30", 3, 1),
     ("InterlockProbationHeld", "interlock_probation_left_seconds", HERE, "240-60x30", 12, 9),
     ("InterlockReplicasCannotLive", "interlock_environment_troubled", HERE, "0 0 1x30", 4, 2),
+    ("InterlockDrift", "interlock_monitor_firing", {**HERE, "metric": "unseen"}, "0 0 3x30", 3, 1),
+    ("InterlockQuality", "interlock_monitor_firing", {**HERE, "metric": "accuracy"}, "0 0 1x30", 3, 1),
+    ("InterlockServesBadly", "interlock_monitor_firing", {**HERE, "metric": "latency_p99_ms"}, "0 0 1x30", 3, 1),
+    ("InterlockNotMonitored", "interlock_monitor_compared", HERE, "1 0x1600", 1500, 1000),
+    ("InterlockAlertsUntold", "interlock_alerts_pending", {}, "0 0 2x30", 14, 10),
     ("InterlockFrozen", "interlock_environment_frozen", HERE, "0 1x1600", 1500, 1000),
 ]
 

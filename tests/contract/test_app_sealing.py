@@ -366,3 +366,30 @@ def test_a_folder_with_something_in_it_is_left_as_it_is(world: World, tmp_path: 
 def test_an_artifact_that_is_one_file_becomes_a_folder_of_one(world: World, tmp_path: Path) -> None:
     materialise_folder(world.blobs, world.blobs.put_bytes(b"weights"), tmp_path / "deep" / "folder")
     assert content_of(tmp_path / "deep" / "folder") == {"model": b"weights"}
+
+
+def measured(world: World, reference: dict[str, Any]) -> Run:
+    """A run whose model was measured as served, and where that left this of a reference."""
+    report = world.blobs.put_bytes(json.dumps({"candidate": {"reference": reference}}).encode())
+    train = StagePlan(name="train", kind="stage", command="python train.py", outs=("model/",))
+    run = world.run(stages=(train, StagePlan(name="served", kind="measure", builtin="served")))
+    served = StageRun(phase=Phase.SUCCEEDED, attempt=1, report=report, key="s")
+    return run.model_copy(update={"stages": {**run.stages, "served": served}})
+
+
+def test_a_version_has_the_reference_that_its_provenance_names(world: World) -> None:
+    version = world.version(measured(world, {"rows": 100, "columns": []}))
+    assert version.reference is not None
+    assert json.loads(world.blobs.read(version.reference)) == {"rows": 100, "columns": []}
+    assert world.sealing.provenance_problem(version) is None
+    other = version.model_copy(update={"reference": world.blobs.put_bytes(b"{}")})
+    assert "with reference" in str(world.sealing.provenance_problem(other))
+    assert "with reference" in str(world.sealing.provenance_problem(version.model_copy(update={"reference": None})))
+
+
+def test_a_version_without_a_reference_tells_why(world: World) -> None:
+    because = "golden row 3 is no row of the holdout"
+    version = world.version(measured(world, {"because": because}))
+    assert (version.reference, version.reference_because) == (None, because)
+    assert world.sealing.provenance_problem(version) is None
+    assert world.version(world.run()).reference_because == "the model was not measured as served"

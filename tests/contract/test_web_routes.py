@@ -9,13 +9,16 @@ from tests.database import content_of, database_url
 from tests.face import ServedFace
 
 from interlock.access.caller import Role
+from interlock.control.monitoring.monitoring import write_monitor
 from interlock.control.people import local_caller
 from interlock.control.rows import read_state, write_state
 from interlock.delivery.environment import Environment
+from interlock.delivery.monitoring.monitor import begin_monitor
 from interlock.delivery.release import begin as begin_release
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import begin as begin_rollout
 from interlock.edges.store import SqlStore
+from interlock.pipeline.monitoring.plan import MonitoringPlan
 from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Kind, Phase
 from interlock.web.api import create_app
@@ -60,6 +63,9 @@ ROUTES = {
     ("POST", "/api/v1/rollouts/{number}/{order}"): Asked("/api/v1/rollouts/1/pause", Role.OPERATOR, REASON),
     ("GET", "/api/v1/environments"): Asked("/api/v1/environments", Role.VIEWER, of_small=False),
     ("GET", "/api/v1/environments/{model}/{name}"): Asked("/api/v1/environments/small/production", Role.VIEWER),
+    ("GET", "/api/v1/environments/{model}/{name}/monitor"): Asked(
+        "/api/v1/environments/small/production/monitor", Role.VIEWER
+    ),
     ("POST", "/api/v1/environments/{model}/{name}/rollback"): Asked(
         "/api/v1/environments/small/production/rollback", Role.OPERATOR, REASON
     ),
@@ -125,6 +131,8 @@ def face(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedF
         (Kind.ENVIRONMENT, environment),
     ):
         served.store.save(write_state(kind, state.key, state, expected=0, phase="open", because="a test"))
+    monitor = begin_monitor("small/production", revision.key, revision.title, MonitoringPlan(), "", 1.0)
+    served.store.save(write_monitor(monitor, 0, "small", {}))
     yield served
     served.end()
 

@@ -47,7 +47,7 @@ def test_a_provenance_has_the_fields_of_its_specification() -> None:
             "buildDefinition": {
                 "buildType": "https://interlock.dev/pipeline/v1",
                 "externalParameters": {"ref": "refs/heads/main", "plan": "blake3:bb", "project": ""},
-                "internalParameters": {"lock": "blake3:ee"},
+                "internalParameters": {"lock": "blake3:ee", "reference": None},
                 "resolvedDependencies": [{"uri": "flights", "digest": {"gitCommit": "c" * 40}}, DATA],
             },
             "runDetails": {
@@ -121,6 +121,7 @@ BUILT, RAN = ("predicate", "buildDefinition"), ("predicate", "runDetails")
         ((*BUILT, "externalParameters", "plan"), "blake3:00", "made by plan blake3:00, not blake3:bb"),
         ((*RAN, "builder", "id"), "laptop/none", "made by laptop, not interlock"),
         ((*RAN, "metadata", "invocationId"), "run/11", "made by run/11, not run/12"),
+        ((*BUILT, "internalParameters", "reference"), "blake3:00", "made with reference blake3:00, not None"),
     ],
 )
 def test_a_provenance_that_says_otherwise_is_a_problem(path: tuple[Any, ...], to: Json, told: str) -> None:

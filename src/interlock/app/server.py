@@ -30,12 +30,16 @@ from interlock.control.delivering.requests import Requests
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.inbox import Inbox
 from interlock.control.loop import Loop
+from interlock.control.monitoring.alerting import Alerting
+from interlock.control.monitoring.monitoring import Monitoring
+from interlock.control.monitoring.retraining import Retraining
 from interlock.control.people import People
 from interlock.control.reporting import Reporting
 from interlock.control.running.requests import RunRequests
 from interlock.control.running.runs import SERVER
 from interlock.control.running.triggers import Arrivals, Clockwork
 from interlock.delivery.revision import Revision
+from interlock.edges.notify import Webhook, Webhooks
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.edges.signing import LocalSigning
@@ -78,6 +82,7 @@ TOLD_KINDS = (
     Kind.ROLLOUT,
     Kind.ENVIRONMENT,
     Kind.QUARANTINE,
+    Kind.MONITOR,
 )
 NUMBERS = re.compile(r"[0-9.]+")
 
@@ -102,7 +107,7 @@ class Server:
         self._over = threading.Event()
         self._rounds = Rounds(self._over, say)
         self._loop_passed: float | None = None
-        credentials = Credentials(settings.repositories, environment, settings.prometheus)
+        credentials = Credentials(settings.repositories, environment, settings.prometheus, settings.alerts)
         self._telemetry = PrometheusServers(
             {
                 name: PrometheusServer(one.url, credentials.prometheus_tokens.get(name, ""))
@@ -131,6 +136,11 @@ class Server:
                 self._parts.environments, wanted, before, self._parts.folder.data
             ),
         )
+        webhooks = {
+            name: Webhook(one.url, credentials.alert_secrets[name]) for name, one in settings.alerts.webhooks.items()
+        }
+        self._alerting = Alerting(store, Webhooks(webhooks), time.time)
+        self._retraining = Retraining(store, self._parts.intake, self._repositories)
         self._inbox = Inbox(store, self._arrivals_bell.ring)
         self._people = People(store, time.time)
         self.services = Services(
@@ -169,7 +179,8 @@ class Server:
         measuring = Measuring(*asked_with, time.time, self._bell.ring)
         deliveries = Deliveries(parts.store, parts.attempts, parts.sealing, plane, time.time, measuring.newest)
         reserve, store = self._reserve, self._parts.store
-        loop = Loop(store, self._parts.runs, deliveries, plane, SERVER, self._say, reserve.give_up)
+        monitoring = Monitoring(store, self._parts.blobs, plane, time.time)
+        loop = Loop(store, self._parts.runs, deliveries, plane, SERVER, self._say, reserve.give_up, monitoring.step)
         rounds = self._rounds
         for name, repository in self._repositories.items():
             if repository.url is None:
@@ -179,6 +190,8 @@ class Server:
         rounds.begin("schedules", TICK_SECONDS, self._tick)
         rounds.begin("watched data", self._settings.poll_every, self._look_at_data)
         rounds.begin("reports", TELL_SECONDS, self._reporting.one_pass)
+        rounds.begin("alerts", TELL_SECONDS, self._alerting.one_pass)
+        rounds.begin("retraining", TICK_SECONDS, self._retrain)
         rounds.begin("collection", COLLECT_SECONDS, self._collect)
         rounds.begin("books", KEEP_BOOKS_SECONDS, self._keep_books)
         rounds.begin("events", EVENTS_EVERY, _EventTeller(self._parts.store, self._say).tell)
@@ -233,6 +246,10 @@ class Server:
 
     def _look_at_data(self) -> None:
         for line in self._tell_all(self._clockwork.look_at_data(list(self._repositories.values()))):
+            self._say(line)
+
+    def _retrain(self) -> None:
+        for line in self._tell_all(self._retraining.one_pass()):
             self._say(line)
 
     def _tell_all(self, begun: Sequence[Run]) -> list[str]:

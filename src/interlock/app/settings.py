@@ -161,6 +161,24 @@ class RetentionSettings(_Strict):
     environments: Duration = 30 * DAY
 
 
+class WebhookSettings(_Strict):
+    """Where alerts are posted; the body is signed with the ``secret`` (HMAC-SHA256)."""
+
+    url: str
+    secret: SecretSource
+
+    @field_validator("url")
+    @classmethod
+    def _is_web_address(cls, value: str) -> str:
+        return _web_address(value)
+
+
+class AlertSettings(_Strict):
+    """Who is told of the alerts of monitors, by a name for people."""
+
+    webhooks: dict[RepositoryName, WebhookSettings] = {}
+
+
 def _default_environments() -> dict[str, EnvironmentSettings]:
     return {
         "staging": EnvironmentSettings(listen="127.0.0.1:8081"),
@@ -191,6 +209,7 @@ class ServerSettings(_Strict):
     database: str | None = None
     protocols: Protocols = ("https", "ssh")
     retention: RetentionSettings = RetentionSettings()
+    alerts: AlertSettings = AlertSettings()
     log_format: Literal["text", "json"] = "text"
     sandbox: Literal["namespace", "none"] = "namespace"
 

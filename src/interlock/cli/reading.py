@@ -173,6 +173,8 @@ class RemoteReading:
                     found = deliveries.get_rollout(int(key))
                 case Kind.ENVIRONMENT:
                     found = self._client.environments.get(key)
+                case Kind.MONITOR:
+                    found = self._client.environments.monitor(key)
                 case _:
                     found = deliveries.version(key)
         except ApiError as error:

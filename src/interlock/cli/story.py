@@ -23,6 +23,7 @@ from interlock.cli.show import (
 )
 from interlock.control.rows import read_state
 from interlock.delivery.looks.replaying import LOOK, replay
+from interlock.delivery.monitoring.monitor import Monitor
 from interlock.delivery.rollout import Rollout
 from interlock.errors import NotFound, Refused
 from interlock.gate.judgement import Checked, GateResult, Judgement
@@ -34,7 +35,7 @@ SHOWN = 12
 """How many observations of one decision are printed; ``--json`` holds all."""
 FORMS = (
     "run/12, run/12/train, train (a stage of the newest run), gate run/12, rollout/3, release/2, "
-    "version/flights/3 or flights/production"
+    "version/flights/3, flights/production or monitor/flights/production"
 )
 
 
@@ -68,11 +69,11 @@ def parse_thing(words: Sequence[str]) -> Thing:
         raise Refused(f"not a run: {' '.join(words)!r}", "explain gate", "write `interlock explain gate run/12`")
     if kind in ("rollout", "release") and len(parts) == 2 and parts[1].isdigit():
         return Thing(Kind(kind), parts[1])
-    if kind in ("version", "environment") and len(parts) == 3:
+    if kind in ("version", "environment", "monitor") and len(parts) == 3:
         return Thing(Kind(kind), "/".join(parts[1:]))
     if len(parts) == 2 and kind not in ("run", "rollout", "release"):
         return Thing(Kind.VERSION if parts[1].isdigit() else Kind.ENVIRONMENT, "/".join(parts))
-    if len(parts) == 1 and kind not in ("run", "rollout", "release", "version", "environment"):
+    if len(parts) == 1 and kind not in ("run", "rollout", "release", "version", "environment", "monitor"):
         return Thing(Kind.RUN, "", kind)
     raise Refused(f"not a thing that can be explained: {' '.join(words)!r}", "explain", f"write {FORMS}")
 
@@ -85,8 +86,25 @@ def headline(row: Row) -> list[Line]:
         return [release_line(row)]
     if row.kind is Kind.ROLLOUT:
         return [rollout_line(row)]
+    if row.kind is Kind.MONITOR:
+        return monitor_lines(row)
     overridden = overridden_lines(read_version(row)) if row.kind is Kind.VERSION else []
     return [Line(f"{row.kind} {row.key}  {row.phase}", "title"), *overridden]
+
+
+def monitor_lines(row: Row) -> list[Line]:
+    """What is watched of what an environment serves, and what fires."""
+    monitor = read_state(row, Monitor)
+    lines = [Line(f"monitor of {monitor.environment}: {monitor.title}, since {format_time(monitor.started)}", "title")]
+    plan = monitor.plan
+    watched = ", ".join(rule.metric for rule in plan.rules) or "nothing"
+    lines.append(Line(f"  watched    {watched}; one false alarm in {1.0 / plan.alpha:.3g} revisions at most", "dim"))
+    if monitor.unwatched:
+        lines.append(Line(f"  not monitored: {monitor.unwatched}", "warn"))
+    for alert in monitor.alerts.values():
+        acted = f", {alert.acted}" if alert.acted else ""
+        lines.append(Line(f"  firing     {alert.key} since {format_time(alert.since)}: {alert.because}{acted}", "bad"))
+    return lines if monitor.alerts else [*lines, Line("  nothing is found", "good")]
 
 
 def replayed_lines(row: Row, events: Sequence[Event]) -> list[Line]:

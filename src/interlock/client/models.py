@@ -95,6 +95,27 @@ class EnvironmentState(Answer):
     because: str = ""
 
 
+class AlertState(Answer):
+    """What is not well, since when (seconds since 1970), why, and what was done about it."""
+
+    key: str
+    metric: str
+    column: str
+    since: float
+    because: str
+    acted: str = ""
+
+
+class MonitorState(Answer):
+    """How what serves in an environment is watched: the ``alerts`` that fire, and what is not watched."""
+
+    environment: str
+    title: str
+    alerts: dict[str, AlertState] = {}
+    unwatched: str = ""
+    because: str = ""
+
+
 class VersionState(Answer):
     """A registered model version."""
 

@@ -13,6 +13,7 @@ from .models import (
     AuditVerdict,
     EnvironmentState,
     LogWindow,
+    MonitorState,
     ReleaseState,
     Repository,
     RolloutState,
@@ -157,6 +158,11 @@ class Environments:
     def get(self, key: str) -> Row[EnvironmentState]:
         """One of them."""
         return Row[EnvironmentState].model_validate(self._connection.get(f"{API}/environments/{quote(key)}"))
+
+    def monitor(self, environment: str) -> Row[MonitorState]:
+        """How what serves in ``model/environment`` is watched, and which alerts fire."""
+        path = f"{API}/environments/{quote(environment)}/monitor"
+        return Row[MonitorState].model_validate(self._connection.get(path))
 
     def roll_back(self, environment: str, reason: str, *, key: str | None = None) -> str:
         """Brings ``model/environment`` back; what was done, in one sentence."""

@@ -20,7 +20,8 @@ class Loop:
     """Steps all rows of one driver. ``say`` hears of faults, each of which is retried at the next pass.
 
     ``make_room`` answers whether the disk was full and has just got some space again that was reserved: then what moves
-    or keeps an environment is tried once more at once, or a rollback could not be saved.
+    or keeps an environment is tried once more at once, or a rollback could not be saved. ``watch`` looks at what an
+    environment serves.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Loop:
         driver: str,
         say: Callable[[str], None],
         make_room: Callable[[], bool] = lambda: False,
+        watch: Callable[[str], bool] = lambda _key: False,
     ) -> None:
         self._store = store
         self._runs = runs
@@ -40,6 +42,7 @@ class Loop:
         self._driver = driver
         self._say = say
         self._make_room = make_room
+        self._watch = watch
         self._last_fault = ""
 
     def one_pass(self) -> bool:
@@ -57,6 +60,7 @@ class Loop:
         for row in self._store.rows(Kind.ENVIRONMENT):
             busy = self._guard(self._insisting(self._deliveries.step_environment), row.key) or busy
             busy = self._guard(self._insisting(self._plane.keep), row.key) or busy
+            busy = self._guard(self._insisting(self._watch), row.key) or busy
         return busy
 
     def run_until(self, is_over: Callable[[], bool], bell: Bell) -> None:

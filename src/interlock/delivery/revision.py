@@ -11,7 +11,8 @@ from interlock.vocabulary import Digest, Stored
 class Revision(Stored):
     """``environment`` is ``model/environment``; ``number`` counts that environment's rollouts, so no key is used twice.
 
-    ``model_digest``, ``lock``, ``golden`` and ``provenance``, the version's signed statement, are artifacts;
+    ``model_digest``, ``lock``, ``golden``, ``reference`` (what is asked of it is counted beside that) and
+    ``provenance``, the version's signed statement, are artifacts;
     ``replicas`` how many processes serve it, the fewest where ``scaling`` lets the load decide. ``service_ms`` and
     ``memory_mb`` are what the gates measured of one process; ``memory`` is what one may use, in bytes.
     """
@@ -25,6 +26,7 @@ class Revision(Stored):
     python: PythonPlan = PythonPlan()
     format: str
     golden: Digest | None = None
+    reference: Digest | None = None
     provenance: Digest | None = None
     replicas: int = 2
     scaling: ScalingPlan | None = None
@@ -138,6 +140,18 @@ class LateLabels(NamedTuple):
     rollout: int
     delay: float
     revisions: tuple[str, ...]
+
+
+class ObservedSeen(Stored):
+    """What one replica has been asked and has answered since its process began (``epoch``): so many ``rows``.
+
+    ``columns`` has, by the column's name after ``input.`` or ``output.``, how many values were missing, strange, and in
+    each bin of its reference.
+    """
+
+    epoch: str
+    rows: int
+    columns: dict[str, tuple[int, ...]] = {}
 
 
 class DataPlaneSeen(Stored):

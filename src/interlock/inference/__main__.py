@@ -22,6 +22,7 @@ from .batching.warming import warm
 from .formats import FORMATS, load
 from .inputs import Array, InvalidRequest, Signature
 from .model import DigestDiffers, Model, Unloadable, copy_checked
+from .observing.observer import Observer
 from .predictions import PredictionLog
 from .service import ModelService, Served
 from .wire.serving import serve
@@ -139,7 +140,15 @@ def make_service(
         learnt=learnt,
         latency_limit=options.latency_limit_ms / 1000,
         log=PredictionLog(options.predictions, revision) if options.predictions else None,
+        observer=_read_observer(options.reference) if options.reference else None,
     )
+
+
+def _read_observer(path: Path) -> Observer:
+    try:
+        return Observer(orjson.loads(path.read_bytes()))
+    except (OSError, KeyError, TypeError, ValueError) as fault:
+        raise Unloadable(f"the reference {path} cannot be read: {fault!r}") from fault
 
 
 def _read_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -152,6 +161,7 @@ def _read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--format", required=True, choices=tuple(FORMATS))
     parser.add_argument("--golden", type=Path, help="golden requests, answered before serving begins")
     parser.add_argument("--predictions", type=Path, help="folder of the prediction log")
+    parser.add_argument("--reference", type=Path, help="bins of the model's columns, in which is counted what is asked")
     parser.add_argument(
         "--batching",
         action=argparse.BooleanOptionalAction,

@@ -25,6 +25,7 @@ from .batching.asking import Asking, Overloaded, TooLate
 from .batching.warming import Learnt
 from .inputs import Batch, Signature, read_id
 from .model import Model
+from .observing.observer import Observer
 from .predictions import FLUSH_SECONDS, PredictionLog
 from .protocol.answers import Answer, as_json, read_form, refusal, respond
 from .protocol.bodies import SMALLEST_PACKED, UnreadableBody, choose_encoding, pack, part, unpack
@@ -89,6 +90,7 @@ class ModelService:
         learnt: Learnt,
         latency_limit: float,
         log: PredictionLog | None,
+        observer: Observer | None = None,
     ) -> None:
         self._served = served
         self._model = model
@@ -96,6 +98,7 @@ class ModelService:
         self._outputs = outputs
         self._golden = golden
         self._log = log
+        self._observer = observer
         self._flushing: asyncio.Task[None] | None = None
         self._is_ready = True
         self._began = time.monotonic()
@@ -134,6 +137,7 @@ class ModelService:
             "/v2/health/ready": {"GET": self._tell_ready},
             "/v2/repository/index": {"POST": self._tell_index},
             "/interlock/stats": {"GET": self._tell_stats},
+            "/interlock/observed": {"GET": self._tell_observed},
         }
         server = as_json({"name": "interlock", "version": "1", "extensions": EXTENSIONS})
         for path in ("/v2", "/v2/"):
@@ -212,6 +216,11 @@ class ModelService:
             }
         )
 
+    def _tell_observed(self, _: Request) -> Answer:
+        if self._observer is None:
+            return refusal(404, "this model is served without a reference: nothing is counted")
+        return as_json(self._observer.tell())
+
     def _tell_batching(self) -> dict[str, object]:
         asking = self._asking
         return {
@@ -244,6 +253,8 @@ class ModelService:
             form = read_form(content)
             found = self._asking.ask_at_once(batch)
             outputs = await self._asking.ask(batch, wishes.deadline) if found is None else found
+            if self._observer is not None:
+                self._observer.note(rows, batch.arrays, outputs)
             answer = respond({**self._head, "id": identity, "parameters": self._parameters}, outputs, form)
             if wishes.accepted and len(answer.body) >= SMALLEST_PACKED:
                 answer = await _packed(answer, wishes.accepted)

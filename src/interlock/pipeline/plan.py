@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from interlock.pipeline.canaries.external import ExternalMetricPlan
 from interlock.pipeline.models.formats import ModelFormat, serving_purpose
+from interlock.pipeline.monitoring.plan import MonitoringPlan
 from interlock.source.triggers import Triggers
 from interlock.vocabulary import Json, Stored
 
@@ -334,7 +335,8 @@ class WindowPlan(Stored):
 
 class EnvironmentPlan(Stored):
     """How the model is delivered to one environment. ``replicas`` are the fewest where there is ``scaling``;
-    ``memory`` is what one may use, in bytes. Without ``windows`` it may always move forward.
+    ``memory`` is what one may use, in bytes. Without ``windows`` it may always move forward. ``monitoring``
+    says how what is promoted is watched.
     """
 
     name: str
@@ -345,6 +347,7 @@ class EnvironmentPlan(Stored):
     scaling: ScalingPlan | None = None
     memory: int | None = None
     windows: tuple[WindowPlan, ...] = ()
+    monitoring: MonitoringPlan = MonitoringPlan()
 
 
 class ConcurrencyPlan(Stored):

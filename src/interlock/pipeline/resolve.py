@@ -23,6 +23,7 @@ from interlock.pipeline.document import Path, Problem, refuse_all
 from interlock.pipeline.entries import entry_files, has_tests
 from interlock.pipeline.gates.spec import GateSpec
 from interlock.pipeline.models.formats import EXPORTABLE, SERVED_MODEL, format_of
+from interlock.pipeline.monitoring.resolution import monitoring_plan_of
 from interlock.pipeline.outside.refresh import refresh_of, with_version
 from interlock.pipeline.outside.sources import fetch_stage, find_sources, hidden_files
 from interlock.pipeline.params import nearest_param, override, parse_overrides, select
@@ -349,6 +350,7 @@ def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSp
             WindowPlan(opens=window.opens, seconds=window.duration, time_zone=window.time_zone)
             for window in environment.windows or ()
         ),
+        monitoring=monitoring_plan_of(environment.monitoring),
     )
 
 

@@ -16,6 +16,7 @@ from interlock.pipeline.checks.data import DataChecksSpec
 from interlock.pipeline.checks.serving import ServingChecksSpec
 from interlock.pipeline.gates.spec import GateSpec
 from interlock.pipeline.models.formats import LATER_FORMATS, MODEL_FORMATS
+from interlock.pipeline.monitoring.spec import Monitoring, MonitoringSpec
 from interlock.pipeline.replicas.spec import Replicas
 from interlock.pipeline.rules.patterns import (
     Cron,
@@ -278,6 +279,8 @@ class EnvironmentSpec(Section):
     """How many people must agree."""
     windows: Annotated[list[WindowSpec], Field(min_length=1, max_length=MOST)] | None = None
     """Times in which rollouts begin and gain weight; a rollback needs none. Without this key: always."""
+    monitoring: Monitoring = MonitoringSpec()
+    """How a promoted revision is watched. Without this key it is all the same, and what is found is only told."""
 
 
 class FileSpec(Section):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         CounterSeen,
         DataPlaneSeen,
         LateLabels,
+        ObservedSeen,
         PairsSeen,
         ReplicaSeen,
         Revision,
@@ -36,6 +37,9 @@ class Replicas(Protocol):
 
         Numbers are equal that differ by at most ``tolerance``, or by that share of the larger one.
         """
+
+    def observed(self, environment: str) -> dict[str, ObservedSeen]:
+        """By replica name what it was asked and answered, of those that count it and can say so now."""
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started."""

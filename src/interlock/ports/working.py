@@ -147,3 +147,14 @@ class Watch(Protocol):
 
     def fingerprint(self, location: str) -> str:
         """A digest of the names, sizes and versions that are there now. WatchFault where they cannot be listed."""
+
+
+class Receivers(Protocol):
+    """Who is told of alerts."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, as people are told of them."""
+
+    def send(self, receiver: str, identity: str, body: bytes) -> str | None:
+        """Sends one message, a JSON document. Why it was not taken, None where it was; it may have come even so."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .consistency import Ask, measure_consistency, read_outputs, rows_in
-from .offline import compare_offline
+from .offline import compare_offline, make_reference, read_holdout
 from .serving.arrivals import arrive
 from .serving.exporting import export
 from .serving.lives import Effort, Requests, begin, read_requests, spend
@@ -41,7 +41,7 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
     ``baseline``, each with its ``lives`` (see ``serving.lives.spend``; also ``startup_ms`` and ``memory_peak_mb``),
     ``model_size_mb``, ``requests``, ``errors``, ``golden`` and, of the candidate, ``loaded`` (latencies at the rate),
     its ``inputs`` and ``consistency`` (whether a row is answered alike whatever stands beside it, and as predicted
-    offline); and ``export``: how the model was exported, or why not.
+    offline) and ``reference`` (how rows of the holdout lie); and ``export``: how the model was exported, or why not.
     """
     problems: list[dict[str, Any]] = []
     settings = {**settings, "cores": sorted(os.sched_getaffinity(0))}
@@ -167,8 +167,9 @@ def _ask_candidate_alone(candidate: _Side, settings: dict[str, Any]) -> None:
     candidate.more["inputs"] = [str(tensor["name"]) for tensor in golden[0]["inputs"]]
     candidate.more["consistency"] = measure_consistency(golden, _answers(server))
     if settings.get("offline"):
-        offline = compare_offline(settings["offline"], golden, _answers(server))
-        candidate.more["consistency"]["offline"] = offline
+        holdout = read_holdout(settings["offline"], golden)
+        candidate.more["consistency"]["offline"] = compare_offline(holdout, _answers(server))
+        candidate.more["reference"] = make_reference(holdout, _answers(server))
 
 
 def _answers(server: ModelServer) -> Ask:

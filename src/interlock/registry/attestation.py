@@ -28,7 +28,9 @@ OLDEST_SECONDS = 30 * 86400.0
 
 
 class Claim(Stored):
-    """What a version says of itself, and its attestations have to say too. ``run`` is the key of the run."""
+    """What a version says of itself, and its attestations have to say too. ``run`` is the key of the run;
+    ``reference`` the artifact that says how the model's inputs and outputs lay when it was made.
+    """
 
     model: str
     digest: Digest
@@ -38,6 +40,7 @@ class Claim(Stored):
     run: str
     plan: Digest
     deploy: tuple[EnvironmentPlan, ...]
+    reference: Digest | None = None
 
     @property
     def resource(self) -> str:
@@ -59,7 +62,7 @@ def attest_provenance(
     definition: dict[str, Json] = {
         "buildType": BUILD_TYPE,
         "externalParameters": {"ref": claim.ref, "plan": claim.plan, "project": project},
-        "internalParameters": made,
+        "internalParameters": {**made, "reference": claim.reference},
         "resolvedDependencies": [source, *data],
     }
     details: dict[str, Json] = {
@@ -105,6 +108,7 @@ def provenance_problem(claim: Claim, statement: Json, builder: str) -> str | Non
         ("of ref", _at(parameters, "ref"), claim.ref),
         ("by plan", _at(parameters, "plan"), claim.plan),
         ("by", _at(details, "metadata", "invocationId"), f"run/{claim.run}"),
+        ("with reference", _at(definition, "internalParameters", "reference"), claim.reference),
     )
     return next((f"it was made {what} {is_so}, not {said}" for what, is_so, said in pairs if is_so != said), None)
 

@@ -14,7 +14,8 @@ class ModelVersion(Stored):
     ``digest`` is the model's artifact, ``lock`` the artifact that holds the files its environment is made of (for the
     interpreter ``python`` asks for), ``plan`` the digest of the plan, ``serving`` of what is delivered (model, lock,
     format, golden requests and delivery plan): two versions of equal ``serving`` would serve alike. ``signature``,
-    ``provenance`` and ``summary`` are artifacts; versions of earlier releases have no summary.
+    ``provenance`` and ``summary`` are artifacts; versions of earlier releases have no summary. So is ``reference``, how
+    its inputs and outputs lay when it was made; ``reference_because`` is why there is none.
     """
 
     model: str
@@ -24,6 +25,8 @@ class ModelVersion(Stored):
     python: PythonPlan = PythonPlan()
     format: str
     golden: Digest | None = None
+    reference: Digest | None = None
+    reference_because: str = "an earlier release of Interlock made it"
     predictions: Digest | None = None
     metrics: dict[str, float] = {}
     judgement: Judgement
@@ -57,6 +60,7 @@ class ModelVersion(Stored):
             run=self.run,
             plan=self.plan,
             deploy=self.deploy,
+            reference=self.reference,
         )
 
     @property

@@ -41,14 +41,14 @@ class Commit(Stored):
 
 
 OccasionKind: TypeAlias = Literal[
-    "push", "tag", "pull_request", "schedule", "data", "rerun", "local", "person", "reproduce"
+    "push", "tag", "pull_request", "schedule", "data", "rerun", "local", "person", "reproduce", "breach"
 ]
 
 
 class Occasion(Stored):
     """Why a run exists. ``detail`` tells two occasions of one kind apart: the look at the repository, the slot of a
-    schedule, the digest of the new data, the run that is run again, what is reproduced. ``by`` names the person, where
-    one asked.
+    schedule, the digest of the new data, the run that is run again, what is reproduced, the alert. ``by`` names the
+    person, where one asked.
     """
 
     kind: OccasionKind

@@ -11,6 +11,8 @@ from interlock.app.services import Services
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment
 from interlock.delivery.holding import frozen_because
+from interlock.delivery.monitoring.messages import PENDING
+from interlock.delivery.monitoring.monitor import Monitor
 from interlock.delivery.rollout import Rollout, RolloutPhase
 from interlock.ports import Store
 from interlock.vocabulary import Kind, Phase
@@ -59,6 +61,7 @@ class Metrics:
         told = "How long the round of work under way has taken; 0 between two."
         _add(lines, "interlock_round_seconds", "gauge", told, _by("round", rounds))
         self._add_environments(lines)
+        self._add_monitors(lines)
         named = {
             f'{{method="{method}",route="{route}",status="{status}"}}': count
             for (method, route, status), count in sorted(self._requests.items())
@@ -104,6 +107,25 @@ class Metrics:
         frozen = {one.key: int(frozen_because(one.freeze, now) is not None) for one in environments}
         told = "1 while nothing goes forward there."
         _add(lines, "interlock_environment_frozen", "gauge", told, _by("environment", frozen))
+
+    def _add_monitors(self, lines: list[str]) -> None:
+        rows = self._services.store.rows(Kind.MONITOR, newest=MOST_COUNTED)
+        monitors = [read_state(row, Monitor) for row in rows]
+        firing = {
+            f'{{environment="{monitor.environment}",metric="{rule.metric}"}}': sum(
+                alert.metric == rule.metric for alert in monitor.alerts.values()
+            )
+            for monitor in monitors
+            for rule in monitor.plan.rules
+        }
+        told = "Alerts of the stable revision that fire: columns, or 1 of a live metric."
+        _add(lines, "interlock_monitor_firing", "gauge", told, firing)
+        compared = {monitor.environment: int(not monitor.unwatched) for monitor in monitors}
+        told = "1 while all that the stable revision is asked is compared with a reference."
+        _add(lines, "interlock_monitor_compared", "gauge", told, _by("environment", compared))
+        pending = self._services.store.rows(Kind.ALERT, phases=(PENDING,), newest=MOST_COUNTED)
+        told = "Messages of alerts that a webhook has not taken, at most 1000."
+        _add(lines, "interlock_alerts_pending", "gauge", told, {"": len(pending)})
 
     def _histogram(self) -> Iterator[tuple[str, float]]:
         for route, counts in sorted(self._buckets.items()):

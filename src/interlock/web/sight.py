@@ -80,4 +80,4 @@ def _of(store: Store, row: Row | None) -> str | None:
 def _environment_of(row: Row) -> str | None:
     if row.kind is Kind.ENVIRONMENT:
         return row.key
-    return str(row.state.get("environment")) if row.kind is Kind.ROLLOUT else None
+    return str(row.state.get("environment")) if row.kind in (Kind.ROLLOUT, Kind.MONITOR, Kind.ALERT) else None

@@ -59,6 +59,38 @@ RULES = """groups:
     annotations:
       summary: "replicas in {{ $labels.environment }} end again and again"
       description: "interlock status tells their last words."
+  - alert: InterlockDrift
+    expr: interlock_monitor_firing{metric=~"drift|prediction_drift|missing|unseen|out_of_range"} > 0
+    labels: {severity: warning}
+    annotations:
+      summary: "{{ $labels.metric }} in {{ $labels.environment }}"
+      description: "interlock explain monitor/{{ $labels.environment }} tells of which columns, since when and why."
+  - alert: InterlockQuality
+    expr: interlock_monitor_firing{metric="accuracy"} > 0
+    labels: {severity: critical}
+    annotations:
+      summary: "the model in {{ $labels.environment }} is wrong too often"
+      description: "By the labels that have come. interlock explain monitor/{{ $labels.environment }} tells how often."
+  - alert: InterlockServesBadly
+    expr: interlock_monitor_firing{metric=~"error_rate|saturation|latency_p.*"} > 0
+    labels: {severity: critical}
+    annotations:
+      summary: "{{ $labels.metric }} of what serves in {{ $labels.environment }}"
+      description: "interlock explain monitor/{{ $labels.environment }} tells since when and why."
+  - alert: InterlockNotMonitored
+    expr: interlock_monitor_compared == 0
+    for: 1d
+    labels: {severity: info}
+    annotations:
+      summary: "{{ $labels.environment }} is not wholly monitored"
+      description: "interlock explain monitor/{{ $labels.environment }} tells what is not, and why."
+  - alert: InterlockAlertsUntold
+    expr: interlock_alerts_pending > 0
+    for: 10m
+    labels: {severity: warning}
+    annotations:
+      summary: alerts have not been taken by a webhook for ten minutes
+      description: They are sent again for three days. The server's log says why.
   - alert: InterlockFrozen
     expr: interlock_environment_frozen == 1
     for: 1d

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from interlock.app.settings import ForgeSettings, PrometheusSettings, RepositorySettings, SecretSource
+from interlock.app.settings import AlertSettings, ForgeSettings, PrometheusSettings, RepositorySettings, SecretSource
 from interlock.errors import Refused, SeveralRefused
 
 LONGEST = 64 * 1024
 NO_SERVERS: Mapping[str, PrometheusSettings] = MappingProxyType({})
+NO_ALERTS = AlertSettings()
 
 
 class Credentials:
-    """What was read, by repository, and by Prometheus server. Refused at construction with every source that cannot be
-    read.
+    """What was read, by repository, and by Prometheus server; ``alert_secrets`` by the name of the webhook. Refused at
+    construction with every source that cannot be read.
     """
 
     def __init__(
@@ -23,12 +24,17 @@ class Credentials:
         repositories: Mapping[str, RepositorySettings],
         environment: Mapping[str, str],
         prometheus: Mapping[str, PrometheusSettings] = NO_SERVERS,
+        alerts: AlertSettings = NO_ALERTS,
     ) -> None:
         self._environment = environment
         self._refusals: list[Refused] = []
         self.webhook_secrets: dict[str, tuple[bytes, ...]] = {}
         self.tokens: dict[str, str] = {}
         self.app_keys: dict[str, str] = {}
+        self.alert_secrets = {
+            name: self._read(webhook.secret, f"alerts.webhooks.{name}.secret").encode()
+            for name, webhook in alerts.webhooks.items()
+        }
         for name, repository in repositories.items():
             if repository.forge is not None:
                 self._read_forge(name, repository.forge)

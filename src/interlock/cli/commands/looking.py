@@ -91,7 +91,7 @@ def _section(title: str, lines: list[Line]) -> list[Line]:
 @with_server
 def explain(session: Session, thing: tuple[str, ...]) -> int:
     """Why a THING is as it is: run/12, run/12/train, train (a stage of the newest run), gate run/12, rollout/3,
-    release/2, flights/production.
+    release/2, flights/production, monitor/flights/production.
     """
     from interlock.cli.story import parse_thing
 

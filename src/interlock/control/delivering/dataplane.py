@@ -11,7 +11,7 @@ from interlock.control.delivering.scaling import Scaling
 from interlock.control.rows import load_state, save_or_lose, write_environment
 from interlock.delivery.environment import Act, Environment, desired, differences, examine
 from interlock.delivery.looks.baseline import Baseline
-from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, PairsSeen, Revision
+from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, ObservedSeen, PairsSeen, Revision
 from interlock.errors import ServingFault, StaleWrite
 from interlock.ports import Proxy, Replicas, Store
 from interlock.registry.version import ModelVersion
@@ -39,6 +39,10 @@ class Plane:
     def paired(self, environment: str, tolerance: float) -> dict[str, PairsSeen]:
         """By revision key what became of requests that were copied to it."""
         return self._replicas.paired(environment, tolerance)
+
+    def observed(self, environment: str) -> dict[str, ObservedSeen]:
+        """By replica name what it was asked and answered."""
+        return self._replicas.observed(environment)
 
     def endpoint(self, environment: str) -> str:
         """The base URL at which the environment answers."""

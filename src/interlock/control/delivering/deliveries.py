@@ -219,6 +219,7 @@ class Deliveries:
             python=version.python,
             format=version.format,
             golden=version.golden,
+            reference=version.reference,
             provenance=version.provenance,
             replicas=plan.replicas,
             scaling=plan.scaling,

@@ -43,6 +43,13 @@ class Delivered(NamedTuple):
     export: Json
 
 
+class Measured(NamedTuple):
+    """How the model's inputs and outputs lay when it was measured as served: an artifact, or why there is none."""
+
+    reference: Digest | None
+    because: str
+
+
 class Sealing:
     """Makes and finds seals, and the version that a sealed run registers. ``builder`` names this installation."""
 
@@ -133,6 +140,7 @@ class Sealing:
         if model is None or delivered is None or serving is None or run.lock is None or run.judgement is None:
             raise ArtifactFault(f"run {run.key} has no model to register")
         predictions = next((stage.predictions for stage in plan.stages if stage.predictions), None)
+        measured = self._measured(run)
         return versions.ModelVersion(
             model=model.name,
             number=1 + len(self._store.rows(Kind.VERSION, prefix=f"{model.name}/")),
@@ -141,6 +149,8 @@ class Sealing:
             python=plan.python,
             format=delivered.format,
             golden=self._golden(run),
+            reference=measured.reference,
+            reference_because=measured.because,
             predictions=run.product(predictions) if predictions else None,
             metrics=_metrics(run),
             judgement=run.judgement,
@@ -172,6 +182,16 @@ class Sealing:
         told = json.loads(self._blobs.read(served.report)).get("export")
         is_exported = isinstance(told, dict) and told.get("is_exported") is True
         return Delivered(left, "onnx", told) if is_exported else Delivered(made, model.format, told)
+
+    def _measured(self, run: Run) -> Measured:
+        served = run.stages.get("served")
+        if served is None or served.report is None:
+            return Measured(None, "the model was not measured as served")
+        candidate = json.loads(self._blobs.read(served.report)).get("candidate") or {}
+        found = candidate.get("reference", {"because": "it has no golden requests, or no holdout with predictions"})
+        if "because" in found:
+            return Measured(None, str(found["because"]))
+        return Measured(self._blobs.put_bytes(canonical(found)), "")
 
     def _golden(self, run: Run) -> Digest | None:
         """The golden requests: made by a stage, or a file of the commit."""
@@ -210,6 +230,7 @@ class Sealing:
             run=run.key,
             plan=run.plan_digest,
             deploy=run.plan.deploy,
+            reference=self._measured(run).reference,
         )
 
     def _provenance(self, run: Run, claim: Claim, delivered: Delivered, now: float) -> dict[str, Json]:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from interlock.delivery.revision import CounterSeen, LateLabels, PairsSeen, ReplicaSeen, Revision
+from interlock.delivery.revision import CounterSeen, LateLabels, ObservedSeen, PairsSeen, ReplicaSeen, Revision
 from interlock.errors import StaleWrite
 
 
 class FakeReplicas:
     """Stands in for replicas. New ones are ready unless ``is_ready_at_once`` is False.
 
-    ``truths`` and ``pairs`` (by environment, then revision key) may be set by tests; ``tolerance`` is what was last
-    asked for.
+    ``truths`` and ``pairs`` (by environment, then revision key) and ``asked`` (then replica name) may be set by tests;
+    ``tolerance`` is what was last asked for.
     """
 
     def __init__(self, is_ready_at_once: bool = True) -> None:
         self.truths: dict[str, dict[str, CounterSeen]] = {}
         self.pairs: dict[str, dict[str, PairsSeen]] = {}
         self.tolerance: float | None = None
+        self.asked: dict[str, dict[str, ObservedSeen]] = {}
         self._is_ready_at_once = is_ready_at_once
         self._seen: dict[str, dict[str, dict[str, ReplicaSeen]]] = {}
         self._versions: dict[str, int] = {}
@@ -38,6 +39,10 @@ class FakeReplicas:
         """What the test has set."""
         self.tolerance = tolerance
         return self.pairs.get(environment, {})
+
+    def observed(self, environment: str) -> dict[str, ObservedSeen]:
+        """What the test has set."""
+        return self.asked.get(environment, {})
 
     def ensure(self, revision: Revision, version: int) -> None:
         """The replicas that were not there are now."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from interlock.delivery.revision import CounterSeen, LateLabels, PairsSeen, ReplicaSeen, Revision
+from interlock.delivery.revision import CounterSeen, LateLabels, ObservedSeen, PairsSeen, ReplicaSeen, Revision
 from interlock.errors import InterlockError, ServingFault, StaleWrite
 from interlock.ports import Isolation, Sandbox
 from interlock.system.files import locked, write_atomically
@@ -24,6 +24,7 @@ from .admitted import OTHER_ENVIRONMENT, REPAIRABLE, Installed, guarded, write_q
 from .copies import ArtifactCopies, copy_program
 from .labelled import LabelledAnswers
 from .late import LateAnswers
+from .observed import read_observed
 from .paired import PairedAnswers
 from .supervising import ensure_supervise, supervisor_of
 
@@ -68,8 +69,7 @@ class LocalReplicas:
 
     def observe(self, environment: str) -> dict[str, ReplicaSeen]:
         """The replicas that shall run, as they are."""
-        pattern = re.compile(re.escape(environment.replace("/", ".")) + r"\.r\d+\.\d+")
-        names = sorted(name for name in self._processes() if pattern.fullmatch(name))
+        names = self._names(environment)
         if not names:
             return {}
         with ThreadPoolExecutor(max_workers=min(PROBED_AT_ONCE, len(names))) as pool:
@@ -82,6 +82,15 @@ class LocalReplicas:
     def paired(self, environment: str, tolerance: float) -> dict[str, PairsSeen]:
         """By revision key what became of requests that were copied to it; see the port."""
         return self._paired.observe(environment, tolerance)
+
+    def observed(self, environment: str) -> dict[str, ObservedSeen]:
+        """By replica name what it was asked and answered; see the port."""
+        names = self._names(environment)
+        if not names:
+            return {}
+        with ThreadPoolExecutor(max_workers=min(PROBED_AT_ONCE, len(names))) as pool:
+            found = pool.map(lambda name: read_observed(self._folder / "s" / name), names)
+            return {name: seen for name, seen in zip(names, found, strict=True) if seen is not None}
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started; see the port.
@@ -132,6 +141,10 @@ class LocalReplicas:
     def _process_file(self, name: str) -> Path:
         return self._folder / "processes" / f"{name}.json"
 
+    def _names(self, environment: str) -> list[str]:
+        pattern = re.compile(re.escape(environment.replace("/", ".")) + r"\.r\d+\.\d+")
+        return sorted(name for name in self._processes() if pattern.fullmatch(name))
+
     def _processes(self) -> dict[str, Path]:
         return {path.name.removesuffix(".json"): path for path in (self._folder / "processes").glob("[!.]*.json")}
 
@@ -151,6 +164,7 @@ class LocalReplicas:
         program = copy_program(self._inference, self._folder)
         model = self._copies.ensure(revision.model_digest)
         golden = self._copies.ensure(revision.golden) if revision.golden else None
+        reference = self._copies.ensure(revision.reference) if revision.reference else None
         predictions = self._folder / "predictions" / revision.environment.replace("/", ".")
         socket = self._folder / "s" / name
         for folder in (predictions, socket):
@@ -159,6 +173,7 @@ class LocalReplicas:
         argv += ["--revision", revision.key, "--model", str(model), "--digest", revision.model_digest]
         argv += ["--format", revision.format, "--socket", f"s/{name}/http", "--predictions", str(predictions)]
         argv += ["--golden", str(golden)] if golden else []
+        argv += ["--reference", str(reference)] if reference else []
         return Isolation(
             argv=tuple(argv),
             folder=str(self._folder),
@@ -172,7 +187,7 @@ class LocalReplicas:
                 "PYTHONSAFEPATH": "1",
                 "PYTHONUNBUFFERED": "1",
             },
-            read_only=tuple((str(path), str(path)) for path in (program, model, golden) if path),
+            read_only=tuple((str(path), str(path)) for path in (program, model, golden, reference) if path),
             writable=((str(socket), str(socket)), (str(predictions), str(predictions))),
             interpreters=(python,),
         )
@@ -255,4 +270,5 @@ class LocalReplicas:
 
 def _artifacts(revision: Revision) -> list[Digest]:
     """What a revision's replicas are given copies of, the model first."""
-    return [revision.model_digest, *(one for one in (revision.golden, revision.provenance) if one is not None)]
+    beside = (revision.golden, revision.reference, revision.provenance)
+    return [revision.model_digest, *(one for one in beside if one is not None)]

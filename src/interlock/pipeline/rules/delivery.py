@@ -17,6 +17,7 @@ from interlock.pipeline.canaries.spec import (
     StrategySpec,
 )
 from interlock.pipeline.document import Path, Problem
+from interlock.pipeline.monitoring.resolution import check_monitoring
 from interlock.pipeline.plan import ACCURACY, AGREEMENT, ERROR_RATE, LATENCY_QUANTILES
 from interlock.pipeline.replicas.spec import replicas_of
 from interlock.pipeline.spec import FileSpec
@@ -42,6 +43,7 @@ def check_environments(spec: FileSpec) -> Iterator[Problem]:
         if replicas.max is not None and replicas.max < replicas.min:
             problem = f"max is {replicas.max}, less than min, which is {replicas.min}"
             yield Problem(("deploy", name, "replicas", "max"), problem, f"write {replicas.min} or more, or remove it")
+        yield from check_monitoring(environment.monitoring, ("deploy", name, "monitoring"))
         checks = [check.name for check in environment.checks]
         for index, check in enumerate(checks):
             if check in checks[:index]:

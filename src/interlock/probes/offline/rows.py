@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -30,22 +30,41 @@ OUTPUTS = ("prediction", "probability")
 _FEWEST_DECIMALS = 3  # of a number in a file, for it to be taken for one that was rounded
 
 
-def compare_offline(settings: dict[str, Any], requests: list[dict[str, Any]], ask: Ask) -> dict[str, Any]:
-    """How many rows were ``asked``, the ``worst`` difference (of what is above 1 in proportion) and ``where`` that was,
-    or ``because``: why none could be asked. ``settings``: ``predictions``, and ``holdout`` with ``path`` and ``id``.
+class Holdout(NamedTuple):
+    """The holdout's ``rows`` with the column ``key`` that names them, what was predicted ``offline`` of them, and the
+    inputs of a golden row, as which requests are made of them.
+    """
+
+    rows: pd.DataFrame
+    key: str
+    offline: pd.DataFrame
+    template: list[dict[str, Any]]
+
+
+def read_holdout(settings: dict[str, Any], requests: list[dict[str, Any]]) -> Holdout | str:
+    """The holdout as these golden requests ask for it, or why no request can be made of its rows.
+
+    ``settings``: ``predictions``, and ``holdout`` with ``path`` and ``id``.
     """
     holdout = settings["holdout"]
     try:
         rows, offline = read_table(holdout["path"]).cells, read_table(settings["predictions"]).cells
     except UnreadableTable as error:
-        return {"because": f"the rows cannot be read: {error}"}
+        return f"the rows cannot be read: {error}"
     golden = [row for request in requests for row in rows_of(request)][:MOST_GOLDEN]
     because = _why_not(golden, rows, offline, holdout["id"])
-    if because:
-        return {"because": because}
-    template = golden[0]["inputs"]
+    return because or Holdout(rows, holdout["id"], offline, golden[0]["inputs"])
+
+
+def compare_offline(holdout: Holdout | str, ask: Ask) -> dict[str, Any]:
+    """How many rows were ``asked``, the ``worst`` difference (of what is above 1 in proportion) and ``where`` that was,
+    or ``because``: why none could be asked.
+    """
+    if isinstance(holdout, str):
+        return {"because": holdout}
+    rows, key_column, offline, template = holdout
     by_id = offline.drop_duplicates("id", keep=False).set_index("id")
-    known = rows[rows[holdout["id"]].isin(by_id.index)]
+    known = rows[rows[key_column].isin(by_id.index)]
     chosen = known.iloc[:: max(1, math.ceil(len(known) / MOST_ROWS))]
     asked, worst, where = 0, 0.0, ""
     for start in range(0, len(chosen), AT_ONCE):
@@ -54,7 +73,7 @@ def compare_offline(settings: dict[str, Any], requests: list[dict[str, Any]], as
         if answers is None:
             continue
         asked += len(some)
-        for place, key in enumerate(some[holdout["id"]]):
+        for place, key in enumerate(some[key_column]):
             for name in OUTPUTS:
                 if name not in answers or name not in by_id.columns:
                     continue

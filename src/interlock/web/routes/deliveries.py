@@ -11,6 +11,7 @@ from interlock.access.caller import Action, Caller
 from interlock.app.services import Services
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment
+from interlock.delivery.monitoring.monitor import Monitor
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import OrderName, Rollout
 from interlock.registry.version import ModelVersion
@@ -132,6 +133,12 @@ def list_environments(services: ServicesOf, caller: CallerOf, limit: Limit = 50,
 def show_environment(model: Name, name: Name, request: Request, services: ServicesOf, caller: CallerOf) -> Response:
     """What serves in one environment."""
     return told(request, load_row(services, caller, Kind.ENVIRONMENT, f"{model}/{name}"), Environment)
+
+
+@ROUTES.get("/environments/{model}/{name}/monitor", response_model=Resource[Monitor])
+def show_monitor(model: Name, name: Name, request: Request, services: ServicesOf, caller: CallerOf) -> Response:
+    """How what serves in one environment is watched, and which alerts fire."""
+    return told(request, load_row(services, caller, Kind.MONITOR, f"{model}/{name}"), Monitor)
 
 
 @ROUTES.post("/environments/{model}/{name}/rollback")

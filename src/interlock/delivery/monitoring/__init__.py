@@ -1,0 +1,1 @@
+"""A promoted revision watched in production: what is asked and answered beside the reference, and how it serves."""

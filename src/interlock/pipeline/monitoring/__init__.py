@@ -1,0 +1,1 @@
+"""How a promoted revision is watched in production."""
