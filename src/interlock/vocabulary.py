@@ -73,6 +73,7 @@ class Kind(StrEnum):
     REPORT = "report"
     TOKEN = "token"
     SECRET = "secret"
+    API_KEY = "api_key"
 
 
 class Row(Stored):

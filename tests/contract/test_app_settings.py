@@ -122,6 +122,11 @@ def test_without_settings_the_documented_defaults_hold(file: Path, text: str | N
         ("repositories: {a: {path: /a, trusted: main}}", "repositories.a.trusted", "tuple"),
         ("repositories: [/srv/a.git]", "repositories", "valid dictionary"),
         ("environments: {staging: {}}", "environments.staging.listen", "required"),
+        (
+            "environments: {staging: {listen: '127.0.0.1:1', api_keys: maybe}}",
+            "environments.staging.api_keys",
+            "required",
+        ),
         ("environments: {staging: {listen: 8081}}", "environments.staging.listen", "valid string"),
         ("environments: {staging: {listen: '0.0.0.0:8081'}}", "environments.staging.listen", "only loopback"),
         ("environments: {staging: {listen: '[::1]:8081'}}", "environments.staging.listen", "only loopback"),

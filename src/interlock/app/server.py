@@ -27,6 +27,7 @@ from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.requests import Requests
 from interlock.control.delivering.scaling import Scaling
+from interlock.control.front.keys import Keys
 from interlock.control.inbox import Inbox
 from interlock.control.loop import Loop
 from interlock.control.people import People
@@ -35,6 +36,7 @@ from interlock.control.running.requests import RunRequests
 from interlock.control.running.runs import SERVER
 from interlock.control.running.triggers import Arrivals, Clockwork
 from interlock.delivery.revision import Revision
+from interlock.edges.front import Front
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.edges.signing import LocalSigning
@@ -132,6 +134,7 @@ class Server:
             runs=RunRequests(store, self._parts.intake, self._repositories, time.time, self._bell.ring),
             deliveries=Requests(store, time.time),
             people=self._people,
+            keys=Keys(store, time.time, self._bell.ring),
             secrets=self._parts.secrets,
             repositories=self._repositories,
             webhook_secrets=lambda name: credentials.webhook_secrets.get(name, ()),
@@ -193,8 +196,10 @@ class Server:
     def _open_data_plane(self) -> Plane:
         folder = self._parts.folder
         folder.data.mkdir(exist_ok=True, mode=0o700)
-        listeners = {name: environment.listen for name, environment in self._settings.environments.items()}
-        proxy = EnvoyProxy(folder.data, listeners)
+        environments = self._settings.environments
+        listeners = {name: environment.listen for name, environment in environments.items()}
+        fronts = {name: Front(needs_key=True) for name, one in environments.items() if one.api_keys}
+        proxy = EnvoyProxy(folder.data, listeners, fronts=fronts)
         _start(folder.data, proxy)
         replicas = LocalReplicas(
             folder.data,

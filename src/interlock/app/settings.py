@@ -112,9 +112,10 @@ class RepositorySettings(_Strict):
 
 
 class EnvironmentSettings(_Strict):
-    """Where an environment listens, as ``address:port``, on loopback."""
+    """Where an environment listens, as ``address:port``, on loopback, and whether a request needs an API key."""
 
     listen: str
+    api_keys: Literal["required"] | None = None
 
     @field_validator("listen")
     @classmethod
