@@ -19,7 +19,7 @@ from interlock.app.operating.reserve import Reserve
 from interlock.app.operating.rounds import Rounds
 from interlock.app.parts import PACKAGE, Parts, Remotes
 from interlock.app.services import Health, Services
-from interlock.app.settings import ServerSettings
+from interlock.app.settings import EnvironmentSettings, ServerSettings
 from interlock.client.install import install_hook
 from interlock.control.bell import Bell
 from interlock.control.collecting import Collecting, Retention
@@ -36,7 +36,7 @@ from interlock.control.running.requests import RunRequests
 from interlock.control.running.runs import SERVER
 from interlock.control.running.triggers import Arrivals, Clockwork
 from interlock.delivery.revision import Revision
-from interlock.edges.front import Front
+from interlock.edges.front import Certificate, Front
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.edges.signing import LocalSigning
@@ -63,6 +63,8 @@ TELL_SECONDS = 1.0
 """How often forges are told, where nothing rings."""
 COLLECT_SECONDS = 3600.0
 KEEP_BOOKS_SECONDS = 5.0
+CERTIFICATES_EVERY = 5.0
+"""How soon a certificate of a front that was renewed is taken."""
 NOTICES_KEPT = 7 * 86400.0
 """Settled notices are kept so long, for people who ask whether a webhook came."""
 END_SECONDS = 2.0
@@ -198,9 +200,11 @@ class Server:
         folder.data.mkdir(exist_ok=True, mode=0o700)
         environments = self._settings.environments
         listeners = {name: environment.listen for name, environment in environments.items()}
-        fronts = {name: Front(needs_key=True) for name, one in environments.items() if one.api_keys}
+        fronts = {name: _front(one) for name, one in environments.items() if one.api_keys or one.tls}
         proxy = EnvoyProxy(folder.data, listeners, fronts=fronts)
         _start(folder.data, proxy)
+        if any(one.tls for one in environments.values()):
+            self._rounds.begin("certificates", CERTIFICATES_EVERY, proxy.renew_certificates)
         replicas = LocalReplicas(
             folder.data,
             self._parts.sandbox,
@@ -303,6 +307,12 @@ class Server:
         environments = self._parts.environments
         environment = environments.ensure(revision.python, files, purpose, lambda _line: None)
         return Installed(environment, environments.contents_of(environment))
+
+
+def _front(settings: EnvironmentSettings) -> Front:
+    tls = settings.tls
+    certificate = None if tls is None else Certificate(tls.certificate.absolute(), tls.key.absolute())
+    return Front(settings.api_keys == "required", certificate)
 
 
 class _EventTeller:

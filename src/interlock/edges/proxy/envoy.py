@@ -48,8 +48,11 @@ class Front(Protocol):
     def scheme(self) -> str:
         """``http`` or ``https``."""
 
-    def listener(self, document: config.Document) -> config.Document:
-        """The listener with what it asks."""
+    def secret(self, name: str, now: float) -> config.Document | None:
+        """Its certificate and key under this name, as they are at wall time ``now``; None without TLS. Refused."""
+
+    def listener(self, document: config.Document, secrets: config.Document) -> config.Document:
+        """The listener with what it asks, its certificate from ``secrets``."""
 
     def routes(self, configuration: config.Document, grants: Sequence[Grant]) -> config.Document:
         """The routes with who may use them."""
@@ -88,8 +91,10 @@ class EnvoyProxy:
         """
         for name in (config.FOLDER, "processes", "leases", "logs", config.LABELS, f"s/{config.LABELS}"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
+        secrets = self._secrets(time.time())
         refused = self._acceptance.rejections(LDS)
         with self._files.locked():
+            pairs = [self._files.write(config.secrets_file(name), [secret]) for name, secret in secrets.items()]
             self._write_clusters(self._revisions())
             for name in self._listeners:
                 self._write_routes(name, self._weights(name))
@@ -104,6 +109,8 @@ class EnvoyProxy:
         self._run("envoy", argv, left, bootstrap + envoy.version.encode(), envoy.succession)
         self._acceptance.wait_until_ready(seconds)
         self._acceptance.wait_for(change, LDS, refused)
+        for name, pair in zip(secrets, pairs, strict=True):
+            self._acceptance.wait_for(pair, f"sds.{name}.", 0)
 
     def observe(self, environment: str) -> DataPlaneSeen:
         """All but ``replicas``; see the port."""
@@ -223,6 +230,18 @@ class EnvoyProxy:
         front = self._fronts.get(name)
         return f"{front.scheme if front else 'http'}://{self._listeners[name]}"
 
+    def renew_certificates(self) -> None:
+        """Takes certificates that are others than before.
+
+        Refused where one is no good, and ProxyFault where the proxy does not take it: the one in force goes on.
+        """
+        for name, secret in self._secrets(time.time()).items():
+            refused = self._acceptance.rejections(f"sds.{name}.")
+            with self._files.locked():
+                change = self._files.write(config.secrets_file(name), [secret])
+            if change.before != change.after:
+                self._acceptance.wait_for(change, f"sds.{name}.", refused)
+
     def allow_keys(self, grants: Sequence[Grant], version: int) -> None:
         """These API keys open what they are for; returns once that is in force. See the port."""
         wanted = [one.model_dump(mode="json", exclude_defaults=True) for one in grants]
@@ -239,7 +258,11 @@ class EnvoyProxy:
 
     def _listener(self, name: str, where: str) -> config.Document:
         document, front = config.listener(name, *_address(where)), self._fronts.get(name)
-        return document if front is None else front.listener(document)
+        return document if front is None else front.listener(document, config.secrets_source(name))
+
+    def _secrets(self, now: float) -> dict[str, config.Document]:
+        found = {name: front.secret(name, now) for name, front in self._fronts.items()}
+        return {name: secret for name, secret in found.items() if secret is not None}
 
     def _lease_file(self, environment: str) -> Path:
         return self._folder / "leases" / f"{environment.replace('/', '.')}.json"
@@ -296,4 +319,4 @@ def _rds(environment_name: str) -> str:
 
 def _address(where: str) -> tuple[str, int]:
     host, _, port = where.rpartition(":")
-    return host, int(port)
+    return host.strip("[]"), int(port)
