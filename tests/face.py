@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from interlock.access.caller import Role
 from interlock.app.services import Health, Services
 from interlock.control.delivering.requests import Requests
+from interlock.control.front.keys import Keys
 from interlock.control.inbox import Inbox
 from interlock.control.people import People, local_caller
 from interlock.control.rows import write_state
@@ -83,6 +84,7 @@ class ServedFace:
             runs=self._run_requests(),
             deliveries=Requests(self.store, time.time),
             people=self.people,
+            keys=Keys(self.store, time.time),
             secrets=Secrets(self.store, MemoryVault(), time.time),
             repositories=self.repositories,
             webhook_secrets=lambda name: (b"an older one", SECRET) if name == "small" else (),

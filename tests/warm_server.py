@@ -133,6 +133,8 @@ LOADED_LATER = (
     "interlock.gate.judge",
     "interlock.gate.data.judge",
     "cryptography.exceptions",
+    "cryptography.hazmat.primitives.serialization",
+    "cryptography.x509",
     "cryptography.hazmat.primitives.ciphers.aead",
     "httpx",
 )

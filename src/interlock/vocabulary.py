@@ -75,6 +75,7 @@ class Kind(StrEnum):
     REPORT = "report"
     TOKEN = "token"
     SECRET = "secret"
+    API_KEY = "api_key"
 
 
 class Row(Stored):

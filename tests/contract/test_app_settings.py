@@ -33,6 +33,9 @@ def refusals(file: Path, text: str | bytes) -> list[Refused]:
     return list(several.refusals) if isinstance(several, SeveralRefused) else [several]
 
 
+GUARDED = "api_keys: required, tls: {certificate: chain.pem, key: key.pem}"
+
+
 def test_a_whole_file_is_read(file: Path) -> None:
     file.write_text(GOOD)
     settings = read_settings(file)
@@ -122,6 +125,37 @@ def test_without_settings_the_documented_defaults_hold(file: Path, text: str | N
         ("repositories: {a: {path: /a, trusted: main}}", "repositories.a.trusted", "tuple"),
         ("repositories: [/srv/a.git]", "repositories", "valid dictionary"),
         ("environments: {staging: {}}", "environments.staging.listen", "required"),
+        (
+            "environments: {staging: {listen: '127.0.0.1:1', api_keys: maybe}}",
+            "environments.staging.api_keys",
+            "required",
+        ),
+        (
+            "environments: {staging: {listen: '10.0.0.1:1', api_keys: required}}",
+            "environments.staging.listen",
+            "only loopback",
+        ),
+        (
+            "environments: {staging: {listen: '10.0.0.1:1', tls: {certificate: a, key: b}}}",
+            "environments.staging.listen",
+            "only loopback",
+        ),
+        (
+            "environments: {staging: {listen: '127.0.0.1:1', tls: {certificate: a}}}",
+            "environments.staging.tls.key",
+            "required",
+        ),
+        (
+            f"environments: {{staging: {{listen: 'example.org:1', {GUARDED}}}}}",
+            "environments.staging.listen",
+            "in numbers",
+        ),
+        (f"environments: {{staging: {{listen: '::1:1', {GUARDED}}}}}", "environments.staging.listen", "in numbers"),
+        (
+            f"environments: {{staging: {{listen: '[10.0.0.1]:1', {GUARDED}}}}}",
+            "environments.staging.listen",
+            "in numbers",
+        ),
         ("environments: {staging: {listen: 8081}}", "environments.staging.listen", "valid string"),
         ("environments: {staging: {listen: '0.0.0.0:8081'}}", "environments.staging.listen", "only loopback"),
         ("environments: {staging: {listen: '[::1]:8081'}}", "environments.staging.listen", "only loopback"),
@@ -155,6 +189,15 @@ def test_an_address_that_others_reach_needs_tls(file: Path, address: str) -> Non
     assert "tls" in refused.problem
     file.write_text(f"listen: '{address}:8090'\ntls: {{certificate: /c.pem, key: /k.pem}}\n")
     assert read_settings(file).port == 8090
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8443", "[::]:8443", "10.0.0.1:443", "127.0.0.1:8443"])
+def test_with_tls_and_keys_an_environment_is_reached_from_elsewhere(file: Path, address: str) -> None:
+    file.write_text(f"environments: {{production: {{listen: '{address}', {GUARDED}}}}}")
+    production = read_settings(file).environments["production"]
+    assert (production.listen, production.api_keys) == (address, "required")
+    assert production.tls is not None
+    assert production.tls.certificate == Path("chain.pem")
 
 
 def test_without_namespaces_no_stranger_is_let_in(file: Path) -> None:

@@ -79,6 +79,9 @@ ROUTES = {
     ("GET", "/api/v1/repositories/{name}"): Asked("/api/v1/repositories/small", Role.VIEWER),
     ("POST", "/api/v1/repositories/{name}/sync"): Asked("/api/v1/repositories/small/sync", Role.DEVELOPER),
     ("GET", "/api/v1/whoami"): Asked("/api/v1/whoami", Role.VIEWER, of_small=False),
+    ("GET", "/api/v1/keys"): Asked("/api/v1/keys", Role.OPERATOR, of_small=False),
+    ("POST", "/api/v1/keys"): Asked("/api/v1/keys", Role.OPERATOR, {"name": "new"}),
+    ("DELETE", "/api/v1/keys/{key}"): Asked("/api/v1/keys/1", Role.OPERATOR),
     ("GET", "/api/v1/tokens"): Asked("/api/v1/tokens", Role.ADMIN, of_small=False),
     ("POST", "/api/v1/tokens"): Asked("/api/v1/tokens", Role.ADMIN, {"name": "new", "role": "viewer"}),
     ("DELETE", "/api/v1/tokens/{key}"): Asked("/api/v1/tokens/1", Role.ADMIN),
@@ -111,6 +114,7 @@ def face(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedF
     served.end_attempt(1)
     served.add_run(2, phase=Phase.SUCCEEDED)
     served.people.create_token(local_caller("ada"), "first", Role.ADMIN)
+    served.services.keys.create(local_caller("ada"), "first")
     served.add_version()
     version = read_state(served.store.rows(Kind.VERSION)[0], ModelVersion)
     release = begin_release(1, version, "1")

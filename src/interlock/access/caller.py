@@ -36,6 +36,7 @@ class Action(StrEnum):
     ROLL_BACK = "roll back"
     FREEZE = "freeze"
     STEER = "steer rollouts"
+    MANAGE_KEYS = "manage API keys"
     MANAGE_TOKENS = "manage tokens"
     READ_AUDIT = "read audit"
 
@@ -51,6 +52,7 @@ LEAST_ROLE = {
     Action.ROLL_BACK: Role.OPERATOR,
     Action.FREEZE: Role.OPERATOR,
     Action.STEER: Role.OPERATOR,
+    Action.MANAGE_KEYS: Role.OPERATOR,
     Action.MANAGE_TOKENS: Role.ADMIN,
     Action.READ_AUDIT: Role.ADMIN,
 }

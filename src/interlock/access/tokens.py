@@ -51,11 +51,11 @@ def is_valid(token: Token, now: float) -> bool:
     return why_invalid(token, now) is None
 
 
-def token_text(random: bytes) -> str:
-    """The text of a new token from 32 random bytes."""
+def token_text(random: bytes, prefix: str = PREFIX) -> str:
+    """The text of a new token, or of an API key with its own prefix, from 32 random bytes."""
     if len(random) != RANDOM_BYTES:
         raise ValueError(f"a token takes {RANDOM_BYTES} random bytes, not {len(random)}")
-    return PREFIX + urlsafe_b64encode(random).rstrip(b"=").decode()
+    return prefix + urlsafe_b64encode(random).rstrip(b"=").decode()
 
 
 def token_digest(text: str) -> str:

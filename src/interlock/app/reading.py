@@ -10,6 +10,7 @@ from typing import Self
 from interlock.app.folder import StateFolder
 from interlock.app.settings import database_of
 from interlock.control.delivering.requests import Requests
+from interlock.control.front.keys import Keys
 from interlock.control.people import People
 from interlock.control.secrets import Secrets
 from interlock.edges.executor import LogFiles
@@ -26,6 +27,7 @@ class Reading:
     logs: LogFiles
     requests: Requests
     people: People
+    keys: Keys
     secrets: Secrets
 
     @classmethod
@@ -39,6 +41,7 @@ class Reading:
             logs=LogFiles(folder.execution),
             requests=Requests(store, time.time),
             people=People(store, time.time),
+            keys=Keys(store, time.time),
             secrets=Secrets(store, LocalVault(folder.keys), time.time),
         )
 

@@ -19,7 +19,7 @@ from interlock.app.operating.reserve import Reserve
 from interlock.app.operating.rounds import Rounds
 from interlock.app.parts import PACKAGE, Parts, Remotes
 from interlock.app.services import Health, Services
-from interlock.app.settings import ServerSettings
+from interlock.app.settings import EnvironmentSettings, ServerSettings
 from interlock.client.install import install_hook
 from interlock.control.bell import Bell
 from interlock.control.collecting import Collecting, Retention
@@ -28,6 +28,7 @@ from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.measuring import Measuring
 from interlock.control.delivering.requests import Requests
 from interlock.control.delivering.scaling import Scaling
+from interlock.control.front.keys import Keys
 from interlock.control.inbox import Inbox
 from interlock.control.loop import Loop
 from interlock.control.monitoring.alerting import Alerting
@@ -39,6 +40,7 @@ from interlock.control.running.requests import RunRequests
 from interlock.control.running.runs import SERVER
 from interlock.control.running.triggers import Arrivals, Clockwork
 from interlock.delivery.revision import Revision
+from interlock.edges.front import Certificate, Front
 from interlock.edges.notify import Webhook, Webhooks
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
@@ -67,6 +69,8 @@ TELL_SECONDS = 1.0
 """How often forges are told, where nothing rings."""
 COLLECT_SECONDS = 3600.0
 KEEP_BOOKS_SECONDS = 5.0
+CERTIFICATES_EVERY = 5.0
+"""How soon a certificate of a front that was renewed is taken."""
 NOTICES_KEPT = 7 * 86400.0
 """Settled notices are kept so long, for people who ask whether a webhook came."""
 END_SECONDS = 2.0
@@ -150,6 +154,7 @@ class Server:
             runs=RunRequests(store, self._parts.intake, self._repositories, time.time, self._bell.ring),
             deliveries=Requests(store, time.time),
             people=self._people,
+            keys=Keys(store, time.time, self._bell.ring),
             secrets=self._parts.secrets,
             repositories=self._repositories,
             webhook_secrets=lambda name: credentials.webhook_secrets.get(name, ()),
@@ -217,9 +222,13 @@ class Server:
     def _open_data_plane(self) -> Plane:
         folder = self._parts.folder
         folder.data.mkdir(exist_ok=True, mode=0o700)
-        listeners = {name: environment.listen for name, environment in self._settings.environments.items()}
-        proxy = EnvoyProxy(folder.data, listeners)
+        environments = self._settings.environments
+        listeners = {name: environment.listen for name, environment in environments.items()}
+        fronts = {name: _front(one) for name, one in environments.items() if one.api_keys or one.tls}
+        proxy = EnvoyProxy(folder.data, listeners, fronts=fronts)
         _start(folder.data, proxy)
+        if any(one.tls for one in environments.values()):
+            self._rounds.begin("certificates", CERTIFICATES_EVERY, proxy.renew_certificates)
         replicas = LocalReplicas(
             folder.data,
             self._parts.sandbox,
@@ -326,6 +335,12 @@ class Server:
         environments = self._parts.environments
         environment = environments.ensure(revision.python, files, purpose, lambda _line: None)
         return Installed(environment, environments.contents_of(environment))
+
+
+def _front(settings: EnvironmentSettings) -> Front:
+    tls = settings.tls
+    certificate = None if tls is None else Certificate(tls.certificate.absolute(), tls.key.absolute())
+    return Front(settings.api_keys == "required", certificate)
 
 
 class _EventTeller:

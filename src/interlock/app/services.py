@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from interlock.control.delivering.requests import Requests
+from interlock.control.front.keys import Keys
 from interlock.control.inbox import Inbox
 from interlock.control.people import People
 from interlock.control.running.requests import RunRequests
@@ -40,6 +41,7 @@ class Services:
     runs: RunRequests
     deliveries: Requests
     people: People
+    keys: Keys
     secrets: Secrets
     repositories: Mapping[str, Watched]
     webhook_secrets: Callable[[str], Sequence[bytes]]

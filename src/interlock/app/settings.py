@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from interlock.app.folder import StateFolder
 from interlock.errors import Refused, SeveralRefused
@@ -111,22 +112,6 @@ class RepositorySettings(_Strict):
         return str(self.path.resolve()) if self.path is not None else str(self.url)
 
 
-class EnvironmentSettings(_Strict):
-    """Where an environment listens, as ``address:port``, on loopback."""
-
-    listen: str
-
-    @field_validator("listen")
-    @classmethod
-    def _is_loopback(cls, value: str) -> str:
-        address, _, port = value.rpartition(":")
-        if address not in ("127.0.0.1", "localhost"):
-            raise ValueError("only loopback is supported yet: 127.0.0.1:PORT")
-        if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
-            raise ValueError("a port between 1 and 65535 is missing: 127.0.0.1:PORT")
-        return f"127.0.0.1:{port}"
-
-
 class PrometheusSettings(_Strict):
     """A Prometheus server that live metrics may be asked of: its base ``url``, and a bearer ``token`` for it alone."""
 
@@ -151,6 +136,37 @@ class TlsSettings(_Strict):
 
     certificate: Path
     key: Path
+
+
+class EnvironmentSettings(_Strict):
+    """Where an environment listens, as ``address:port``; beyond loopback with ``tls`` and API keys alone."""
+
+    tls: TlsSettings | None = None
+    api_keys: Literal["required"] | None = None
+    listen: str
+
+    @field_validator("listen")
+    @classmethod
+    def _is_safe(cls, value: str, others: ValidationInfo) -> str:
+        address, _, port = value.rpartition(":")
+        is_guarded = bool(others.data.get("tls") and others.data.get("api_keys"))
+        if address == "localhost":
+            address = "127.0.0.1"
+        if address != "127.0.0.1" and not is_guarded:
+            raise ValueError("only loopback without tls and `api_keys: required`: 127.0.0.1:PORT")
+        if not _is_numeric(address):
+            raise ValueError("write the address in numbers: 0.0.0.0:8443 or [::]:8443")
+        if not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+            raise ValueError("a port between 1 and 65535 is missing: 127.0.0.1:PORT")
+        return f"{address}:{port}"
+
+
+def _is_numeric(address: str) -> bool:
+    is_bracketed = address.startswith("[") and address.endswith("]")
+    try:
+        return ip_address(address.strip("[]")).version == (6 if is_bracketed else 4)
+    except ValueError:
+        return False
 
 
 class RetentionSettings(_Strict):

@@ -40,6 +40,7 @@ COMMANDS = {
     "server": CommandEntry("commands.server", "Run the control plane, or stop it."),
     "hook": CommandEntry("commands.server", "Let a git repository tell the server of each push."),
     "token": CommandEntry("commands.people", "Make, list and revoke tokens for people and programs."),
+    "key": CommandEntry("front", "Make, list and revoke API keys for programs that ask models."),
     "secret": CommandEntry("commands.people", "Keep secrets for stages: set, list, remove."),
     "audit": CommandEntry("commands.people", "Who did what; verify that nobody changed the log."),
     "demo": CommandEntry("demo", "Watch a model go from push to production and back."),
@@ -50,7 +51,7 @@ SECTIONS = {
     "Look": ("status", "runs", "log", "explain"),
     "Runs": ("trigger", "rerun", "cancel", "approve"),
     "Models": ("models", "reproduce", "release", "rollout", "rollback", "freeze", "unfreeze"),
-    "Server and people": ("server", "hook", "token", "secret", "audit"),
+    "Server and people": ("server", "hook", "token", "key", "secret", "audit"),
     "Play": ("demo",),
 }
 

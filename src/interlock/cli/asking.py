@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from interlock.access.caller import Role
 from interlock.access.tokens import Token
+from interlock.cli.front.asking import KeyRequests, ServerKeys, StateKeys
 from interlock.cli.reading import shaped
 from interlock.control.people import local_caller
 from interlock.control.secrets import SecretName
@@ -29,6 +30,8 @@ class Requests(Protocol):
 
     has_server: bool
     """Whether somebody is there to carry them out now."""
+    keys: KeyRequests
+    """What is asked of API keys."""
 
     def release(self, version: str, lift_because: str | None) -> str:
         """Begins the release of a model version, lifting its quarantine first where a reason is given. Its number."""
@@ -86,6 +89,7 @@ class StateRequests:
     def __init__(self, state: StateReading) -> None:
         self._state = state
         self._caller = local_caller(_person())
+        self.keys: KeyRequests = StateKeys(state, self._caller)
 
     def release(self, version: str, lift_because: str | None) -> str:
         """Begins a release, for the next server to carry out."""
@@ -166,6 +170,7 @@ class ServerRequests:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.keys: KeyRequests = ServerKeys(client)
 
     def release(self, version: str, lift_because: str | None) -> str:
         """Begins a release."""

@@ -212,6 +212,18 @@ class Token(Answer):
     revoked: float | None = None
 
 
+class ApiKey(Answer):
+    """An API key of the front, without its text, which is shown once. ``models``: what it opens; none means all."""
+
+    key: str
+    name: str
+    models: list[str] = []
+    is_tester: bool = False
+    created: float
+    expires: float | None = None
+    revoked: float | None = None
+
+
 class SecretName(Answer):
     """A secret, without its value. ``environment`` is ``model/environment``; None: it is of the whole repository."""
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from .connection import Connection, Parameters
 from .models import (
+    ApiKey,
     AuditEntry,
     AuditVerdict,
     EnvironmentState,
@@ -233,6 +234,33 @@ class Tokens:
     def revoke(self, key: str) -> None:
         """From now on it is good for nothing."""
         self._connection.delete(f"{API}/tokens/{quote(key, safe='')}")
+
+
+class Keys:
+    """API keys, by which programs are known to models at the front."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> list[ApiKey]:
+        """All of them, revoked ones too."""
+        return [ApiKey.model_validate(one) for one in self._connection.get(f"{API}/keys")]
+
+    def create(
+        self, name: str, models: Sequence[str] = (), *, is_tester: bool = False, expires: float | None = None
+    ) -> tuple[ApiKey, str]:
+        """A new key and its text, which is never shown again.
+
+        ``models`` are ``model`` or ``model/environment``, none: all. A tester may say which revision answers.
+        ``expires``: seconds since 1970.
+        """
+        asked = {"name": name, "models": [*models], "is_tester": is_tester, "expires": expires}
+        made = self._connection.post(f"{API}/keys", asked, is_repeatable=False)
+        return ApiKey.model_validate(made["key"]), str(made["text"])
+
+    def revoke(self, key: str) -> None:
+        """From now on it opens nothing."""
+        self._connection.delete(f"{API}/keys/{quote(key, safe='')}")
 
 
 class Secrets:

@@ -56,7 +56,8 @@ class Loop:
         for row in self._store.rows(Kind.ROLLOUT, phases=(RolloutPhase.PROGRESSING,)):
             busy = True
             self._until_still(self._insisting(self._deliveries.step_rollout), row.key)
-        self._guard(lambda _: self._forbid_quarantined(), "")
+        self._guard(_told(self._plane.forbid_quarantined), "")
+        self._guard(_told(self._plane.allow_keys), "")
         for row in self._store.rows(Kind.ENVIRONMENT):
             busy = self._guard(self._insisting(self._deliveries.step_environment), row.key) or busy
             busy = self._guard(self._insisting(self._plane.keep), row.key) or busy
@@ -68,10 +69,6 @@ class Loop:
         while not is_over():
             busy = self._guard(lambda _: self.one_pass(), "")
             bell.wait(BUSY_SECONDS if busy else IDLE_SECONDS)
-
-    def _forbid_quarantined(self) -> bool:
-        self._plane.forbid_quarantined()
-        return False
 
     def _insisting(self, step: Callable[[str], bool]) -> Callable[[str], bool]:
         """The step, tried again where room could be made for it."""
@@ -101,3 +98,13 @@ class Loop:
                 self._say(told)
             self._last_fault = told
             return False
+
+
+def _told(tell: Callable[[], None]) -> Callable[[str], bool]:
+    """What the whole data plane is told is the step of no row, and moves none."""
+
+    def step(_key: str) -> bool:
+        tell()
+        return False
+
+    return step

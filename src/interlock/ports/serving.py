@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from interlock.access.keys import Grant
     from interlock.delivery.revision import (
         CounterSeen,
         DataPlaneSeen,
@@ -91,6 +92,12 @@ class Proxy(Protocol):
 
     def endpoint(self, environment: str) -> str:
         """The base URL at which the environment answers, as ``http://127.0.0.1:8080``."""
+
+    def allow_keys(self, grants: Sequence[Grant], version: int) -> None:
+        """These API keys open what they are for, and no others do, with or without a control plane.
+
+        ``version`` is that of the store, and an older one than was in force raises StaleWrite.
+        """
 
 
 class Telemetry(Protocol):

@@ -28,6 +28,7 @@ def write_atomically(path: Path, document: dict[str, Any]) -> None:
     """Writes a JSON object so that any reader sees the old one or the new."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with part.open("w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
         json.dump(document, file)
         file.flush()
         os.fsync(file.fileno())

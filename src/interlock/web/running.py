@@ -101,4 +101,4 @@ def _say_hello(settings: ServerSettings, face: serving.Face, lines: Lines) -> No
     address = f"[{settings.address}]" if ":" in settings.address else settings.address
     lines.say(f"API and webhooks: {scheme}://{address}:{face.ports[0]}")
     for name, environment in settings.environments.items():
-        lines.say(f"environment {name}: http://{environment.listen}")
+        lines.say(f"environment {name}: {'https' if environment.tls else 'http'}://{environment.listen}")

@@ -7,7 +7,7 @@ from interlock.errors import Forbidden
 from interlock.ports import Store
 from interlock.vocabulary import Event, Kind, Row
 
-NEEDED = {Kind.TOKEN: Action.MANAGE_TOKENS, Kind.SECRET: Action.MANAGE_SECRETS}
+NEEDED = {Kind.TOKEN: Action.MANAGE_TOKENS, Kind.SECRET: Action.MANAGE_SECRETS, Kind.API_KEY: Action.MANAGE_KEYS}
 """What it takes to see rows of a kind, where more than reading."""
 REVISIONS = ("stable", "candidate")
 """Of an environment or rollout: whose model serves, else whose is to. Another repository may use the model's name."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from interlock.control.delivering.quarantine import forbidden
 from interlock.control.delivering.scaling import Scaling
+from interlock.control.front.keys import granted
 from interlock.control.rows import load_state, save_or_lose, write_environment
 from interlock.delivery.environment import Act, Environment, desired, differences, examine
 from interlock.delivery.looks.baseline import Baseline
@@ -52,6 +53,12 @@ class Plane:
         """What is quarantined does not start again, also while no control plane is there."""
         version = self._store.last_event()
         self._replicas.forbid(forbidden(self._store), version)
+
+    def allow_keys(self) -> None:
+        """The front knows the API keys that hold, also while no control plane is there."""
+        version = self._store.last_event()
+        with suppress(StaleWrite):
+            self._proxy.allow_keys(granted(self._store), version)
 
     def baseline(self, environment: str) -> Baseline:
         """What is known of its stable revision from the time before a rollout."""

@@ -62,6 +62,11 @@ def routes_file(environment_name: str) -> str:
     return f"rds.{environment_name}.json"
 
 
+def secrets_file(environment_name: str) -> str:
+    """The file with the certificate and key of one listener."""
+    return f"sds.{environment_name}.json"
+
+
 def endpoints_file(cluster: str) -> str:
     """The file with the endpoints of one cluster."""
     return f"eds.{cluster}.json"
@@ -69,6 +74,11 @@ def endpoints_file(cluster: str) -> str:
 
 def _from_file(name: str) -> Document:
     return {"resource_api_version": "V3", "path_config_source": {"path": f"{FOLDER}/{name}"}}
+
+
+def secrets_source(environment_name: str) -> Document:
+    """Where a listener has its certificate and key from."""
+    return _from_file(secrets_file(environment_name))
 
 
 def bootstrap() -> Document:
@@ -171,7 +181,7 @@ def _access_log() -> Document:
     fields = {
         "time": "%START_TIME%",
         "method": "%REQ(:METHOD)%",
-        "path": "%REQ(:PATH)%",
+        "path": "%PATH(NQ)%",  # without the query: somebody may have written a key there
         "status": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
         "ms": "%DURATION%",

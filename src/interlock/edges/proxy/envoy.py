@@ -9,8 +9,9 @@ import time
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from interlock.access.keys import Grant
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, LatencySeen, LoadSeen
 from interlock.errors import NotFound, ProxyFault
 from interlock.system.files import write_atomically
@@ -38,6 +39,25 @@ LABEL_PROGRAM = (
 
 CDS = "cluster_manager.cds."
 LDS = "listener_manager.lds."
+KEYS = "keys.json"
+"""The file with the API keys that hold, as their digests; routes are written from it."""
+
+
+class Front(Protocol):
+    """What one listener asks of those who come: it adds that to the documents of the configuration."""
+
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``https``."""
+
+    def secret(self, name: str, now: float) -> config.Document | None:
+        """Its certificate and key under this name, as they are at wall time ``now``; None without TLS. Refused."""
+
+    def listener(self, document: config.Document, secrets: config.Document) -> config.Document:
+        """The listener with what it asks, its certificate from ``secrets``."""
+
+    def routes(self, configuration: config.Document, grants: Sequence[Grant]) -> config.Document:
+        """The routes with who may use them."""
 
 
 class EnvoyProxy:
@@ -45,7 +65,8 @@ class EnvoyProxy:
 
     ``listeners`` says where each environment name answers (``production`` to ``127.0.0.1:8080``); ``labels`` is the
     program of the label endpoint, None where there is none; after ``lease_seconds`` without renewal a candidate loses
-    its weight. The files are the truth: a proxy that is not there is no error for a write, it starts from them.
+    its weight; ``fronts`` say what listeners ask of who comes, others ask nothing. The files are the truth: a proxy
+    that is not there is no error for a write, it starts from them.
     """
 
     def __init__(
@@ -54,9 +75,11 @@ class EnvoyProxy:
         listeners: Mapping[str, str],
         labels: Sequence[str] | None = LABEL_PROGRAM,
         lease_seconds: float = 300.0,
+        fronts: Mapping[str, Front] | None = None,
     ) -> None:
         self._folder = folder
         self._listeners = dict(listeners)
+        self._fronts = dict(fronts or {})
         self._labels = labels
         self._lease_seconds = lease_seconds
         self._files = ConfigurationFiles(folder / config.FOLDER)
@@ -70,12 +93,14 @@ class EnvoyProxy:
         """
         for name in (config.FOLDER, "processes", "leases", "logs", config.LABELS, f"s/{config.LABELS}"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
+        secrets = self._secrets(time.time())
         refused = self._acceptance.rejections(LDS)
         with self._files.locked():
+            pairs = [self._files.write(config.secrets_file(name), [secret]) for name, secret in secrets.items()]
             self._write_clusters(self._revisions())
             for name in self._listeners:
                 self._write_routes(name, self._shares(name))
-            listeners = [config.listener(name, *_address(where)) for name, where in self._listeners.items()]
+            listeners = [self._listener(name, where) for name, where in self._listeners.items()]
             change = self._files.write(config.LISTENERS, listeners)
         if self._labels is not None:
             self._run(config.LABELS, self._labels, [config.socket_of(config.LABELS)])
@@ -86,6 +111,8 @@ class EnvoyProxy:
         self._run("envoy", argv, left, bootstrap + envoy.version.encode(), envoy.succession)
         self._acceptance.wait_until_ready(seconds)
         self._acceptance.wait_for(change, LDS, refused)
+        for name, pair in zip(secrets, pairs, strict=True):
+            self._acceptance.wait_for(pair, f"sds.{name}.", 0)
 
     def observe(self, environment: str) -> DataPlaneSeen:
         """All but ``replicas``; see the port."""
@@ -240,7 +267,42 @@ class EnvoyProxy:
         _, name = split_environment(environment)
         if name not in self._listeners:
             raise NotFound(f"there is no environment {name}", environment, f"one of: {', '.join(self._listeners)}")
-        return f"http://{self._listeners[name]}"
+        front = self._fronts.get(name)
+        return f"{front.scheme if front else 'http'}://{self._listeners[name]}"
+
+    def renew_certificates(self) -> None:
+        """Takes certificates that are others than before.
+
+        Refused where one is no good, and ProxyFault where the proxy does not take it: the one in force goes on.
+        """
+        for name, secret in self._secrets(time.time()).items():
+            refused = self._acceptance.rejections(f"sds.{name}.")
+            with self._files.locked():
+                change = self._files.write(config.secrets_file(name), [secret])
+            if change.before != change.after:
+                self._acceptance.wait_for(change, f"sds.{name}.", refused)
+
+    def allow_keys(self, grants: Sequence[Grant], version: int) -> None:
+        """These API keys open what they are for; returns once that is in force. See the port."""
+        wanted = [one.model_dump(mode="json", exclude_defaults=True) for one in grants]
+        with self._files.locked():
+            if self._files.read(KEYS) != wanted:
+                self._files.advance(KEYS, version)
+                self._files.write(KEYS, wanted)
+        for name in self._fronts:  # also where the keys are known: who wrote them may have ended before the routes
+            refused = self._acceptance.rejections(_rds(name))
+            with self._files.locked():
+                change = self._write_routes(name, self._shares(name))
+            if change.before != change.after:
+                self._acceptance.wait_for(change, _rds(name), refused)
+
+    def _listener(self, name: str, where: str) -> config.Document:
+        document, front = config.listener(name, *_address(where)), self._fronts.get(name)
+        return document if front is None else front.listener(document, config.secrets_source(name))
+
+    def _secrets(self, now: float) -> dict[str, config.Document]:
+        found = {name: front.secret(name, now) for name, front in self._fronts.items()}
+        return {name: secret for name, secret in found.items() if secret is not None}
 
     def _lease_file(self, environment: str) -> Path:
         return self._folder / "leases" / f"{environment.replace('/', '.')}.json"
@@ -257,6 +319,9 @@ class EnvoyProxy:
     def _write_routes(self, environment_name: str, shares: Mapping[str, Shares]) -> Change:
         models = {model: mirrors.routes(model, mine) for model, mine in sorted(shares.items())}
         resource = config.routes(environment_name, models, self._labels is not None)
+        front = self._fronts.get(environment_name)
+        if front is not None:
+            resource = front.routes(resource, [Grant.model_validate(one) for one in self._files.read(KEYS)])
         return self._files.write(config.routes_file(environment_name), [resource])
 
     def _write_clusters(self, revisions: Collection[str], copied: Collection[str] = ()) -> Change:
@@ -297,4 +362,4 @@ def _rds(environment_name: str) -> str:
 
 def _address(where: str) -> tuple[str, int]:
     host, _, port = where.rpartition(":")
-    return host, int(port)
+    return host.strip("[]"), int(port)

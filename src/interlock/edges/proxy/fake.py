@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from interlock.access.keys import Grant
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, LatencySeen, LoadSeen
 from interlock.errors import NotFound, ProxyFault, StaleWrite
 
@@ -14,10 +15,11 @@ class FakeProxy:
     """Stands in for a proxy. New endpoints are healthy unless ``is_healthy_at_once`` is False.
 
     ``counters``, ``loads``, ``latencies``, ``problem`` and ``leases`` (environment to candidate and stable) may be set
-    and read by tests.
+    and read by tests; ``grants`` are the API keys that were allowed last.
     """
 
     def __init__(self, listeners: Mapping[str, str], is_healthy_at_once: bool = True) -> None:
+        self.grants: list[Grant] = []
         self.counters: dict[str, CounterSeen] = {}
         self.leases: dict[str, tuple[str, str]] = {}
         self.loads: dict[str, LoadSeen] = {}
@@ -106,6 +108,12 @@ class FakeProxy:
         if name not in self._listeners:
             raise NotFound(f"there is no environment {name}", environment, f"one of: {', '.join(self._listeners)}")
         return f"http://{self._listeners[name]}"
+
+    def allow_keys(self, grants: Sequence[Grant], version: int) -> None:
+        """Remembered in ``grants``."""
+        if list(grants) != self.grants:
+            self._advance("keys", version)
+            self.grants = list(grants)
 
     def set_health(self, replica: str, is_healthy: bool, active: int = 0) -> None:
         """What the next observation says of a replica."""

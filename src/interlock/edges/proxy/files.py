@@ -14,6 +14,8 @@ from interlock.system.files import locked, write_atomically
 
 LOCK = "lock"
 VERSIONS = "versions.json"
+MODE = 0o600
+"""Routes name the keys that open them, if by their digests alone."""
 
 
 class Change(NamedTuple):
@@ -58,7 +60,7 @@ class ConfigurationFiles:
             return Change(name, before, before)
         digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
         content = json.dumps({"version_info": digest[:16], "resources": resources}, indent=1).encode()
-        write_atomically(self.folder / name, content)
+        write_atomically(self.folder / name, content, MODE)
         return Change(name, before, content)
 
     def undo(self, change: Change) -> None:
@@ -69,7 +71,7 @@ class ConfigurationFiles:
             if change.before is None:
                 self.remove(change.name)
             else:
-                write_atomically(self.folder / change.name, change.before)
+                write_atomically(self.folder / change.name, change.before, MODE)
 
     def remove(self, name: str) -> None:
         """The file is not there."""

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Query
 
 from interlock.access.audit import AuditEntry
 from interlock.access.caller import Caller
+from interlock.access.keys import ApiKey
 from interlock.access.tokens import Token
 from interlock.control.people import audit_head, verify_audit
 from interlock.control.secrets import SecretName
 from interlock.web.routes.asking import CallerOf, ServicesOf
-from interlock.web.routes.shapes import AuditVerdict, NewToken, SecretOrder, TokenOrder, Warned
+from interlock.web.routes.shapes import AuditVerdict, KeyOrder, NewKey, NewToken, SecretOrder, TokenOrder, Warned
 
 ROUTES = APIRouter(tags=["people"])
 
@@ -42,6 +43,25 @@ def create_token(asked: TokenOrder, services: ServicesOf, caller: CallerOf) -> N
 def revoke_token(key: str, services: ServicesOf, caller: CallerOf) -> None:
     """Ends a token at once."""
     services.people.revoke_token(caller, key)
+
+
+@ROUTES.get("/keys")
+def list_keys(services: ServicesOf, caller: CallerOf) -> list[ApiKey]:
+    """The API keys of the front, revoked ones too; never their text."""
+    return services.keys.keys(caller)
+
+
+@ROUTES.post("/keys", status_code=201)
+def create_key(asked: KeyOrder, services: ServicesOf, caller: CallerOf) -> NewKey:
+    """Makes an API key. Its text is in this answer and nowhere else."""
+    key, text = services.keys.create(caller, asked.name, asked.models, is_tester=asked.is_tester, expires=asked.expires)
+    return NewKey(key=key, text=text)
+
+
+@ROUTES.delete("/keys/{key}", status_code=204)
+def revoke_key(key: str, services: ServicesOf, caller: CallerOf) -> None:
+    """Ends an API key at once."""
+    services.keys.revoke(caller, key)
 
 
 @ROUTES.get("/secrets")

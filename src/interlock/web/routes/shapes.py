@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from interlock.access.caller import Role
+from interlock.access.keys import ApiKey
 from interlock.access.tokens import Token
 from interlock.source.commit import Occasion
 from interlock.vocabulary import Event, Kind, Stored
@@ -88,6 +89,13 @@ class NewToken(Stored):
     """A token and its text, which is shown this once."""
 
     token: Token
+    text: str
+
+
+class NewKey(Stored):
+    """An API key and its text, which is shown this once."""
+
+    key: ApiKey
     text: str
 
 
@@ -179,6 +187,15 @@ class TokenOrder(Asked):
     role: Role
     repositories: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
+    expires: float | None = Field(default=None, gt=0, lt=1e11)
+
+
+class KeyOrder(Asked):
+    """An API key to make. ``models`` are ``model`` or ``model/environment``; none means all."""
+
+    name: str = Field(min_length=1, max_length=100)
+    models: tuple[str, ...] = ()
+    is_tester: bool = False
     expires: float | None = Field(default=None, gt=0, lt=1e11)
 
 

@@ -1,0 +1,1 @@
+"""What the front is told: API keys that people make and end."""

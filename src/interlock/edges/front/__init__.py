@@ -1,0 +1,6 @@
+"""Who may ask at the front, over what, and how much: what a listener of the proxy is told of it, as documents."""
+
+from .listener import Front
+from .tls import Certificate
+
+__all__ = ["Certificate", "Front"]
