@@ -6,8 +6,8 @@ BIN := .venv/bin
 BENCHMARKS := help plan push webhooks history logs followers environments pipelines edits data_checks gates \
 	latency_gate model_server model_peers exported autoscaling step rollouts
 
-.PHONY: setup demo test lint architecture coverage crash-points rollout-points histories storm fuzz hostile edits soak soak-serving zero-loss \
-	bad-revisions benchmarks clean
+.PHONY: setup demo test lint architecture coverage crash-points rollout-points histories storm fuzz hostile clients edits soak \
+	soak-serving zero-loss bad-revisions benchmarks clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -56,6 +56,9 @@ fuzz: setup  ## a thousand requests of every shape to each operation of the API,
 
 hostile: setup  ## five thousand hostile requests to a model server, half in binary, and schemathesis; ten minutes
 	HOSTILE_REQUESTS=2500 $(BIN)/pytest -q tests/contract/test_inference_server.py -k "HostileRequests or schemathesis"
+
+clients: setup  ## every public client that asks a model server, KServe's SDK in an environment of its own; a minute
+	CLIENTS=all $(BIN)/pytest -q tests/contract/test_inference_server.py -k "Clients and not schemathesis"
 
 edits: setup  ## two hundred random repositories with random edits; twelve of them are in every test run
 	RANDOM_REPOSITORIES=200 $(BIN)/pytest -q tests/journeys/test_random_edits.py

@@ -8,6 +8,7 @@ import http.client
 import http.server
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -29,6 +30,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.open_inference import describe
+from tests.public_clients import KSERVE, KSERVE_PACKAGES, OPEN_INFERENCE, TRITON
 
 from interlock.edges.blobs import LocalBlobs
 from interlock.inference.conformance.cases import binary_of
@@ -499,13 +501,17 @@ class TestClients:
         thread.join()
         relay.server_close()
 
-    def test_tritonclient_in_a_process_of_its_own(self, flights: Server, address: str) -> None:
-        """Of its own: what it is made of patches sockets and warns."""
-        ended = subprocess.run([sys.executable, "-c", TRITON, address], capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, ended.stderr
-        found = [json.loads(line) for line in ended.stdout.splitlines()]
-        assert len(found) == 12
-        assert all(each == pytest.approx(outputs_of(flights.infer(flight()))["probability"]) for each in found)
+    @pytest.mark.parametrize(("program", "answers"), [(TRITON, 12), (OPEN_INFERENCE, 2)], ids=["triton", "open"])
+    def test_is_answered_by_us_as_it_expects(self, flights: Server, address: str, program: str, answers: int) -> None:
+        """Each in a process of its own: what they are made of patches sockets and warns."""
+        ask_with(Path(sys.executable), program, address, answers, flights)
+
+    @pytest.mark.skipif("CLIENTS" not in os.environ, reason="300 MB are installed for it: make clients")
+    def test_kserve_is_answered_by_us_as_it_expects(self, flights: Server, address: str, tmp_path: Path) -> None:
+        uv, python = Path(sys.executable).parent / "uv", tmp_path / "kserve/bin/python"
+        subprocess.run([uv, "venv", "-q", "--python", sys.executable, tmp_path / "kserve"], check=True)
+        subprocess.run([uv, "pip", "install", "-q", "--python", python, *KSERVE_PACKAGES], check=True)
+        ask_with(python, KSERVE, address, 4, flights)
 
     def test_schemathesis_on_the_protocol(self, flights: Server, address: str, tmp_path: Path) -> None:
         """What the description allows and what it does not: no answer of 5xx, none that is not described."""
@@ -541,13 +547,22 @@ class TestClients:
         assert after["memory_mb"] < flights.started_with + 48
         assert outputs_of(flights.infer(flight()))["prediction"] == [1]
 
-    def test_curl(self, flights: Server) -> None:
-        curl = shutil.which("curl")
-        if curl is None:
+    def test_the_lines_of_curl_that_the_documentation_shows(self, flights: Server, tmp_path: Path) -> None:
+        if shutil.which("curl") is None:
             pytest.skip("there is no curl here")
-        line = [curl, "-sS", "--compressed", "--unix-socket", str(flights.path), "http://model/v2/models/flights/infer"]
-        ended = subprocess.run([*line, "-d", json.dumps(flight())], capture_output=True, check=True)
-        assert json.loads(ended.stdout)["outputs"] == flights.infer(flight()).body["outputs"]
+        shown = (SOURCE.parent / "docs" / "serving.md").read_text()
+        (lines,) = [block for block in shown.split("```")[1::2] if block.strip().startswith("curl")]
+        metadata, answer = re.split(r"\n(?=curl)", lines.strip())
+        (tmp_path / "s").mkdir()
+        (tmp_path / "s/http").symlink_to(flights.path)
+
+        def run(line: str) -> Any:
+            ended = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, check=True)
+            return json.loads(ended.stdout)
+
+        assert run(metadata)["inputs"] == flights.ask("GET", "/v2/models/flights").body["inputs"]
+        expected = outputs_of(flights.infer(flight()))
+        assert {one["name"]: one["data"] for one in run(answer)["outputs"]} == {"probability": expected["probability"]}
 
     def test_our_conformance_suite(self, flights: Server, address: str, tmp_path: Path) -> None:
         (tmp_path / "request.json").write_text(json.dumps(flight()))
@@ -591,34 +606,12 @@ class TestClients:
         assert "ok     model readiness answers 200" in ended.stdout
 
 
-TRITON = """
-import itertools, json, sys
-import numpy as np
-import tritonclient.http as http
-
-client = http.InferenceServerClient(sys.argv[1])
-assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("flights")
-assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
-assert client.get_model_metadata("flights", "3")["inputs"][0]["name"] == "carrier"
-assert client.get_model_repository_index()[0]["state"] == "READY"
-given = {"carrier": np.array(["UA"], object), "distance": np.array([1000.0]), "hour": np.array([20])}
-for inputs, outputs, packed in itertools.product((True, False), (True, False), (None, "gzip", "deflate")):
-    asked = []
-    for (name, array), datatype in zip(given.items(), ("BYTES", "FP64", "INT64")):
-        asked.append(http.InferInput(name, [1], datatype))
-        asked[-1].set_data_from_numpy(array, binary_data=inputs)
-    wanted = [http.InferRequestedOutput("probability", binary_data=outputs)]
-    answer = client.infer("flights", asked, outputs=wanted, request_id="triton", request_compression_algorithm=packed,
-                          response_compression_algorithm=packed)
-    assert answer.get_response()["id"] == "triton"
-    print(json.dumps(answer.as_numpy("probability").tolist()))
-try:
-    client.infer("flights", asked[:1])
-except http.InferenceServerException as refused:
-    assert "missing inputs" in str(refused), refused
-else:
-    raise AssertionError("a request that lacks inputs was answered")
-"""
+def ask_with(python: Path, program: str, address: str, answers: int, flights: Server) -> None:
+    ended = subprocess.run([python, "-c", program, address], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    found = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert len(found) == answers
+    assert all(each == pytest.approx(outputs_of(flights.infer(flight()))["probability"]) for each in found)
 
 
 def relay_to(path: Path) -> type[socketserver.BaseRequestHandler]:

@@ -15,11 +15,12 @@ from interlock.app.folder import StateFolder
 from interlock.app.operating.credentials import Credentials
 from interlock.app.operating.forges import Forges, watch_list
 from interlock.app.operating.leftovers import collect_environments, collect_logs
+from interlock.app.operating.outside import fronts_of, receivers_of, telemetry_of
 from interlock.app.operating.reserve import Reserve
 from interlock.app.operating.rounds import Rounds
 from interlock.app.parts import PACKAGE, Parts, Remotes
 from interlock.app.services import Health, Services
-from interlock.app.settings import EnvironmentSettings, ServerSettings
+from interlock.app.settings import ServerSettings
 from interlock.client.install import install_hook
 from interlock.control.bell import Bell
 from interlock.control.collecting import Collecting, Retention
@@ -40,12 +41,9 @@ from interlock.control.running.requests import RunRequests
 from interlock.control.running.runs import SERVER
 from interlock.control.running.triggers import Arrivals, Clockwork
 from interlock.delivery.revision import Revision
-from interlock.edges.front import Certificate, Front
-from interlock.edges.notify import Webhook, Webhooks
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.edges.signing import LocalSigning
-from interlock.edges.telemetry import PrometheusServer, PrometheusServers
 from interlock.edges.watch import ObjectWatch
 from interlock.errors import InterlockError, ProxyFault, StoreFault
 from interlock.pipeline.models.formats import serving_purpose
@@ -112,12 +110,7 @@ class Server:
         self._rounds = Rounds(self._over, say)
         self._loop_passed: float | None = None
         credentials = Credentials(settings.repositories, environment, settings.prometheus, settings.alerts)
-        self._telemetry = PrometheusServers(
-            {
-                name: PrometheusServer(one.url, credentials.prometheus_tokens.get(name, ""))
-                for name, one in settings.prometheus.items()
-            }
-        )
+        self._telemetry = telemetry_of(settings, credentials)
         forges = Forges(settings.repositories, credentials, time.time)
         self._parts = self._open_parts(state, forges)
         self._parts.store.check()
@@ -140,10 +133,7 @@ class Server:
                 self._parts.environments, wanted, before, self._parts.folder.data
             ),
         )
-        webhooks = {
-            name: Webhook(one.url, credentials.alert_secrets[name]) for name, one in settings.alerts.webhooks.items()
-        }
-        self._alerting = Alerting(store, Webhooks(webhooks), time.time)
+        self._alerting = Alerting(store, receivers_of(settings, credentials), time.time)
         self._retraining = Retraining(store, self._parts.intake, self._repositories)
         self._inbox = Inbox(store, self._arrivals_bell.ring)
         self._people = People(store, time.time)
@@ -224,8 +214,7 @@ class Server:
         folder.data.mkdir(exist_ok=True, mode=0o700)
         environments = self._settings.environments
         listeners = {name: environment.listen for name, environment in environments.items()}
-        fronts = {name: _front(one) for name, one in environments.items() if one.api_keys or one.tls}
-        proxy = EnvoyProxy(folder.data, listeners, fronts=fronts)
+        proxy = EnvoyProxy(folder.data, listeners, fronts=fronts_of(self._settings))
         _start(folder.data, proxy)
         if any(one.tls for one in environments.values()):
             self._rounds.begin("certificates", CERTIFICATES_EVERY, proxy.renew_certificates)
@@ -335,12 +324,6 @@ class Server:
         environments = self._parts.environments
         environment = environments.ensure(revision.python, files, purpose, lambda _line: None)
         return Installed(environment, environments.contents_of(environment))
-
-
-def _front(settings: EnvironmentSettings) -> Front:
-    tls = settings.tls
-    certificate = None if tls is None else Certificate(tls.certificate.absolute(), tls.key.absolute())
-    return Front(settings.api_keys == "required", certificate)
 
 
 class _EventTeller:

@@ -33,6 +33,8 @@ _NAMES: Mapping[np.dtype[Any], str] = {
 _WIDTHS = {**{name: dtype.itemsize for name, dtype in _DTYPES.items()}, "BOOL": 1, "FP16": 2, "BF16": 2}
 _CODES = dict(zip(_DTYPES, "bhiqBHIQfd", strict=True))
 _LENGTH = struct.Struct("<I")
+_MOST_EXACT = 1 << 53
+"""Up to here a number with fractions says every whole one."""
 
 WRONG_NUMBERS = (struct.error, OverflowError)
 """What ``struct`` says of values that are not those of a datatype."""
@@ -83,6 +85,9 @@ def _from_checked(flat: list[Any], datatype: str) -> Array:
         _require(types <= {bool}, datatype, flat, (bool,))
         return np.array(flat, dtype=object if has_missing else bool)
     if datatype in INTEGERS:
+        if float in types:
+            flat = [_whole(value) for value in flat]
+            types = set(map(type, flat)) - {type(None)}
         _require(types <= {int}, datatype, flat, (int,))
         limits = np.iinfo(INTEGERS[datatype])
         present = [value for value in flat if value is not None] if has_missing else flat
@@ -91,6 +96,11 @@ def _from_checked(flat: list[Any], datatype: str) -> Array:
         return np.array(flat, dtype=np.float64 if has_missing else INTEGERS[datatype])
     _require(types <= {int, float}, datatype, flat, (int, float))
     return narrow(np.array(flat, dtype=np.float64), datatype) if datatype == "FP32" else np.array(flat, np.float64)
+
+
+def _whole(value: Any) -> Any:
+    """20.0 is the whole number 20: so do clients write it whose numbers are all of one kind."""
+    return int(value) if type(value) is float and value.is_integer() and abs(value) <= _MOST_EXACT else value
 
 
 def from_bytes(content: memoryview, datatype: str, count: int) -> Array:
