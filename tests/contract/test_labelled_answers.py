@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from interlock.edges.serving import following, labelled
+from interlock.edges.serving import labelled
 from interlock.edges.serving.labelled import LabelledAnswers
 
 ENVIRONMENT = "flights/production"
@@ -118,7 +118,7 @@ def test_after_a_pause_counting_begins_anew(logs: Logs) -> None:
 
 
 def test_memory_is_bounded_and_the_oldest_is_forgotten(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "MOST", 3)
+    monkeypatch.setattr(labelled, "MOST", 3)
     for number in range(6):
         logs.predict(str(number), R1, 1)
     logs.counted()

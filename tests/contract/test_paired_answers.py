@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from interlock.edges.serving import following, paired
+from interlock.edges.serving import labelled, paired
 from interlock.edges.serving.paired import ALONE_SECONDS, LATE_SECONDS, LOGGED_SECONDS, PairedAnswers
 
 ENVIRONMENT = "flights/production"
@@ -264,7 +264,7 @@ def test_after_a_pause_counting_begins_anew(logs: Logs) -> None:
 
 
 def test_nothing_is_given_up_while_a_part_of_a_log_is_unread(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "READ_AT_ONCE", 1500)
+    monkeypatch.setattr(labelled, "READ_AT_ONCE", 1500)
     for number in range(30):
         logs.stable(str(number), 1)
         logs.copy(str(number), 1)
@@ -275,7 +275,7 @@ def test_nothing_is_given_up_while_a_part_of_a_log_is_unread(logs: Logs, monkeyp
 
 
 def test_memory_is_bounded(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "MOST", 3)
+    monkeypatch.setattr(labelled, "MOST", 3)
     for number in range(8):
         logs.stable(str(number), 1)
         logs.copy(str(number), 1)

@@ -20,8 +20,7 @@ from typing import Any
 
 from interlock.delivery.revision import CounterSeen, LateLabels
 
-from .following import record_of
-from .labelled import answers_of
+from .labelled import answers_of, record_of
 
 FOLDER = "joins"
 BUSY_SECONDS = 1.0

@@ -24,7 +24,6 @@ from .admitted import OTHER_ENVIRONMENT, REPAIRABLE, Installed, guarded, write_q
 from .copies import ArtifactCopies, copy_program
 from .labelled import LabelledAnswers
 from .late import LateAnswers
-from .observed import read_observed
 from .paired import PairedAnswers
 from .supervising import ensure_supervise, supervisor_of
 
@@ -32,7 +31,8 @@ LOCK = "replicas.lock"
 VERSIONS = "replicas.json"
 GRACE_SECONDS = 20.0
 READY_SECONDS = 0.3
-"""How long a replica may take to say that it is ready; a hung one holds nobody up."""
+"""How long a replica may take to say that it is ready, or what it has counted; a hung one holds nobody up."""
+SIDES = ("input", "output")
 TROUBLED_AFTER = 2
 """Restarts after which a replica that is not ready has a problem."""
 PROBED_AT_ONCE = 16
@@ -89,7 +89,7 @@ class LocalReplicas:
         if not names:
             return {}
         with ThreadPoolExecutor(max_workers=min(PROBED_AT_ONCE, len(names))) as pool:
-            found = pool.map(lambda name: read_observed(self._folder / "s" / name), names)
+            found = pool.map(lambda name: _read_observed(self._folder / "s" / name), names)
             return {name: seen for name, seen in zip(names, found, strict=True) if seen is not None}
 
     def ensure(self, revision: Revision, version: int) -> None:
@@ -272,3 +272,16 @@ def _artifacts(revision: Revision) -> list[Digest]:
     """What a revision's replicas are given copies of, the model first."""
     beside = (revision.golden, revision.reference, revision.provenance)
     return [revision.model_digest, *(one for one in beside if one is not None)]
+
+
+def _read_observed(folder: Path) -> ObservedSeen | None:
+    """The counts of the replica whose socket is in ``folder``; None where it has none, or does not tell now."""
+    try:
+        answer = http_over(folder, "http", "GET", "/interlock/observed", timeout=READY_SECONDS)
+        if answer.status != 200:
+            return None
+        told = json.loads(answer.body)
+        columns = {f"{side}.{name}": counts for side in SIDES for name, counts in told[side].items()}
+        return ObservedSeen(epoch=told["epoch"], rows=told["rows"], columns=columns)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # it is the model's process: it may say anything
+        return None

@@ -22,8 +22,7 @@ from typing import Any
 
 from interlock.delivery.revision import PairsSeen
 
-from .following import Following, forget_oldest
-from .labelled import PAUSE_SECONDS
+from .labelled import PAUSE_SECONDS, Following, forget_oldest
 
 LATE_SECONDS = 5.0
 ALONE_SECONDS = 30.0
