@@ -17,7 +17,7 @@ from typing import Any
 from tests.plant import ADA, Plant, Rules
 
 from interlock.access.audit import Deed
-from interlock.delivery.revision import ReplicaSeen, Revision
+from interlock.delivery.revision import PairsSeen, ReplicaSeen, Revision
 from interlock.edges.proxy import FakeProxy
 from interlock.edges.serving import FakeReplicas
 from interlock.edges.store import MemoryStore
@@ -26,6 +26,7 @@ from interlock.pipeline.plan import (
     AnalysisMetricPlan,
     AnalysisPlan,
     EnvironmentPlan,
+    MirrorPlan,
     StepPlan,
     StrategyPlan,
     WindowPlan,
@@ -35,6 +36,7 @@ from interlock.vocabulary import Fact, Kind, Row, Write
 STAGING, PRODUCTION = "small/staging", "small/production"
 WEIGHTS = (20, 50, 100)
 ANALYSIS_SECONDS, PAUSE_SECONDS, DEADLINE, MARGIN = 4.0, 3.0, 60.0, 0.05
+MIRROR_SECONDS, MIRROR_PERCENT = 4.0, 50
 MANY_BAD_REQUESTS = 300
 LEAST_REQUESTS = 60
 """Fewer requests cannot prove that a candidate is harmless: with none failed, 0.95 ** 60 is more than alpha."""
@@ -59,7 +61,12 @@ DEPLOY = (
         windows=(WindowPlan(opens="0 * * * *", seconds=WINDOW_SECONDS),),
     ),
 )
+MIRRORED = CANARY.model_copy(
+    update={"steps": (StepPlan(mirror=MirrorPlan(percent=MIRROR_PERCENT, seconds=MIRROR_SECONDS)), *CANARY.steps)}
+)
 VERSIONS, BAD_VERSIONS, BAD_SHARE, LAST = 6, (3, 5), 0.4, 6
+MIRRORED_VERSIONS = (2, 5, 6)
+"""Those whose canary begins with copies of requests."""
 FINAL = ("promoted", "rolled_back", "superseded", "cancelled")
 SETTLING_PASSES = 400
 PATIENCE = 10
@@ -172,17 +179,30 @@ class WatchedProxy(FakeProxy):
             self.watch.weighed(environment, before, weights)
         self._calls.happen()
 
+    def ensure_mirrors(self, environment: str, copied: Mapping[str, int], version: int) -> None:
+        self._before_act()
+        before = self.copies(environment)
+        super().ensure_mirrors(environment, copied, version)
+        if self.watch is not None:
+            self.watch.mirrored(environment, before, copied)
+        self._calls.happen()
+
+    def copies(self, environment: str) -> dict[str, int]:
+        """Shares of requests that are copied, by who is given them."""
+        return dict(self._mirrors.get(environment, {}))
+
     def weights(self, environment: str) -> dict[str, int]:
         """Shares above 0, as requests meet them."""
         return {key: share for key, share in self._weights.get(environment, {}).items() if share}
 
     def drift(self, environment: str, weights: Mapping[str, int]) -> None:
-        """Somebody else changed the weights: the end of a lease, or a hand in the files."""
+        """Somebody else changed the weights: the end of a lease, or a hand in the files. Copies end with it."""
         self._weights[environment] = dict(weights)
+        self._mirrors.pop(environment, None)
 
     def forget(self, revision_key: str) -> None:
-        """Somebody else removed endpoints that have no weight."""
-        if not any(shares.get(revision_key) for shares in self._weights.values()):
+        """Somebody else removed endpoints that have no weight, and are given no copies."""
+        if not any(shares.get(revision_key) for shares in (*self._weights.values(), *self._mirrors.values())):
             self._endpoints.pop(revision_key, None)
 
     def warm_up(self) -> None:
@@ -244,6 +264,7 @@ class Watch:
         self._before: Mapping[tuple[Kind, str], Row | None] = {}
         self._gained: dict[str, float] = {}
         self._asked: dict[str, int] = {}
+        self._copied_since: dict[str, float] = {}
         self.ends: Counter[str] = Counter()
         self.holds = 0
 
@@ -326,6 +347,8 @@ class Watch:
     def _earned(self, rollout: Any, before: int, weight: int, title: str) -> None:
         """Weights in the plan's order, after the plan's time, and all traffic only after enough harmless requests."""
         key = named(rollout["candidate"])
+        if before == 0 and rollout["candidate"]["version"] in MIRRORED_VERSIONS:
+            self._mirror_is_over(rollout, title)
         expected = WEIGHTS[0] if before == 0 else WEIGHTS[WEIGHTS.index(before) + 1]
         self._holds(weight == expected, f"{title} goes from {before} % to {weight} %")
         served, is_bad = self._history.served[key], rollout["candidate"]["version"] in BAD_VERSIONS
@@ -343,6 +366,19 @@ class Watch:
             self._holds(waited >= PAUSE_SECONDS, f"{title} paused for {waited:g} s only")
             self._holds(served >= LEAST_REQUESTS, f"{title} gets all traffic after {served} requests")
             self._holds(not is_bad, f"{title} gives a bad version all traffic")
+
+    def _mirror_is_over(self, rollout: Any, title: str) -> None:
+        """Copies for the plan's time, some of them answered, and none of them still given."""
+        key = named(rollout["candidate"])
+        self._holds(key in self._copied_since, f"{title} gets traffic, and nothing was ever copied to it")
+        waited = self._history.unheld_since(PRODUCTION, self._copied_since[key], at_most=True)
+        self._holds(waited >= MIRROR_SECONDS, f"{title} was given copies for {waited:g} s only")
+        self._holds(self._history.copied[key] > 0, f"{title} gets traffic, and no copy was answered")
+        still = self._proxy.copies(PRODUCTION)
+        self._holds(not still, f"{title} gets traffic while copies go to {still}")
+        is_bad = rollout["candidate"]["version"] in BAD_VERSIONS
+        is_known = self._history.copied[key] >= MANY_BAD_REQUESTS
+        self._holds(not (is_bad and is_known), f"{title} gets traffic after so many failures of copies")
 
     def _promoted(self, rollout: Any, was: Any) -> None:
         title, key, environment = f"rollout {rollout['number']}", named(rollout["candidate"]), rollout["environment"]
@@ -386,7 +422,7 @@ class Watch:
     def _has_reason(self, rollout: Any) -> None:
         """Nobody asked for it: then the candidate did harm, or crashed, or may not come in, or its time was over."""
         key, candidate = named(rollout["candidate"]), rollout["candidate"]
-        is_bad = candidate["version"] in BAD_VERSIONS and self._history.served[key] > 0
+        is_bad = candidate["version"] in BAD_VERSIONS and self._history.served[key] + self._history.copied[key] > 0
         is_late = self._lived(rollout, at_most=True) > rollout["deadline"]
         is_barred = self._is_barred(candidate["model_digest"], rollout)
         reasons = (is_bad, is_late, is_barred, key in self._history.crashed)
@@ -430,10 +466,21 @@ class Watch:
             gave_up = key in self._given_up and share > before.get(key, 0)
             self._holds(not gave_up, f"{key} was given up, and gets {share} % again")
 
+    def mirrored(self, environment: str, before: Mapping[str, int], copied: Mapping[str, int]) -> None:
+        """The proxy was told to copy these shares."""
+        for key, share in copied.items():
+            self._holds(share == MIRROR_PERCENT, f"{share} % are copied to {key}")
+            self._holds(key not in self._proxy.weights(environment), f"{key} is given copies beside its traffic")
+            is_well = any(one.is_healthy for one in self._proxy.known().get(key, {}).values())
+            self._holds(is_well or key in before, f"{key} is given copies, and nothing of it is healthy")
+            self._holds(key not in self._given_up or key in before, f"{key} was given up, and is given copies again")
+            self._copied_since.setdefault(key, self._history.now)
+
     def endpoints(self, revision_key: str, replicas: Sequence[str], draining: Collection[str]) -> None:
         """The proxy is to know these replicas, those in ``draining`` get nothing new."""
         environment = revision_key.rpartition(".")[0].replace(".", "/")
-        share = self._proxy.weights(environment).get(revision_key, 0)
+        shares = {**self._proxy.copies(environment), **self._proxy.weights(environment)}
+        share = shares.get(revision_key, 0)
         left = set(replicas) - set(draining)
         self._holds(not share or bool(left), f"{revision_key} has {share} % and is left without endpoints")
         gone = set(self._proxy.known().get(revision_key, {})) - set(replicas)
@@ -461,6 +508,8 @@ class Watch:
             self._holds(row.state["weights"] == wanted, f"{environment}: rows say {row.state['weights']}, not {wanted}")
             met = self._proxy.weights(environment)
             self._holds(met == wanted, f"{environment}: the proxy says {met}, the rows {wanted}")
+            still = (self._proxy.copies(environment), row.state["mirrors"])
+            self._holds(still == ({}, {}), f"{environment}: requests are still copied to {still}")
             mine = {key for key in self._proxy.known() if key.startswith(environment.replace("/", "."))}
             self._holds(mine == set(wanted), f"{environment}: the proxy knows {mine}, wanted are {set(wanted)}")
             alive = {name.rpartition(".")[0] for name in self._history.replicas.names(environment)}
@@ -476,7 +525,8 @@ class Watch:
         for environment in (STAGING, PRODUCTION):
             state = (self._store.peek(Kind.ENVIRONMENT, environment) or NOTHING).state
             stable, candidate = state.get("stable"), state.get("candidate")
-            if stable and candidate and self._proxy.weights(environment).get(named(candidate)):
+            given = {**self._proxy.copies(environment), **self._proxy.weights(environment)}
+            if stable and candidate and given.get(named(candidate)):
                 lease = self._proxy.leases.get(environment)
                 self._holds(lease == (named(candidate), named(stable)), f"{environment}: its lease is {lease}")
 
@@ -531,6 +581,8 @@ class History:
         self.proxy = WatchedProxy({"staging": "127.0.0.1:1", "production": "127.0.0.1:2"}, self.calls)
         self.replicas = WatchedReplicas(self.calls)
         self.served: Counter[str] = Counter()
+        self.copied: Counter[str] = Counter()
+        """Copies by revision that both sides have answered, as the logs of now tell."""
         self.frozen: dict[str, float] = {}
         self.crashed: set[str] = set()
         self.counted: Counter[str] = Counter()
@@ -606,6 +658,20 @@ class History:
                 self.proxy.count(key, asked, int(asked * BAD_SHARE) if version in BAD_VERSIONS else 0, self._era)
                 self.served[key] += asked
                 self.counted[key] += asked
+            for key, share in self.proxy.copies(environment).items():
+                self._answer_copies(environment, key, int(self._rate * seconds * share / 100))
+
+    def _answer_copies(self, environment: str, key: str, copies: int) -> None:
+        """Of a bad version a share of the copies fails, where stable answered."""
+        row = self.store.peek(Kind.ENVIRONMENT, environment)
+        candidate = row.state["candidate"] if row else None
+        is_bad = bool(candidate) and named(candidate) == key and candidate["version"] in BAD_VERSIONS
+        self.copied[key] += copies
+        known = self.replicas.pairs.setdefault(environment, {})
+        before = known.get(key, PairsSeen(epoch=self._era))
+        before = before if before.epoch == self._era else PairsSeen(epoch=self._era)
+        failed = before.failed + (int(copies * BAD_SHARE) if is_bad else 0)
+        known[key] = before.model_copy(update={"pairs": before.pairs + copies, "failed": failed})
 
     @property
     def _era(self) -> str:
@@ -712,9 +778,10 @@ class History:
         self.proxy.is_deaf = not self.proxy.is_deaf
 
     def begin_anew(self) -> None:
-        """The proxy's process is another one, its counters begin at nothing."""
+        """The proxy's process is another one, its counters begin at nothing; so do those of pairs."""
         self._epoch += 1
         self.counted.clear()
+        self.copied.clear()
 
     def lose_the_lease(self) -> None:
         """All traffic is at stable, as supervise does it."""
@@ -813,7 +880,10 @@ class Workshop:
     def __init__(self, folder: Path) -> None:
         self._plant = Plant(folder)
         for number in range(1, VERSIONS + 1):
-            self._plant.registered.append(self._plant.register(number, deploy=DEPLOY))
+            staging, production = DEPLOY
+            strategy = MIRRORED if number in MIRRORED_VERSIONS else CANARY
+            deploy = (staging, production.model_copy(update={"strategy": strategy}))
+            self._plant.registered.append(self._plant.register(number, deploy=deploy))
 
     def tell(self, seed: int, rules: Rules | None = None) -> History:
         """The history of this seed; Broken, naming the seed, where a promise does not hold."""

@@ -16,8 +16,10 @@ from tests.plant import Rules
 ROOMS = (
     "delivery.holding",
     "registry.admission",
+    "delivery.looks.pairs",
     "delivery.looks.evidence",
     "delivery.rollout",
+    "delivery.looks.mirroring",
     "delivery.advance",
     "delivery.steering",
     "delivery.looks.replaying",

@@ -21,7 +21,7 @@ ROLLOUT, EVIDENCE, ENVIRONMENT, HOLDING, RELEASE = (
 DELIVERIES, DATAPLANE, BACK, QUARANTINE, REQUESTS = (
     f"control.delivering.{name}" for name in ("deliveries", "dataplane", "going_back", "quarantine", "requests")
 )
-BEGINNING = "delivery.rollout"
+BEGINNING, PAIRS, MIRRORING = "delivery.rollout", "delivery.looks.pairs", "delivery.looks.mirroring"
 MISTAKES = {
     # --- when a rollout moves ---
     "a wish is not heard": Mistake(ROLLOUT, "if rollout.wish is not None:", "if rollout.wish == '':"),
@@ -79,6 +79,37 @@ MISTAKES = {
         ROLLOUT,
         "100 if phase is RolloutPhase.PROMOTED else 0",
         "100 if phase is RolloutPhase.PROMOTED else rollout.weight",
+    ),
+    # --- when requests are copied ---
+    "a mirror is over at once": Mistake(MIRRORING, "if left > 0.0:", "if left > 1000.0:"),
+    "a mirror needs no pairs": Mistake(MIRRORING, "if rollout.pairs == 0:", "if rollout.pairs < 0:"),
+    "a mirror need not be in force": Mistake(ROLLOUT, "if copied != rollout.mirrored:", "if copied > 100:"),
+    "a mirror's time begins before it is in force": Mistake(
+        ROLLOUT, "since = now if is_copying else rollout.since", "since = rollout.since"
+    ),
+    "a mirror is left out": Mistake(
+        ROLLOUT, "is_begun = rollout.mirrored == step.mirror.percent", "is_begun = bool(step.mirror.percent)"
+    ),
+    "copies are counted as those of stable": Mistake(
+        PAIRS, "growth.pairs, growth.failed, growth.recovered", "growth.pairs, growth.recovered, growth.failed"
+    ),
+    "pairs are not seen": Mistake(EVIDENCE, "paired=plane.paired.get(candidate.key)", "paired=None"),
+    "a mirror goes on beside a weight": Mistake(
+        ROLLOUT, '"weight": weight, "mirrored": 0, "because": because}', '"weight": weight, "because": because}'
+    ),
+    "a rollback goes on copying": Mistake(
+        ENVIRONMENT,
+        '{environment.stable.key: 100} if environment.stable else {},\n            "mirrors": {},',
+        '{environment.stable.key: 100} if environment.stable else {},\n            "mirrors": environment.mirrors,',
+    ),
+    "copies are given to the sick": Mistake(
+        ENVIRONMENT, "all(_has_healthy(key, seen) for key in wish.mirrors)", "bool(wish)"
+    ),
+    "copies are no lease": Mistake(
+        ENVIRONMENT, "given = {**environment.mirrors, **environment.weights}", "given = environment.weights"
+    ),
+    "who is given copies may leave": Mistake(
+        ENVIRONMENT, "seen.weights.get(key, 0) > 0 or key in seen.mirrors:", "seen.weights.get(key, 0) > 0:"
     ),
     # --- when an environment may go forward ---
     "a freeze is over before its time": Mistake(HOLDING, "now >= freeze.until", "now >= freeze.until - 10"),

@@ -216,6 +216,16 @@ def test_a_mirror_begins_when_the_candidate_is_healthy_and_is_waited_for():
     rollout, _, _ = play(rollout, world, 30, start=50)
     assert (rollout.mirrored, rollout.because) == (50, "mirror of 50 % is not yet in force (0 %)")
     assert not world.copied_at
+    world.is_taken = True
+    rollout, _, _ = play(rollout, world, 10, start=80)
+    assert (rollout.step, len(world.copied_at)) == (0, 10)
+    world.mirrors, world.is_taken = {}, False  # its lease ended; then there is a control plane again
+    rollout, _, _ = play(rollout, world, 5, start=90)
+    world.is_taken = True
+    rollout, _, _ = play(rollout, world, 18, start=95)
+    assert rollout.step == 0
+    rollout, _, _ = play(rollout, world, 5, start=113)
+    assert rollout.step > 0
 
 
 def test_a_weight_waits_until_nothing_is_copied_any_more():

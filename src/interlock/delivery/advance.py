@@ -20,7 +20,7 @@ the candidate is not healthy in the proxy's eyes    wait
 a step's weight or mirror is not yet in force       wait
 a person promotes it, the candidate is healthy      all traffic, without further steps or proof
 an analysis or pause is not over, or shows nothing  wait
-a mirror begins                                     requests are copied, its time begins
+a mirror begins                                     requests are copied; once they are, its time begins
 a mirror's time is not over, or no pairs have come  wait (``looks.mirroring``)
 the next step gives 100 %, harmlessness not proven  wait (hold until the deadline)
 the step is over                                    the next step
@@ -68,7 +68,7 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     if held is not None:
         since = now if rollout.held_since is None else rollout.held_since
         return Decision(state=rollout.model_copy(update={"held_since": since, "because": held}), because=held)
-    rollout = _going_on(rollout, now)
+    rollout = _timed(_going_on(rollout, now), seen.plane, now)
     if rollout.is_on_probation:
         return _on_probation(rollout, seen, now)
     if now - rollout.started - rollout.stood > rollout.deadline:
@@ -108,6 +108,15 @@ def _going_on(rollout: Rollout, now: float) -> Rollout:
     return rollout.model_copy(
         update={"stood": rollout.stood + stood, "since": rollout.since + stood, "held_since": None}
     )
+
+
+def _timed(rollout: Rollout, plane: DataPlaneSeen, now: float) -> Rollout:
+    """The time of a mirror begins when it is seen in force, and anew after it was not."""
+    is_copying = bool(rollout.mirrored) and plane.mirrors.get(rollout.candidate.key) == rollout.mirrored
+    if is_copying == rollout.is_copying:
+        return rollout
+    since = now if is_copying else rollout.since
+    return rollout.model_copy(update={"is_copying": is_copying, "since": since})
 
 
 def _end(rollout: Rollout, phase: RolloutPhase, because: str) -> Decision[Rollout]:

@@ -95,8 +95,9 @@ class Rollout(Stored):
     ``pause`` is who holds it, ``promotion`` who left its further steps out.
     While it is held, ``held_since`` is since when (wall seconds); ``stood`` is how long its clocks stood still before.
     ``windows`` are those of its environment.
-    ``mirrored`` is what share of the requests is copied to the candidate, in percent; ``paired`` what became of copies
-    at the last look, ``pairs`` how many were counted as evidence, and ``tolerance`` how far equal numbers may be apart.
+    ``mirrored`` is what share of the requests is copied to the candidate, in percent, and it ``is_copying`` once that
+    was seen in force; ``paired`` is what became of copies at the last look, ``pairs`` how many were counted so far, and
+    ``tolerance`` how far equal numbers may be apart.
     It ``is_on_probation`` from ``since`` on, for ``probation`` seconds (0: never), with ``holdback`` percent of the
     traffic left to stable. ``external`` are the metrics that are asked elsewhere, ``measured`` the counts that they
     answered last.
@@ -128,6 +129,7 @@ class Rollout(Stored):
     held_since: float | None = None
     stood: float = 0.0
     mirrored: int = 0
+    is_copying: bool = False
     paired: PairsSeen | None = None
     pairs: int = 0
     tolerance: float = 1e-6
