@@ -18,6 +18,7 @@ ROOMS = (
     "registry.admission",
     "delivery.looks.evidence",
     "delivery.rollout",
+    "delivery.stages.probation",
     "delivery.advance",
     "delivery.steering",
     "delivery.looks.replaying",
