@@ -856,6 +856,32 @@ class History:
             self._work(0)
         self.unfreeze()
 
+    def be_tried(self) -> None:
+        """A candidate that is on probation, if one comes so far, meets something there."""
+        self.unfreeze()
+        self.release_one()
+        for _ in range(3 * PATIENCE):
+            if ON_PROBATION in self.proxy.weights(PRODUCTION).values():
+                self._chance.choice(TRIALS)(self)
+                break
+            self._pass_time(1.0)
+            self._work(0)
+        for _ in range(int(PROBATION_SECONDS)):
+            self._pass_time(1.0)
+            self._work(0)
+
+    def sicken(self) -> None:
+        """A replica of the candidate on probation is not healthy."""
+        for key, share in self.proxy.weights(PRODUCTION).items():
+            if share == ON_PROBATION:
+                self.proxy.set_health(min(self.proxy.known()[key]), False)
+
+    def wait_elsewhere(self) -> None:
+        """A newer release is there, and waits for staging."""
+        if self._ask(lambda: self._requests.freeze(ADA, STAGING, "holidays")):
+            self.frozen[STAGING] = float("inf")
+        self.release_one()
+
     def sleep(self) -> None:
         """No control plane looks for a while."""
         self._pass_time(self._chance.choice([20.0, 70.0, 1500.0]))
@@ -880,6 +906,16 @@ class History:
             self._pass_time(WINDOW_EVERY - self.now % WINDOW_EVERY)
 
 
+TRIALS: tuple[Callable[[History], None], ...] = (
+    History.sicken,
+    History.wait_elsewhere,
+    History.release_one,
+    History.freeze,
+    History.unread,
+    History.lose_the_lease,
+    History.lose_labels,
+    History.roll_back,
+)
 TROUBLES: tuple[Callable[[History], None], ...] = (
     *[History.release_one] * 6,
     *[History.unfreeze] * 4,
@@ -893,7 +929,8 @@ TROUBLES: tuple[Callable[[History], None], ...] = (
     History.regret,
     History.freeze,
     History.begin_anew,
-    *[History.lose_labels] * 2,
+    *[History.be_tried] * 2,
+    History.lose_labels,
     History.lose_the_lease,
     History.lose_endpoints,
     History.change_traffic,
