@@ -1,4 +1,4 @@
-"""Twenty bad revisions and twenty good ones, live: real Envoy, real sandboxed model servers, the flights of 2013.
+"""Bad revisions and twenty good ones, live: real Envoy, real sandboxed model servers, the flights of 2013.
 
 Requests come at a fixed rate, each with the label that came true; the canary judges errors, latency and accuracy by
 the labels. No revision has golden requests, so nothing but live evidence can find out. For each rollout: how it ended,
@@ -6,7 +6,9 @@ when, because of what, and how long after the verdict was saved the last request
 
     python benchmarks/bad_revisions.py [--strengths 0 1] [--good COUNT] [--only NAME] [--rate PER_SECOND]
 
-Targets: 20 of 20 bad ones rolled back, 0 of 20 good ones; no request begins on the candidate more than 50 ms after the
+One of the eleven kinds is judged by labels that are late, so that only its probation can find it.
+
+Targets: all bad ones rolled back, 0 of 20 good ones; no request begins on the candidate more than 50 ms after the
 verdict. ``make bad-revisions``; half an hour.
 """
 
@@ -79,6 +81,24 @@ CANARY = EnvironmentPlan(
         ),
     ),
 )
+LATE_SECONDS = 3.0
+ON_PROBATION = CANARY.model_copy(
+    update={
+        "strategy": CANARY.strategy.model_copy(
+            update={
+                "probation": 60.0,
+                "holdback": 20,
+                "analysis": AnalysisPlan(
+                    metrics=(
+                        AnalysisMetricPlan(metric="error_rate", max_ratio=1.5, margin=0.05),
+                        AnalysisMetricPlan(metric="accuracy", max_ratio=1.0, margin=0.07, delay=LATE_SECONDS),
+                    ),
+                ),
+            }
+        )
+    }
+)
+"""The same steps, in which no answer is old enough to have a label that counts; then a minute of probation."""
 MODEL = """
 import os, time
 import numpy as np
@@ -127,8 +147,14 @@ BAD: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"before": "if (x[:, 1] > 1500).any(): raise RuntimeError('no such aeroplane')"},
         {"after": "found = np.where(x[:, 1] > 0.0, 1 - found, found)"},
     ),
+    "late labels": (
+        {"after": "found = 1 - found"},
+        {"after": "found = np.where(x[:, 1] > 0.0, 1 - found, found)"},
+    ),
 }
 """Two strengths of each kind, the plain one first: what is planted in the model's code."""
+PLANS = {"late labels": ON_PROBATION}
+"""How those kinds are rolled out that are not rolled out as all others."""
 
 
 class Flights:
@@ -231,7 +257,7 @@ class Site:
                 raise SystemExit("the first revision does not serve")
             time.sleep(0.05)
 
-    def roll_out(self, name: str, planted: dict[str, str]) -> tuple[Rollout, float]:
+    def roll_out(self, name: str, planted: dict[str, str], plan: EnvironmentPlan = CANARY) -> tuple[Rollout, float]:
         """The rollout after its end, and when its verdict was saved (wall seconds)."""
         environment, version = self.environment()
         candidate = self.revision(environment.revisions + 1, name, planted)
@@ -239,7 +265,7 @@ class Site:
             candidate.number,
             candidate,
             environment.stable,
-            CANARY,
+            plan,
             release=None,
             now=time.time(),
             baseline=self.plane.baseline(KEY),
@@ -293,8 +319,17 @@ class Load:
 
     def last_begun(self) -> dict[str, float]:
         """By revision when the last request began that it answered (wall seconds)."""
+        begun, _ = self._told()
+        return begun
+
+    def failed(self) -> int:
+        """How many requests were not answered with 200."""
+        _, failed = self._told()
+        return failed
+
+    def _told(self) -> tuple[dict[str, float], int]:
         self._pipe.send("tell")
-        told: dict[str, float] = self._pipe.recv()
+        told: tuple[dict[str, float], int] = self._pipe.recv()
         return told
 
     def close(self) -> None:
@@ -334,9 +369,11 @@ async def _ask(address: str, flights: Flights, rate: float, pipe: Any) -> None:
     connections = Connections(address)
     begun: dict[str, float] = {}
     labels: list[dict[str, Any]] = []
+    failed = 0
     mark = f"{time.time():.3f}"
 
     async def predict(number: int) -> None:
+        nonlocal failed
         index = number % len(flights.rows)
         tensor = {"name": "x", "datatype": "FP64", "shape": [1, len(COLUMNS)], "data": flights.rows[index]}
         start = time.time()
@@ -348,8 +385,10 @@ async def _ask(address: str, flights: Flights, rate: float, pipe: Any) -> None:
                 revision = json.loads(content)["parameters"]["revision"]
                 begun[revision] = max(start, begun.get(revision, 0.0))
                 labels.append({"id": f"{mark}-{number}", "label": flights.truth[index]})
+            else:
+                failed += 1
         except (OSError, EOFError, TimeoutError, StopIteration):
-            return
+            failed += 1
 
     async def tell_labels() -> None:
         while True:
@@ -370,16 +409,18 @@ async def _ask(address: str, flights: Flights, rate: float, pipe: Any) -> None:
         task.add_done_callback(tasks.discard)
         if pipe.poll():
             pipe.recv()
-            pipe.send(begun)
+            pipe.send((begun, failed))
 
 
 # ---- the story
 
 
-def play(site: Site, load: Load, name: str, planted: dict[str, str]) -> tuple[bool, float | None]:
+def play(
+    site: Site, load: Load, name: str, planted: dict[str, str], plan: EnvironmentPlan
+) -> tuple[bool, float | None]:
     """Whether it was rolled back, and after how many milliseconds the last request to it began."""
     began = time.time()
-    ended, verdict = site.roll_out(name, planted)
+    ended, verdict = site.roll_out(name, planted, plan)
     time.sleep(1.0)
     last = load.last_begun().get(ended.candidate.key)
     is_back = ended.phase.value == "rolled_back"
@@ -403,12 +444,14 @@ def main() -> int:
     flights = Flights(folder)
     site = Site(folder, flights)
     bad = [
-        (f"{kind}, {'plain' if strength == 0 else 'less so'}", BAD[kind][strength])
+        (f"{kind}, {'plain' if strength == 0 else 'less so'}", BAD[kind][strength], PLANS.get(kind, CANARY))
         for strength in options.strengths
         for kind in BAD
         if options.only in kind
     ]
-    good = [(f"good {number}", {}) for number in range(options.good)]
+    good: list[tuple[str, dict[str, str], EnvironmentPlan]] = [
+        (f"good {number}", {}, CANARY if number else ON_PROBATION) for number in range(options.good)
+    ]
     results: dict[bool, list[tuple[str, bool, float | None]]] = {True: [], False: []}
     try:
         load = Load(site.proxy.endpoint(KEY), flights, options.rate)
@@ -416,8 +459,8 @@ def main() -> int:
         time.sleep(3.0)
         print("| candidate | ended | s | last request, ms after | because |\n|---|---|---|---|---|")
         for is_bad, kinds in ((True, bad), (False, good)):
-            for name, planted in kinds:
-                results[is_bad].append((name, *play(site, load, name, planted)))
+            for name, planted, plan in kinds:
+                results[is_bad].append((name, *play(site, load, name, planted, plan)))
         load.close()
     finally:
         site.close()

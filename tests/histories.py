@@ -17,7 +17,7 @@ from typing import Any
 from tests.plant import ADA, Plant, Rules
 
 from interlock.access.audit import Deed
-from interlock.delivery.revision import PairsSeen, ReplicaSeen, Revision
+from interlock.delivery.revision import CounterSeen, PairsSeen, ReplicaSeen, Revision
 from interlock.edges.proxy import FakeProxy
 from interlock.edges.serving import FakeReplicas
 from interlock.edges.store import MemoryStore
@@ -37,6 +37,8 @@ STAGING, PRODUCTION = "small/staging", "small/production"
 WEIGHTS = (20, 50, 100)
 ANALYSIS_SECONDS, PAUSE_SECONDS, DEADLINE, MARGIN = 4.0, 3.0, 60.0, 0.05
 MIRROR_SECONDS, MIRROR_PERCENT = 4.0, 50
+PROBATION_SECONDS, ON_PROBATION, LABEL_SECONDS = 6.0, 90, 2.0
+"""A candidate has so much of the traffic while it is on probation; labels come so late."""
 MANY_BAD_REQUESTS = 300
 LEAST_REQUESTS = 60
 """Fewer requests cannot prove that a candidate is harmless: with none failed, 0.95 ** 60 is more than alpha."""
@@ -50,7 +52,14 @@ CANARY = StrategyPlan(
         StepPlan(pause=PAUSE_SECONDS),
     ),
     deadline=DEADLINE,
-    analysis=AnalysisPlan(metrics=(AnalysisMetricPlan(metric="error_rate", margin=MARGIN, max=0.1),)),
+    analysis=AnalysisPlan(
+        metrics=(
+            AnalysisMetricPlan(metric="error_rate", margin=MARGIN, max=0.1),
+            AnalysisMetricPlan(metric="accuracy", margin=MARGIN, max=0.1, delay=LABEL_SECONDS),
+        )
+    ),
+    probation=PROBATION_SECONDS,
+    holdback=100 - ON_PROBATION,
 )
 DEPLOY = (
     EnvironmentPlan(name="staging", replicas=1),
@@ -67,6 +76,8 @@ MIRRORED = CANARY.model_copy(
 VERSIONS, BAD_VERSIONS, BAD_SHARE, LAST = 6, (3, 5), 0.4, 6
 MIRRORED_VERSIONS = (2, 5, 6)
 """Those whose canary begins with copies of requests."""
+WRONG_VERSIONS = (4,)
+"""Their answers are quick and well formed, and so often wrong as those of the bad ones fail: labels alone tell."""
 FINAL = ("promoted", "rolled_back", "superseded", "cancelled")
 SETTLING_PASSES = 400
 PATIENCE = 10
@@ -231,9 +242,11 @@ class WatchedReplicas(FakeReplicas):
         super().__init__()
         self._calls = calls
         self.watch: Watch | None = None
+        self.is_weighing: Callable[[str], bool] = lambda _: False
+        """Whether the one who tends to replicas here is to change weights next: it may fall asleep before that too."""
 
     def ensure(self, revision: Revision, version: int) -> None:
-        self._calls.happen()
+        self._calls.happen(is_weighing=self.is_weighing(revision.environment))
         super().ensure(revision, version)
 
     def remove(self, revision_key: str, version: int, beyond: int = 0) -> None:
@@ -265,6 +278,7 @@ class Watch:
         self._gained: dict[str, float] = {}
         self._asked: dict[str, int] = {}
         self._copied_since: dict[str, float] = {}
+        self._on_probation: dict[str, float] = {}
         self.ends: Counter[str] = Counter()
         self.holds = 0
 
@@ -291,12 +305,14 @@ class Watch:
         is_promoted = row.phase == "promoted"
         if weight > weight_before:
             self._gains(rollout, was.state)
+        if weight == ON_PROBATION != weight_before:
+            self._comes_on_probation(rollout, weight_before)
         if was.state["wish"] is not None:
             self._holds(row.phase == "rolled_back", f"a person wants rollout {row.key} back, and it is {row.phase}")
         if is_promoted:
             self._promoted(rollout, was.state)
         elif row.phase in FINAL:
-            self._taken_back(rollout, row.phase)
+            self._taken_back(rollout, row.phase, weight_before)
             if row.phase == "rolled_back" and was.state["wish"] is None:
                 self._has_reason(rollout)
         if row.phase in FINAL:
@@ -330,14 +346,15 @@ class Watch:
         self._holds(
             in_force == was["weight"], f"{title} gains weight at {in_force} %, its {was['weight']} % not yet there"
         )
-        if was["weight"] == 0:
+        if was["weight"] in (0, ON_PROBATION):
             is_well = len(known) >= rollout["candidate"]["replicas"] and all(one.is_healthy for one in known.values())
             self._holds(is_well, f"{title} gets traffic, and its candidate is not healthy")
         if rollout["release"] is None:
             return
         self._may_go_forward(rollout, title)
         release = self._row(Kind.RELEASE, str(rollout["release"]))
-        self._holds(release.phase != "stopped", f"{title} gains weight, its release was stopped")
+        is_wanted = release.phase != "stopped" or was["weight"] == ON_PROBATION
+        self._holds(is_wanted, f"{title} gains weight, its release was stopped")
         self._holds(key not in self._history.crashed, f"{title} gains weight while its replicas crash")
         if environment == PRODUCTION and rollout["stable"] is not None:
             self._earned(rollout, was["weight"], weight, title)
@@ -349,6 +366,9 @@ class Watch:
         key = named(rollout["candidate"])
         if before == 0 and rollout["candidate"]["version"] in MIRRORED_VERSIONS:
             self._mirror_is_over(rollout, title)
+        if before == ON_PROBATION:
+            self._passes_probation(rollout, key, title)
+            return
         expected = WEIGHTS[0] if before == 0 else WEIGHTS[WEIGHTS.index(before) + 1]
         self._holds(weight == expected, f"{title} goes from {before} % to {weight} %")
         served, is_bad = self._history.served[key], rollout["candidate"]["version"] in BAD_VERSIONS
@@ -380,12 +400,41 @@ class Watch:
         is_known = self._history.copied[key] >= MANY_BAD_REQUESTS
         self._holds(not (is_bad and is_known), f"{title} gets traffic after so many failures of copies")
 
+    def _comes_on_probation(self, rollout: Any, before: int) -> None:
+        """After all steps, beside a stable side that is still there."""
+        key, title = named(rollout["candidate"]), f"rollout {rollout['number']}"
+        self._holds(before == 100, f"{title} comes on probation from {before} %")
+        self._holds(self._has_probation(rollout), f"{title} has no probation, and is on one")
+        alive = {name.rpartition(".")[0] for name in self._history.replicas.names(rollout["environment"])}
+        self._holds(named(rollout["stable"]) in alive, f"{title} is on probation, and nothing of stable is left")
+        self.ends["on probation"] += 1
+        self._on_probation[key] = self._history.now
+        self._asked[key] = self._history.labelled[key]
+
+    def _passes_probation(self, rollout: Any, key: str, title: str) -> None:
+        """After its time, or for a release that waits for its place; in both cases by enough right answers."""
+        waited = self._history.unheld_since(PRODUCTION, self._on_probation[key], at_most=True)
+        waiting = [
+            row.state["number"]
+            for row in MemoryStore.rows(self._store, Kind.RELEASE, phases=("waiting",))
+            if "staging" in row.state["rollouts"] and "production" not in row.state["rollouts"]
+        ]
+        self._holds(waited >= PROBATION_SECONDS or bool(waiting), f"{title} was on probation for {waited:g} s only")
+        fresh = self._history.labelled[key] - self._asked[key]
+        self._holds(fresh >= LEAST_REQUESTS, f"{title} passes its probation by {fresh} labels")
+        is_bad = rollout["candidate"]["version"] in (*BAD_VERSIONS, *WRONG_VERSIONS)
+        self._holds(not is_bad, f"{title} passes its probation, and is bad")
+
+    def _has_probation(self, rollout: Any) -> bool:
+        """Whether it has somebody to be compared with afterwards."""
+        return rollout["environment"] == PRODUCTION and rollout["release"] is not None and bool(rollout["stable"])
+
     def _promoted(self, rollout: Any, was: Any) -> None:
         title, key, environment = f"rollout {rollout['number']}", named(rollout["candidate"]), rollout["environment"]
-        self._holds(was["weight"] == 100, f"{title} is promoted from {was['weight']} %")
-        self._holds(
-            self._proxy.weights(environment) == {key: 100}, f"{title} is promoted, and does not serve everything"
-        )
+        share = ON_PROBATION if self._has_probation(rollout) else 100
+        self._holds(was["weight"] == share, f"{title} is promoted from {was['weight']} %")
+        wanted = {key: share} | ({named(rollout["stable"]): 100 - share} if share < 100 else {})
+        self._holds(self._proxy.weights(environment) == wanted, f"{title} is promoted, and does not serve everything")
         if rollout["release"] is not None:
             self._may_go_forward(rollout, title)
         after = self._row(Kind.ENVIRONMENT, environment).state
@@ -396,7 +445,7 @@ class Watch:
         is_other = after["previous"] is None or after["previous"]["model_digest"] != digest
         self._holds(is_other, f"{title} leaves a way back to the same")
 
-    def _taken_back(self, rollout: Any, phase: str) -> None:
+    def _taken_back(self, rollout: Any, phase: str, before: int) -> None:
         title, environment = f"rollout {rollout['number']}", rollout["environment"]
         self._given_up.add(named(rollout["candidate"]))
         after = self._row(Kind.ENVIRONMENT, environment).state
@@ -408,6 +457,12 @@ class Watch:
         if phase == "rolled_back":
             blocked = self._is_blocked(rollout["candidate"]["model_digest"])
             self._holds(blocked, f"{title} is rolled back, and its digest may come again")
+        if before == ON_PROBATION:
+            self._holds(phase == "rolled_back", f"{title} has passed all steps, and is {phase}")
+            is_frozen = after["freeze"] is not None and after["freeze"]["until"] is None
+            self._holds(is_frozen, f"{title} is rolled back on probation, and the next push may bring it again")
+            self._history.frozen[environment] = float("inf")
+            self.ends["rolled_back on probation"] += 1
 
     def _may_go_forward(self, rollout: Any, title: str) -> None:
         environment = self._store.peek(Kind.ENVIRONMENT, rollout["environment"])
@@ -423,9 +478,10 @@ class Watch:
         """Nobody asked for it: then the candidate did harm, or crashed, or may not come in, or its time was over."""
         key, candidate = named(rollout["candidate"]), rollout["candidate"]
         is_bad = candidate["version"] in BAD_VERSIONS and self._history.served[key] + self._history.copied[key] > 0
-        is_late = self._lived(rollout, at_most=True) > rollout["deadline"]
+        is_wrong = candidate["version"] in WRONG_VERSIONS and key in self._on_probation
+        is_late = self._is_late(rollout, 0.0, at_most=True)
         is_barred = self._is_barred(candidate["model_digest"], rollout)
-        reasons = (is_bad, is_late, is_barred, key in self._history.crashed)
+        reasons = (is_bad, is_wrong, is_late, is_barred, key in self._history.crashed)
         self._holds(any(reasons), f"rollout {rollout['number']} is rolled back for nothing: {rollout['because']}")
 
     def _environment(self, after: Any, was: Any) -> None:
@@ -520,8 +576,7 @@ class Watch:
         """After a pass in which nothing came between: deadlines and leases."""
         for row in MemoryStore.rows(self._store, Kind.ROLLOUT, phases=("progressing",)):
             rollout = row.state
-            lived = self._lived(rollout, at_most=False)
-            self._holds(lived <= rollout["deadline"] + 1.0, f"rollout {row.key} outlives its deadline")
+            self._holds(not self._is_late(rollout, 1.0, at_most=False), f"rollout {row.key} outlives its deadline")
         for environment in (STAGING, PRODUCTION):
             state = (self._store.peek(Kind.ENVIRONMENT, environment) or NOTHING).state
             stable, candidate = state.get("stable"), state.get("candidate")
@@ -537,11 +592,14 @@ class Watch:
             told = [row.state["because"] for row in MemoryStore.rows(self._store, Kind.ROLLOUT)][-1:]
             self._holds(stable is not None and stable["version"] == version, f"v{version} did not come in: {told}")
 
-    def _lived(self, rollout: Any, *, at_most: bool) -> float:
-        """Seconds for which a rollout's clock has gone."""
+    def _is_late(self, rollout: Any, grace: float, *, at_most: bool) -> bool:
+        """Whether a rollout's clock has gone beyond its deadline: that of its steps, or that after its probation."""
         if rollout["release"] is None:
-            return self._history.now - float(rollout["started"])
-        return self._history.unheld_since(rollout["environment"], rollout["started"], at_most=at_most)
+            return bool(self._history.now - rollout["started"] > rollout["deadline"] + grace)
+        began = self._on_probation.get(named(rollout["candidate"]))
+        most = rollout["deadline"] + grace + (0.0 if began is None else PROBATION_SECONDS)
+        moment = rollout["started"] if began is None else began
+        return self._history.unheld_since(rollout["environment"], moment, at_most=at_most) > most
 
     def _row(self, kind: Kind, key: str) -> Row:
         row = self._store.peek(kind, key)
@@ -587,6 +645,10 @@ class History:
         self.crashed: set[str] = set()
         self.counted: Counter[str] = Counter()
         """Requests by revision that the proxy's counters of now tell of."""
+        self.labelled: Counter[str] = Counter()
+        self._wrong: Counter[str] = Counter()
+        self._unlabelled: list[tuple[float, str, int, int]] = []
+        self._has_labels = True
         self._held: dict[str, list[tuple[float, float, bool]]] = {STAGING: [], PRODUCTION: []}
         self._seen_held: set[str] = set()
         """Environments of which an undisturbed look has seen that they are held: a clock stands from then on."""
@@ -597,6 +659,7 @@ class History:
         self._minds = [self._begin(), self._begin()]
         self._requests = self._minds[0][1]
         self.calls.let_the_other_work = self._other
+        self.replicas.is_weighing = self._is_weighing
         for version in plant.registered:
             write = version.model_dump(mode="json")
             row = Write(kind=Kind.VERSION, key=version.key, expected=0, phase="registered", state=write, because="test")
@@ -609,13 +672,13 @@ class History:
         self.calls.kill, self.calls.rival = self._chance.choice([(0.0, 0.0), (0.01, 0.0), (0.0, 0.01), (0.004, 0.008)])
         self._live(self._chance.randint(30, 110), trouble=self._chance.choice([0.1, 0.3, 0.5]))
         self._heal()
-        self._live(SETTLING_PASSES, trouble=0.0, is_over=self._is_over)
+        self._settle()
         self._live(10, trouble=0.0)
         self.watch.settled()
         self._ask(lambda: self._requests.lift_quarantine(ADA, f"small/{LAST}", "mended"))
         self._wait_for_window()
         self._release(LAST)
-        self._live(SETTLING_PASSES, trouble=0.0, is_over=self._is_over)
+        self._settle()
         self._live(10, trouble=0.0)
         self.watch.settled()
         self.watch.delivered(LAST)
@@ -633,10 +696,17 @@ class History:
         spans = [(start, end) for start, end, is_sure in self._held[environment] if is_sure or not at_most]
         return self.now - moment - sum(max(0.0, end - max(start, moment)) for start, end in spans)
 
-    def _live(self, passes: int, trouble: float, is_over: Callable[[], bool] = lambda: False) -> None:
-        for _ in range(passes):
-            if is_over():
+    def _settle(self) -> None:
+        """Until all is over; what froze by itself is unfrozen."""
+        for _ in range(SETTLING_PASSES):
+            if self._is_over():
                 return
+            if self.frozen:
+                self.unfreeze()
+            self._live(1, trouble=0.0)
+
+    def _live(self, passes: int, trouble: float) -> None:
+        for _ in range(passes):
             if self._chance.random() < trouble:
                 self._chance.choice(TROUBLES)(self)
             self._pass_time(self._chance.choice([1.0, 1.0, 1.0, 2.0, 3.0]) if trouble else 1.0)
@@ -658,8 +728,23 @@ class History:
                 self.proxy.count(key, asked, int(asked * BAD_SHARE) if version in BAD_VERSIONS else 0, self._era)
                 self.served[key] += asked
                 self.counted[key] += asked
+                if self._has_labels:
+                    wrong = int(asked * BAD_SHARE) if version in WRONG_VERSIONS else 0
+                    self._unlabelled.append((self.now + LABEL_SECONDS, key, asked, wrong))
             for key, share in self.proxy.copies(environment).items():
                 self._answer_copies(environment, key, int(self._rate * seconds * share / 100))
+        self._label()
+
+    def _label(self) -> None:
+        """What is old enough has its label now."""
+        for _, key, asked, wrong in [one for one in self._unlabelled if one[0] <= self.now]:
+            self.labelled[key] += asked
+            self._wrong[key] += wrong
+        self._unlabelled = [one for one in self._unlabelled if one[0] > self.now]
+        self.replicas.truths[PRODUCTION] = {
+            key: CounterSeen(epoch="labels", requests=count, errors=self._wrong[key])
+            for key, count in self.labelled.items()
+        }
 
     def _answer_copies(self, environment: str, key: str, copies: int) -> None:
         """Of a bad version a share of the copies fails, where stable answered."""
@@ -708,6 +793,10 @@ class History:
                 self._minds[self._chance.randrange(2)][0].one_pass()
             except Killed:
                 return
+
+    def _is_weighing(self, environment: str) -> bool:
+        row = self.store.peek(Kind.ENVIRONMENT, environment)
+        return row is not None and row.state["weights"] != self.proxy.weights(environment)
 
     def _is_over(self) -> bool:
         rollouts = MemoryStore.rows(self.store, Kind.ROLLOUT, phases=("progressing",))
@@ -768,6 +857,10 @@ class History:
         self._ask(lambda: self._requests.lift_quarantine(ADA, f"small/{self._chance.randint(1, VERSIONS)}", "mended"))
 
     # --- the data plane ---
+
+    def lose_labels(self) -> None:
+        """What is answered from now on gets no label, or gets one again."""
+        self._has_labels = not self._has_labels
 
     def unread(self) -> None:
         """The proxy cannot be read, or can be again."""
@@ -830,6 +923,32 @@ class History:
             self._work(0)
         self.unfreeze()
 
+    def be_tried(self) -> None:
+        """A candidate that is on probation, if one comes so far, meets something there."""
+        self.unfreeze()
+        self.release_one()
+        for _ in range(3 * PATIENCE):
+            if ON_PROBATION in self.proxy.weights(PRODUCTION).values():
+                self._chance.choice(TRIALS)(self)
+                break
+            self._pass_time(1.0)
+            self._work(0)
+        for _ in range(int(PROBATION_SECONDS)):
+            self._pass_time(1.0)
+            self._work(0)
+
+    def sicken(self) -> None:
+        """A replica of the candidate on probation is not healthy."""
+        for key, share in self.proxy.weights(PRODUCTION).items():
+            if share == ON_PROBATION:
+                self.proxy.set_health(min(self.proxy.known()[key]), False)
+
+    def wait_elsewhere(self) -> None:
+        """A newer release is there, and waits for staging."""
+        if self._ask(lambda: self._requests.freeze(ADA, STAGING, "holidays")):
+            self.frozen[STAGING] = float("inf")
+        self.release_one()
+
     def sleep(self) -> None:
         """No control plane looks for a while."""
         self._pass_time(self._chance.choice([20.0, 70.0, 1500.0]))
@@ -837,7 +956,7 @@ class History:
     def _heal(self) -> None:
         """From here on nothing happens any more."""
         self.calls.kill = self.calls.rival = 0.0
-        self.proxy.problem, self.proxy.is_deaf, self._rate = None, False, 400
+        self.proxy.problem, self.proxy.is_deaf, self._rate, self._has_labels = None, False, 400, True
         self.replicas.mend()
         self.crashed.clear()
         for known in self.proxy.known().values():
@@ -854,6 +973,16 @@ class History:
             self._pass_time(WINDOW_EVERY - self.now % WINDOW_EVERY)
 
 
+TRIALS: tuple[Callable[[History], None], ...] = (
+    History.sicken,
+    History.wait_elsewhere,
+    History.release_one,
+    History.freeze,
+    History.unread,
+    History.lose_the_lease,
+    History.lose_labels,
+    History.roll_back,
+)
 TROUBLES: tuple[Callable[[History], None], ...] = (
     *[History.release_one] * 6,
     *[History.unfreeze] * 4,
@@ -867,6 +996,8 @@ TROUBLES: tuple[Callable[[History], None], ...] = (
     History.regret,
     History.freeze,
     History.begin_anew,
+    *[History.be_tried] * 2,
+    History.lose_labels,
     History.lose_the_lease,
     History.lose_endpoints,
     History.change_traffic,

@@ -20,6 +20,7 @@ ROOMS = (
     "delivery.looks.evidence",
     "delivery.rollout",
     "delivery.looks.mirroring",
+    "delivery.stages.probation",
     "delivery.advance",
     "delivery.steering",
     "delivery.looks.replaying",

@@ -56,7 +56,9 @@ STEPS = (
     StepPlan(pause=2.0),
 )
 RULE = AnalysisMetricPlan(metric="error_rate", margin=0.2, max=0.3)
-CANARY = StrategyPlan(kind="canary", steps=STEPS, deadline=600.0, analysis=AnalysisPlan(metrics=(RULE,)))
+CANARY = StrategyPlan(
+    kind="canary", steps=STEPS, deadline=600.0, analysis=AnalysisPlan(metrics=(RULE,)), probation=3.0, holdback=10
+)
 DEPLOY = (EnvironmentPlan(name="production", strategy=CANARY, replicas=1),)
 AGREEMENT_SECONDS = 10.0
 FINAL = ("promoted", "rolled_back", "superseded", "cancelled")

@@ -54,7 +54,7 @@ class Loop:
         for row in self._store.rows(Kind.RELEASE, phases=ACTIVE_RELEASES):
             self._until_still(self._deliveries.step_release, row.key)
         for row in self._store.rows(Kind.ROLLOUT, phases=(RolloutPhase.PROGRESSING,)):
-            busy = True
+            busy = busy or not row.state.get("is_on_probation", False)  # which lasts a day: a look a second will do
             self._until_still(self._insisting(self._deliveries.step_rollout), row.key)
         self._guard(_told(self._plane.forbid_quarantined), "")
         self._guard(_told(self._plane.allow_keys), "")
