@@ -14,6 +14,7 @@ is judged by the questions of its clock. The rules, in this order:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from interlock.delivery.monitoring.bets import Bets
@@ -152,7 +153,7 @@ def _judge(
         return
     before = watched.get(question.key, Watched())
     if question.is_learnt and before.learnt < PARTS:
-        apart = sum(abs(count / rows - share) for count, share in zip(counts, question.shares, strict=True)) / 2.0
+        apart = _apart(counts, question.shares)
         watched[question.key] = before.model_copy(
             update={"learnt": before.learnt + 1, "widest": max(before.widest, apart)}
         )
@@ -183,6 +184,16 @@ def _judge(
     else:
         bets = bets.suspect(is_suspected)
     watched[question.key] = after.model_copy(update={"bets": bets, "calm": calm})
+
+
+def _apart(counts: Counts, shares: Sequence[float]) -> float:
+    """How far a block is from the reference (total variation), less what chance does on average: the mean of
+    ``|found - share|`` of independent rows is about sqrt(2 share (1 - share) / (pi rows)).
+    """
+    rows = sum(counts)
+    found = sum(abs(count / rows - share) for count, share in zip(counts, shares, strict=True))
+    chance = sum(math.sqrt(2.0 * share * (1.0 - share) / (math.pi * rows)) for share in shares)
+    return max(0.0, found - chance) / 2.0
 
 
 def _recent(before: tuple[float, ...], counts: Counts) -> tuple[float, ...]:
