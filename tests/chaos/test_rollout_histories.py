@@ -57,7 +57,7 @@ MISTAKES = {
     "a step is over sooner": Mistake(ROLLOUT, "if left > 0:", "if left > 2:"),
     "a step's time is the rollout's": Mistake(ROLLOUT, '+ 1, "since": now,', '+ 1, "since": rollout.started,'),
     "a step is left out": Mistake(ROLLOUT, '"step": rollout.step + 1', '"step": rollout.step + 2'),
-    "an analysis needs no request": Mistake(ROLLOUT, "and not _was_exposed(rollout.analysis)", "and False"),
+    "an analysis needs no request": Mistake(ROLLOUT, "and not _was_exposed(rollout, rollout.analysis)", "and False"),
     "all traffic needs no proof": Mistake(ROLLOUT, "if weight < 100 or", "if weight <= 100 or"),
     "no verdict is good enough": Mistake(
         ROLLOUT, "None if result.verdict is Verdict.PASS", "None if result.verdict is not Verdict.FAIL"

@@ -14,6 +14,7 @@ is judged by the questions of its clock. The rules, in this order:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from interlock.delivery.monitoring.bets import Bets
@@ -152,16 +153,16 @@ def _judge(
         return
     before = watched.get(question.key, Watched())
     if question.is_learnt and before.learnt < PARTS:
-        apart = sum(abs(count / rows - share) for count, share in zip(counts, question.shares, strict=True)) / 2.0
+        apart = _apart(counts, question.shares)
         watched[question.key] = before.model_copy(
             update={"learnt": before.learnt + 1, "widest": max(before.widest, apart)}
         )
         return
-    places, bound = _chosen(question, before)
+    places, bound = _chosen(question, before.recent, before.widest)
     share = sum(counts[place] for place in places) / rows
     bets = before.bets.settle(share, bound)
-    after = before.model_copy(update={"recent": _recent(before.recent, counts)})
-    is_suspected = _is_suspected(question, after)
+    recent = _recent(before.recent, counts)
+    is_suspected = _is_suspected(question, recent, before.widest)
     calm = 0 if is_suspected else before.calm + 1
     if question.key in alerts:
         bets = bets.model_copy(update={"is_on": False})
@@ -182,7 +183,17 @@ def _judge(
         bets = bets.model_copy(update={"is_on": False})
     else:
         bets = bets.suspect(is_suspected)
-    watched[question.key] = after.model_copy(update={"bets": bets, "calm": calm})
+    watched[question.key] = before.model_copy(update={"recent": recent, "bets": bets, "calm": calm})
+
+
+def _apart(counts: Counts, shares: Sequence[float]) -> float:
+    """How far a block is from the reference (total variation), less what chance does on average: the mean of
+    ``|found - share|`` of independent rows is about sqrt(2 share (1 - share) / (pi rows)).
+    """
+    rows = sum(counts)
+    found = sum(abs(count / rows - share) for count, share in zip(counts, shares, strict=True))
+    chance = sum(math.sqrt(2.0 * share * (1.0 - share) / (math.pi * rows)) for share in shares)
+    return max(0.0, found - chance) / 2.0
 
 
 def _recent(before: tuple[float, ...], counts: Counts) -> tuple[float, ...]:
@@ -193,20 +204,20 @@ def _recent(before: tuple[float, ...], counts: Counts) -> tuple[float, ...]:
     return tuple(one * fade + count for one, count in zip(before, counts, strict=True))
 
 
-def _chosen(question: Question, watched: Watched) -> tuple[list[int], float]:
+def _chosen(question: Question, lately: tuple[float, ...], widest: float) -> tuple[list[int], float]:
     """Which places of the counts are looked at in the next block, by what came before, and the bound of their share."""
     if not question.shares:
         return [0], question.bound
-    recent, rows = watched.recent or (0.0,) * len(question.shares), sum(watched.recent)
+    recent, rows = lately or (0.0,) * len(question.shares), sum(lately)
     places = [place for place, share in enumerate(question.shares) if recent[place] > share * rows]
-    return places, sum(question.shares[place] for place in places) + question.bound + watched.widest
+    return places, sum(question.shares[place] for place in places) + question.bound + widest
 
 
-def _is_suspected(question: Question, watched: Watched) -> bool:
-    places, bound = _chosen(question, watched)
+def _is_suspected(question: Question, recent: tuple[float, ...], widest: float) -> bool:
+    places, bound = _chosen(question, recent, widest)
     usual = sum(question.shares[place] for place in places) if question.shares else 0.0
-    rows = sum(watched.recent)
-    share = (sum(watched.recent[place] for place in places) + DOUBT_ROWS * usual) / (rows + DOUBT_ROWS)
+    rows = sum(recent)
+    share = (sum(recent[place] for place in places) + DOUBT_ROWS * usual) / (rows + DOUBT_ROWS)
     return bound < share
 
 

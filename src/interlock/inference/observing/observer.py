@@ -85,11 +85,11 @@ class Observer:
     def _add(self, side: str, columns: Mapping[str, Column], noted: list[Arrays]) -> None:
         known = self._counts[side]
         for name, column in columns.items():
-            parts = [arrays[name].ravel() for arrays in noted if name in arrays]
+            parts = [arrays[name] for arrays in noted if name in arrays]
             if not parts:
                 continue
             try:
-                counts = column.count(parts[0] if len(parts) == 1 else np.concatenate(parts))
+                counts = column.count((parts[0] if len(parts) == 1 else np.concatenate(parts)).ravel())
             except (TypeError, ValueError):  # values of another kind than the reference's: to observe breaks no answer
                 continue
             known[name] = known[name] + counts if name in known else counts
