@@ -168,7 +168,6 @@ def test_a_broken_file_is_answered_with_problem_place_and_remedy(
 
 # What this version does not act on, as it would be written, and the key that is named.
 NOT_YET = [
-    ("approvals: 0", "approvals: 1", "approvals"),
     ("{set_weight: 5}", "{mirror: {percent: 100, for: 5m}}", "mirror"),
     ("deadline: 2h", "probation: 24h", "probation"),
     ("on_no_data: hold", "on_no_data: promote", "promote"),

@@ -103,12 +103,7 @@ class Server:
         self._rounds = Rounds(self._over, say)
         self._loop_passed: float | None = None
         credentials = Credentials(settings.repositories, environment, settings.prometheus)
-        self._telemetry = PrometheusServers(
-            {
-                name: PrometheusServer(one.url, credentials.prometheus_tokens.get(name, ""))
-                for name, one in settings.prometheus.items()
-            }
-        )
+        self._telemetry = _telemetry_of(settings, credentials)
         forges = Forges(settings.repositories, credentials, time.time)
         self._parts = self._open_parts(state, forges)
         self._parts.store.check()
@@ -138,7 +133,7 @@ class Server:
             logs=self._parts.logs,
             inbox=self._inbox,
             runs=RunRequests(store, self._parts.intake, self._repositories, time.time, self._bell.ring),
-            deliveries=Requests(store, time.time),
+            deliveries=Requests(store, time.time, settings.guarded),
             people=self._people,
             secrets=self._parts.secrets,
             repositories=self._repositories,
@@ -328,6 +323,12 @@ class _EventTeller:
             if event.kind in TOLD_KINDS and self._told.get(thing) != shape:
                 self._say(f"{thing} {event.phase}: {event.because}")
             self._told[thing] = shape
+
+
+def _telemetry_of(settings: ServerSettings, credentials: Credentials) -> PrometheusServers:
+    tokens = credentials.prometheus_tokens
+    servers = {name: PrometheusServer(one.url, tokens.get(name, "")) for name, one in settings.prometheus.items()}
+    return PrometheusServers(servers)
 
 
 def _start(data: Path, proxy: EnvoyProxy) -> None:

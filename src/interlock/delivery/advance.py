@@ -12,7 +12,8 @@ its digest was quarantined meanwhile                rolled back
 the candidate's replicas keep crashing              rolled back
 proven harm (the analysis)                          rolled back
 a person paused it, or the environment is frozen,   wait; its clocks stand still
-or its windows are shut
+or its windows are shut, or its step waits for
+approvals
 the deadline passed                                 rolled back: undecided is not good enough
 the candidate is not healthy in the proxy's eyes    wait
 a step's weight is not yet in force                 wait
@@ -51,6 +52,7 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     if harm is not None:
         return _end(rollout, RolloutPhase.ROLLED_BACK, harm)
     held = seen.held if rollout.pause is None else rollout.pause.because
+    held = rollout.unapproved(rollout.step) if held is None else held
     if held is not None:
         since = now if rollout.held_since is None else rollout.held_since
         return Decision(state=rollout.model_copy(update={"held_since": since, "because": held}), because=held)

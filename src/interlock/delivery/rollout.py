@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from interlock.delivery.analysis.engine import Analysis, conclude
 from interlock.delivery.external.measured import Measured
+from interlock.delivery.holding import Approval, unapproved_because
 from interlock.delivery.looks.baseline import NOTHING_KNOWN, Baseline, spread_of
 from interlock.delivery.looks.evidence import TICK_SECONDS, analysis_of, forecast_of
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
@@ -42,6 +43,7 @@ class OrderName(StrEnum):
     RESUME = "resume"
     PROMOTE = "promote"
     ABORT = "abort"
+    APPROVE = "approve"
 
 
 class Order(Stored):
@@ -59,6 +61,7 @@ class Order(Stored):
             OrderName.RESUME: f"resumed by {self.by}",
             OrderName.PROMOTE: f"promoted past its further steps by {self.by}",
             OrderName.ABORT: "rolled back by a person",
+            OrderName.APPROVE: f"approved by {self.by}",
         }
         return f"{told[self.name]}: {self.reason}"
 
@@ -81,7 +84,7 @@ class Rollout(Stored):
     ``pause`` is who holds it, ``promotion`` who left its further steps out.
     While it is held, ``held_since`` is since when (wall seconds); ``stood`` is how long its clocks stood still before.
     ``windows`` are those of its environment. ``external`` are the metrics that are asked elsewhere, ``measured`` the
-    counts that they answered last.
+    counts that they answered last. ``approvals`` are those given so far, each for one step.
     """
 
     number: int
@@ -111,6 +114,7 @@ class Rollout(Stored):
     stood: float = 0.0
     external: tuple[ExternalMetricPlan, ...] = ()
     measured: dict[str, Measured] = {}
+    approvals: tuple[Approval, ...] = ()
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -138,6 +142,11 @@ class Rollout(Stored):
         if self.stable is not None:
             shares[self.stable.key] = 100 - self.weight
         return {key: share for key, share in shares.items() if share > 0}
+
+    def unapproved(self, step: int) -> str | None:
+        """What is missing of the approvals of a step; None where it waits for none, or all were given."""
+        needed = self.steps[step].approvals if step < len(self.steps) else None
+        return unapproved_because(needed or 0, self.approvals, str(step), f"rollout/{self.key}")
 
     def check_key(self, name: str) -> str:
         """``rollout-N/check/attempt`` of the check's present attempt."""

@@ -26,15 +26,24 @@ _STATES: dict[Phase, State] = {
     Phase.SKIPPED: "error",
     Phase.CANCELLED: "error",
 }
-_OUTCOMES: dict[RolloutPhase, State] = {RolloutPhase.PROMOTED: "success", RolloutPhase.ROLLED_BACK: "failure"}
+_OUTCOMES: dict[RolloutPhase, tuple[State, str]] = {
+    RolloutPhase.PROMOTED: ("success", "delivered"),
+    RolloutPhase.ROLLED_BACK: ("failure", "rolled back"),
+}
 
 
 class Delivery(Stored):
-    """What became of the run's model in one environment."""
+    """What became of the run's model in one environment; ``is_waiting``: for people, who have to hear of it."""
 
     environment: str
     phase: RolloutPhase
     because: str
+    is_waiting: bool = False
+
+    @property
+    def outcome(self) -> tuple[State, str] | None:
+        """What is told of it, in a word; None where nothing is."""
+        return ("pending", "waits") if self.is_waiting else _OUTCOMES.get(self.phase)
 
 
 def statuses(run: Run, deliveries: Sequence[Delivery], url: str) -> tuple[Status, ...]:
@@ -56,12 +65,13 @@ def run_statuses(run: Run, url: str) -> tuple[Status, ...]:
 
 
 def delivery_statuses(run: Run, deliveries: Sequence[Delivery], url: str) -> tuple[Status, ...]:
-    """Each environment where the model was promoted or rolled back; the newest delivery to an environment counts."""
-    ended = {delivery.environment: delivery for delivery in deliveries if delivery.phase in _OUTCOMES}
+    """Each environment where the model was promoted or rolled back, or waits for people; the newest delivery counts."""
+    newest = {delivery.environment: delivery for delivery in deliveries if delivery.outcome is not None}
     named = []
-    for environment, delivery in ended.items():
-        told = "delivered" if delivery.phase is RolloutPhase.PROMOTED else "rolled back"
-        status = _status(_OUTCOMES[delivery.phase], Told(told=told, reason=delivery.because), url)
+    for environment, delivery in newest.items():
+        assert delivery.outcome is not None
+        state, told = delivery.outcome
+        status = _status(state, Told(told=told, reason=delivery.because), url)
         named.append((f"interlock/deploy: {environment}", status))
     return _named(run, named)
 

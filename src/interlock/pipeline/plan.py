@@ -235,11 +235,14 @@ class CommandPlan(Stored):
 
 
 class StepPlan(Stored):
-    """One step of a canary; exactly one field is set. ``set_weight`` in percent, the others in seconds."""
+    """One step of a canary; exactly one field is set. ``set_weight`` in percent, ``approvals`` a number of people, the
+    others in seconds.
+    """
 
     set_weight: int | None = None
     analysis: float | None = None
     pause: float | None = None
+    approvals: int | None = None
 
 
 LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
@@ -311,7 +314,8 @@ class WindowPlan(Stored):
 
 class EnvironmentPlan(Stored):
     """How the model is delivered to one environment. ``replicas`` are the fewest where there is ``scaling``;
-    ``memory`` is what one may use, in bytes. Without ``windows`` it may always move forward.
+    ``memory`` is what one may use, in bytes. Without ``windows`` it may always move forward. So many people give their
+    ``approvals`` before a release enters.
     """
 
     name: str
@@ -322,6 +326,7 @@ class EnvironmentPlan(Stored):
     scaling: ScalingPlan | None = None
     memory: int | None = None
     windows: tuple[WindowPlan, ...] = ()
+    approvals: int = 0
 
 
 class ConcurrencyPlan(Stored):

@@ -351,6 +351,7 @@ def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSp
             WindowPlan(opens=window.opens, seconds=window.duration, time_zone=window.time_zone)
             for window in environment.windows or ()
         ),
+        approvals=environment.approvals,
     )
 
 
@@ -365,6 +366,7 @@ def _canary(canary: CanarySpec) -> StrategyPlan:
             set_weight=step.set_weight,
             analysis=step.analysis.duration if step.analysis else None,
             pause=step.pause.duration if step.pause else None,
+            approvals=step.approvals,
         )
         for step in canary.steps
     ]

@@ -12,6 +12,8 @@ from interlock.pipeline.rules.values import Alpha, Choice, Duration, NotYet, Sec
 
 LIVE_METRICS = (ERROR_RATE, *LATENCY_QUANTILES, ACCURACY)
 LATER_LIVE_METRICS = ("auc",)
+MOST_APPROVALS = 10
+"""Of one environment or step."""
 
 
 class WaitSpec(Section):
@@ -30,6 +32,9 @@ class StepSpec(Section):
     """Watch the metrics of the analysis; go on when they are good enough."""
     pause: WaitSpec | None = None
     """Wait."""
+    approvals: Annotated[int, Field(ge=1, le=MOST_APPROVALS)] | None = None
+    """Wait until so many different people have approved (`interlock approve rollout/N`); meanwhile the clocks stand
+    still, and the candidate is still rolled back for harm."""
     mirror: Annotated[None, NotYet("remove the step; begin with a small set_weight")] = None
     """Copy traffic to the candidate, its answers thrown away."""
 
