@@ -190,7 +190,7 @@ MISTAKES = {
     # --- when a release moves ---
     "a newer release does not stop the older": Mistake(RELEASE, "if seen.newer is not None:", "if seen.newer == 0:"),
     "a failed staging does not matter": Mistake(
-        RELEASE, "seen.rollout is not RolloutPhase.PROMOTED:", "seen.rollout is RolloutPhase.CANCELLED:"
+        RELEASE, "seen.rollout not in (None, RolloutPhase.PROMOTED)", "seen.rollout in (RolloutPhase.PROGRESSING,)"
     ),
     "the quarantined are admitted": Mistake("registry.admission", "(evidence.quarantine is None,", "(True,"),
     # --- what is done about it ---

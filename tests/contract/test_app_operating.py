@@ -56,6 +56,23 @@ def test_every_credential_that_is_not_there_is_told_at_once_and_none_of_the_othe
     assert "very secret" not in str(refused.value)
 
 
+def test_a_prometheus_server_has_a_token_of_its_own_and_environments_may_be_guarded() -> None:
+    main = {"url": "https://p.example.org/", "token": {"env": "P"}}
+    near = {"url": "http://127.0.0.1:9090", "token": {"env": "P"}}
+    environments = {
+        "staging": {"listen": "127.0.0.1:8081"},
+        "production": {"listen": "127.0.0.1:8080", "authors_may_approve": False},
+    }
+    settings = ServerSettings.model_validate(
+        {"prometheus": {"main": main, "near": near, "open": {"url": "http://p"}}, "environments": environments}
+    )
+    assert settings.prometheus["main"].url == "https://p.example.org"
+    assert settings.guarded == {"production"}
+    assert Credentials({}, {"P": "tok\n"}, settings.prometheus).prometheus_tokens == {"main": "tok", "near": "tok"}
+    with pytest.raises(SeveralRefused, match=r"prometheus\.main\.token"):
+        Credentials({}, {}, settings.prometheus)
+
+
 @pytest.mark.parametrize(("kind", "user"), [("github", "x-access-token"), ("gitlab", "oauth2"), ("gitea", "interlock")])
 def test_a_remote_is_fetched_with_the_token_of_its_forge(kind: str, user: str) -> None:
     url = "https://git.example.org/acme/churn.git"

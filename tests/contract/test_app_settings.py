@@ -67,6 +67,13 @@ def test_without_settings_the_documented_defaults_hold(file: Path, text: str | N
     ("text", "where", "problem"),
     [
         ("repository: {}", "repository", "not permitted"),
+        ("prometheus: {main: {url: 'file:///etc'}}", "prometheus.main.url", "write https://HOST"),
+        ("prometheus: {Main: {url: 'https://p'}}", "prometheus.Main", "is no name"),
+        (
+            "prometheus: {main: {url: 'http://p.example.org', token: {env: T}}}",
+            "prometheus.main",
+            "a token is not sent over http",
+        ),
         ("repositories: {a: {}}", "repositories.a", "path or url is required"),
         ("repositories: {a: {path: /a, url: 'https://host/a.git'}}", "repositories.a", "path or url is required"),
         ("repositories: {a: {path: /a, most_runs: 0}}", "repositories.a.most_runs", "greater than or equal to 1"),

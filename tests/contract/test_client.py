@@ -200,6 +200,13 @@ def test_requests_for_runs(
 SECRET = {"repository": "shop", "environment": None, "name": "KEY", "value": "v"}
 OTHERS: list[tuple[Callable[[Client], object], Told, object, str, object]] = [
     (
+        lambda c: c.deliveries.approve(3, "looked at"),
+        Told(body={"because": "approved"}),
+        "approved",
+        "POST /releases/3/approve",
+        {"reason": "looked at"},
+    ),
+    (
         lambda c: c.deliveries.steer(3, "pause", "lunch"),
         Told(body={"because": "paused"}),
         "paused",

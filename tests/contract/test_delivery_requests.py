@@ -141,7 +141,7 @@ def test_who_may_not_changes_nothing(world: World, caller: Caller, why: str) -> 
         lambda: world.requests.unfreeze(caller, WHERE, "please"),
         lambda: world.requests.lift_quarantine(caller, "small/1", "please"),
         lambda: world.requests.retry(caller, 1, "please"),
-        *(lambda name=name: world.requests.steer(caller, 1, name, "please") for name in OrderName),
+        *(lambda name=name: world.requests.steer(caller, 1, name, "please") for name in OrderName if name != "approve"),
     ):
         with pytest.raises(Forbidden, match=why):
             asked()

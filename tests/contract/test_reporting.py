@@ -14,7 +14,7 @@ from interlock.control.reporting import Reporting
 from interlock.control.rows import load_state, write_state
 from interlock.delivery.analysis.engine import begin_analysis
 from interlock.delivery.analysis.streams import Rule
-from interlock.delivery.release import Release
+from interlock.delivery.release import Release, ReleaseSeen, advance, approve
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import Rollout, RolloutPhase, summary
 from interlock.edges.forge import MemoryForge
@@ -23,7 +23,7 @@ from interlock.errors import ForgeFault, Refused, StoreFault
 from interlock.feedback.report import Report, ReportPhase
 from interlock.feedback.status import Comment, Status
 from interlock.gate.judgement import GateResult, Judgement
-from interlock.pipeline.plan import Plan, StagePlan
+from interlock.pipeline.plan import EnvironmentPlan, Plan, StagePlan
 from interlock.ports import Forge, Store
 from interlock.registry.version import ModelVersion
 from interlock.run.run import Run, StageRun, begin
@@ -470,6 +470,28 @@ def test_deliveries_are_told_to_the_commit_they_come_from(world: World) -> None:
     status = forge.statuses[A]["interlock/deploy: production"]
     assert (status.state, status.description) == ("failure", "rolled back: back to flights v2")
     assert forge.statuses[A]["interlock"].url.endswith("/2")
+
+
+def test_what_waits_for_people_is_told_until_it_goes_on(world: World) -> None:
+    forge = world.forge()
+    world.run(1, Phase.SUCCEEDED, version="flights/3")
+    world.settle()
+    production = EnvironmentPlan(name="production", approvals=1)
+    release = Release(
+        number=5, model="flights", version="flights/3", title="flights v3", run="1", environments=(production,)
+    )
+    waiting = advance(release, ReleaseSeen()).state
+    write = write_state(Kind.RELEASE, "5", waiting, expected=0, phase=waiting.phase, because=waiting.because)
+    world.store.save(write)
+    world.settle()
+    status = forge.statuses[A]["interlock/deploy: production"]
+    assert status.state == "pending"
+    assert status.description.startswith("waits: 0 of 1 of the approvals it waits for were given: interlock approve")
+    approved = approve(waiting, "ada", "looked at").state
+    world.save(Kind.RELEASE, "5", approved, "open")
+    world.rollout(1, RolloutPhase.PROMOTED, release=5, because="flights v3 has all traffic")
+    world.settle()
+    assert forge.statuses[A]["interlock/deploy: production"].state == "success"
 
 
 def version_of_run(run: str) -> ModelVersion:

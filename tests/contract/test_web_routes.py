@@ -57,6 +57,7 @@ ROUTES = {
     ("GET", "/api/v1/releases"): Asked("/api/v1/releases", Role.VIEWER, of_small=False),
     ("POST", "/api/v1/releases"): Asked("/api/v1/releases", Role.OPERATOR, {"version": "small/1"}),
     ("GET", "/api/v1/releases/{number}"): Asked("/api/v1/releases/1", Role.VIEWER),
+    ("POST", "/api/v1/releases/{number}/approve"): Asked("/api/v1/releases/1/approve", Role.MAINTAINER, REASON),
     ("GET", "/api/v1/rollouts"): Asked("/api/v1/rollouts", Role.VIEWER, of_small=False),
     ("GET", "/api/v1/rollouts/{number}"): Asked("/api/v1/rollouts/1", Role.VIEWER),
     ("POST", "/api/v1/rollouts/{number}/retry"): Asked("/api/v1/rollouts/1/retry", Role.OPERATOR, REASON),

@@ -168,7 +168,6 @@ def test_a_broken_file_is_answered_with_problem_place_and_remedy(
 
 # What this version does not act on, as it would be written, and the key that is named.
 NOT_YET = [
-    ("approvals: 0", "approvals: 1", "approvals"),
     ("on_no_data: hold", "on_no_data: promote", "promote"),
     ("metric: error_rate", "metric: auc", "auc"),
     ("format: skops", "format: catboost", "catboost"),

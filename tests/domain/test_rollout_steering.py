@@ -42,7 +42,7 @@ def harmed() -> Rollout:
     return rollout.model_copy(update={"phase": RolloutPhase.PROGRESSING})
 
 
-@pytest.mark.parametrize("name", OrderName)
+@pytest.mark.parametrize("name", [name for name in OrderName if name is not OrderName.APPROVE])
 def test_an_order_says_who_and_why(name: OrderName) -> None:
     decision = obey(wanted(canary(), *[OrderName.PAUSE] * (name is OrderName.RESUME)), asked(name))
     assert decision.because == decision.state.because == asked(name).because

@@ -16,6 +16,7 @@ from interlock.control.rows import write_environment, write_state
 from interlock.delivery import release as releases
 from interlock.delivery import rollout as rollouts
 from interlock.delivery.environment import Environment, enter
+from interlock.delivery.release import Release
 from interlock.delivery.revision import Revision
 from interlock.gate.judgement import GateResult, Judgement
 from interlock.pipeline.plan import EnvironmentPlan, GatePlan, ModelPlan
@@ -281,6 +282,33 @@ def test_runs_are_begun_again_approved_and_ended_by_a_server(face, served, capsy
     assert "overridden by" in tell(capsys, "explain", "gate", "run/92", *served)
     assert main(["trigger", "smal", *served]) == 2
     assert "did you mean small" in capsys.readouterr().err
+
+
+def test_a_release_is_approved_once_by_each(face, served, capsys):
+    face.add_version()
+    production = EnvironmentPlan(name="production", approvals=2)
+    waiting = Release(
+        number=7,
+        model="small",
+        version="small/1",
+        title="small v1",
+        run="1",
+        environments=(production,),
+        phase="waiting",
+    )
+    face.store.save(write_state(Kind.RELEASE, "7", waiting, expected=0, phase=waiting.phase, because="test"))
+    told = tell(capsys, "approve", "release/7", "--reason", "read it", *served)
+    assert "release 7 is approved by" in told
+    assert ": read it" in told
+    for words, why in (
+        (["release/7"], "approved already"),
+        (["release/x"], "write release/3 or rollout/5"),
+        (["release/7", "--commit", "ab"], "without --commit"),
+        (["rollout/9"], "no rollout"),
+        (["12", "--reason", "read it"], "--reason is for releases and rollouts"),
+    ):
+        assert main(["approve", *words, *served]) == 2
+        assert why in capsys.readouterr().err
 
 
 def _user() -> str:

@@ -142,7 +142,7 @@ class Server:
             logs=self._parts.logs,
             inbox=self._inbox,
             runs=RunRequests(store, self._parts.intake, self._repositories, time.time, self._bell.ring),
-            deliveries=Requests(store, time.time),
+            deliveries=Requests(store, time.time, settings.guarded),
             people=self._people,
             keys=Keys(store, time.time, self._bell.ring),
             secrets=self._parts.secrets,

@@ -139,11 +139,15 @@ class TlsSettings(_Strict):
 
 
 class EnvironmentSettings(_Strict):
-    """Where an environment listens, as ``address:port``; beyond loopback with ``tls`` and API keys alone."""
+    """Where an environment listens, as ``address:port``; beyond loopback with ``tls`` and API keys alone.
+
+    ``authors_may_approve``: whether who wrote a commit, or asked for its run, may approve of its model here.
+    """
 
     tls: TlsSettings | None = None
     api_keys: Literal["required"] | None = None
     listen: str
+    authors_may_approve: bool = True
 
     @field_validator("listen")
     @classmethod
@@ -267,6 +271,11 @@ class ServerSettings(_Strict):
     def address(self) -> str:
         """The address it listens at, without the port."""
         return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def guarded(self) -> frozenset[str]:
+        """The environments where nobody may approve of what is their own work."""
+        return frozenset(name for name, one in self.environments.items() if not one.authors_may_approve)
 
     @property
     def port(self) -> int:

@@ -29,7 +29,7 @@ COMMANDS = {
     "trigger": CommandEntry("commands.runs", "Begin a run of a branch or tag now."),
     "rerun": CommandEntry("commands.runs", "Run a run's commit again, whole or from a stage on."),
     "cancel": CommandEntry("commands.runs", "End a run, and all its processes."),
-    "approve": CommandEntry("commands.runs", "Let one commit from outside run."),
+    "approve": CommandEntry("commands.runs", "Give your leave: to a run, a release or a rollout."),
     "models": CommandEntry("commands.models", "List the registered models; pull one into a folder."),
     "reproduce": CommandEntry("commands.reproducing", "Make a model again, compare it bit by bit, and say why not."),
     "release": CommandEntry("commands.models", "Send a model version through the environments."),

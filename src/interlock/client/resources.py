@@ -117,6 +117,12 @@ class Deliveries:
         asked = {"version": version} | ({"because": because} if because else {})
         return Row[ReleaseState].model_validate(self._connection.post(f"{API}/releases", asked, key=key))
 
+    def approve(self, release: int, reason: str) -> str:
+        """One person's approval of a release that waits for some; what was done, in one sentence."""
+        # Sent again after a lost answer it would say that this person approved already.
+        asked, path = {"reason": reason}, f"{API}/releases/{release}/approve"
+        return str(self._connection.post(path, asked, is_repeatable=False)["because"])
+
     def lift_quarantine(self, version: str, reason: str) -> str:
         """Lets a version that was rolled back be released again; what was done, in one sentence."""
         # Sent again after a lost answer it would say that there is no quarantine.
@@ -133,7 +139,7 @@ class Deliveries:
         return Row[RolloutState].model_validate(self._connection.get(f"{API}/rollouts/{number}"))
 
     def steer(self, rollout: int, order: str, reason: str) -> str:
-        """The ``order`` is pause, resume, promote or abort; what was done, in one sentence."""
+        """The ``order`` is pause, resume, promote, abort or approve; what was done, in one sentence."""
         # Sent again after a lost answer it would say that this is so already.
         asked, path = {"reason": reason}, f"{API}/rollouts/{rollout}/{quote(order, safe='')}"
         return str(self._connection.post(path, asked, is_repeatable=False)["because"])

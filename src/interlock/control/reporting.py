@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from interlock.control.rows import load_state, write_state
-from interlock.delivery.release import Release
+from interlock.control.rows import load_state, read_state, write_state
+from interlock.delivery.holding import APPROVED
+from interlock.delivery.release import Release, ReleasePhase
 from interlock.delivery.rollout import PROBATION_END, Rollout, RolloutPhase
 from interlock.delivery.stages.probation import place_of
 from interlock.errors import Fault, ForgeFault, Refused, StoreFault
@@ -133,13 +134,21 @@ class Reporting:
         return followed
 
     def _touched(self, events: Sequence[Event]) -> dict[str, tuple[int, ...]]:
-        """The runs of which something new is to be told, each with rollouts that ended or are on probation."""
+        """The runs of which something new is to be told, each with rollouts that ended, are on probation or wait for
+        people.
+        """
         touched: dict[str, tuple[int, ...]] = {}
         for event in events:
             run: str | None = None
             if event.kind is Kind.RUN:
                 touched.setdefault(event.key, ())
-            elif event.kind is Kind.ROLLOUT and (event.phase in ENDED or PROBATION_END in event.observed):
+            elif event.kind is Kind.RELEASE and APPROVED in event.because:
+                release, _ = load_state(self._store, Kind.RELEASE, event.key, Release)
+                if release is not None:
+                    touched.setdefault(release.run, ())
+            elif event.kind is Kind.ROLLOUT and (
+                event.phase in ENDED or PROBATION_END in event.observed or APPROVED in event.because
+            ):
                 run = self._read(f"rollout {event.key}", self._run_of, event.key)
             if run is not None:
                 touched[run] = (*touched.get(run, ()), int(event.key))
@@ -188,6 +197,7 @@ class Reporting:
         url = f"{self._url}/api/v1/runs/{run.number}" if self._url else ""
         is_newest = [self._is_newest(place, order) for place, order in self._places(run).items()]
         deliveries = [delivery for number in report.rollouts for delivery in self._delivery(number)]
+        deliveries += self._unapproved(run.key)
         told = (*(run_statuses(run, url) if is_newest[0] else ()), *delivery_statuses(run, deliveries, url))
         return want(report, told, comment(run, url) if is_newest[-1] else None)
 
@@ -211,6 +221,16 @@ class Reporting:
         others = [other for other in self._store.recall(SPACE, place) if isinstance(other, list)]
         return all(tuple(other) <= tuple(order) for other in others)
 
+    def _unapproved(self, run: str) -> list[Delivery]:
+        """The environments before which the run's release waits for people."""
+        rows = self._store.rows(Kind.RELEASE, phases=(ReleasePhase.WAITING,))
+        releases = [release for row in rows if (release := read_state(row, Release)).run == run]
+        return [
+            Delivery(environment=one.here.name, phase=RolloutPhase.PROGRESSING, because=one.unapproved, is_waiting=True)
+            for one in releases
+            if one.here is not None and one.unapproved is not None
+        ]
+
     def _delivery(self, number: int) -> list[Delivery]:
         rollout, _ = load_state(self._store, Kind.ROLLOUT, str(number), Rollout)
         if rollout is None:
@@ -220,7 +240,9 @@ class Reporting:
             told = place_of(rollout)  # without its evidence, which is another one each minute
             return [Delivery(environment=environment, phase=rollout.phase, because=told, is_on_probation=True)]
         if rollout.release is not None:
-            return [Delivery(environment=environment, phase=rollout.phase, because=rollout.because)]
+            is_waiting = not rollout.phase.is_final and rollout.unapproved(rollout.step) is not None
+            because = rollout.because
+            return [Delivery(environment=environment, phase=rollout.phase, because=because, is_waiting=is_waiting)]
         if rollout.phase is not RolloutPhase.PROMOTED:
             return []
         because = f"back to {rollout.candidate.title}"

@@ -13,7 +13,8 @@ it is a shadow, and nothing serves here yet         cancelled: there is nothing 
 the candidate's replicas keep crashing              rolled back
 proven harm (the analysis)                          rolled back
 a person paused it, or the environment is frozen,   wait; its clocks stand still
-or its windows are shut
+or its windows are shut, or its step waits for
+approvals
 it is on probation                                  the table of ``stages/probation.py``
 the deadline passed                                 rolled back: undecided is not good enough
 the candidate is not healthy in the proxy's eyes    wait
@@ -65,6 +66,7 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     if harm is not None:
         return _end(rollout, RolloutPhase.ROLLED_BACK, harm)
     held = seen.held if rollout.pause is None else rollout.pause.because
+    held = rollout.unapproved(rollout.step) if held is None else held
     if held is not None:
         since = now if rollout.held_since is None else rollout.held_since
         return Decision(state=rollout.model_copy(update={"held_since": since, "because": held}), because=held)

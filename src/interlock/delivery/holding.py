@@ -1,4 +1,7 @@
-"""What keeps an environment from going forward: a person's freeze, and its windows. The way back is never closed."""
+"""What keeps an environment from going forward: a person's freeze, its windows, and approvals that were not given yet.
+
+The way back is never closed.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,35 @@ class Freeze(Stored):
     by: str
     reason: str
     until: float | None = None
+
+
+APPROVED = "of the approvals it waits for were given"
+"""How every reason that waits for people tells it."""
+
+
+class Approval(Stored):
+    """A person's leave: ``by`` whom and why; ``of`` is what for: an environment of a release, a step of a rollout."""
+
+    by: str
+    reason: str
+    of: str
+
+
+def unapproved_because(needed: int, given: Sequence[Approval], of: str, thing: str) -> str | None:
+    """What is missing of the approvals of so many different people; None where all were given.
+
+    ``thing`` is what they approve: ``release/3``.
+    """
+    people = people_of(given, of)
+    if len(people) >= needed:
+        return None
+    told = f" ({', '.join(people)})" if people else ""
+    return f"{len(people)} of {needed} {APPROVED}{told}: interlock approve {thing}"
+
+
+def people_of(given: Sequence[Approval], of: str) -> tuple[str, ...]:
+    """Who approved, each once, in order."""
+    return tuple(dict.fromkeys(one.by for one in given if one.of == of))
 
 
 def held_because(freeze: Freeze | None, windows: Sequence[WindowPlan], now: float) -> str | None:

@@ -7,6 +7,7 @@ a newer release of the model                   stopped (what it had begun is sup
 its rollout here was a trial on copies         done: nothing goes on from there
 its rollout here ended otherwise               stopped, with that rollout's reason
 its rollout here was promoted                  the next environment, or done
+people have not all approved of it yet         waiting
 the version is not admitted here               stopped, with the condition that does not hold
 the environment is busy with another rollout   waiting
 the environment is frozen, or its window shut  waiting
@@ -18,8 +19,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from interlock.delivery.holding import Approval, people_of, unapproved_because
 from interlock.delivery.rollout import Rollout, RolloutPhase
-from interlock.errors import Refused
+from interlock.errors import Conflict, Refused
 from interlock.pipeline.plan import EnvironmentPlan
 from interlock.registry.admission import Admission
 from interlock.registry.version import ModelVersion
@@ -42,7 +44,7 @@ class ReleasePhase(StrEnum):
 
 class Release(Stored):
     """``run`` is the run that brought it; ``rollouts`` maps the name of each environment entered so far to the
-    number of the rollout there.
+    number of the rollout there; ``approvals`` are those given so far, each for one environment.
     """
 
     number: int
@@ -52,6 +54,7 @@ class Release(Stored):
     run: str
     environments: tuple[EnvironmentPlan, ...]
     rollouts: dict[str, int] = {}
+    approvals: tuple[Approval, ...] = ()
     phase: ReleasePhase = ReleasePhase.OPEN
     because: str = ""
 
@@ -67,6 +70,16 @@ class Release(Stored):
         if entered and len(entered) == len(self.environments):
             return None
         return self.environments[len(entered)]
+
+    @property
+    def unapproved(self) -> str | None:
+        """What is missing of the approvals of the environment that comes next; None where nothing is."""
+        here = self.here
+        return (
+            None
+            if here is None
+            else unapproved_because(here.approvals, self.approvals, here.name, f"release/{self.key}")
+        )
 
     def environment_key(self, name: str) -> str:
         """``model/environment``."""
@@ -124,19 +137,33 @@ def again(number: int, release: Release, rollout: Rollout, because: str) -> Rele
     )
 
 
+def approve(release: Release, by: str, reason: str) -> Decision[Release]:
+    """The release with one approval more, for the environment that comes next.
+
+    Conflict where it waits for none; of one person the first counts.
+    """
+    here = release.here
+    if release.phase.is_final or here is None or release.unapproved is None:
+        problem = f"it waits for no approval: {release.because}"
+        raise Conflict(problem, f"release {release.number}", "there is nothing to do")
+    if by in people_of(release.approvals, here.name):
+        raise Conflict(f"{by} approved already", f"release {release.number}", "somebody else has to approve")
+    given = (*release.approvals, Approval(by=by, reason=reason, of=here.name))
+    because = f"approved by {by} for {release.environment_key(here.name)}: {reason}"
+    return Decision(state=release.model_copy(update={"approvals": given, "because": because}), because=because)
+
+
 def advance(release: Release, seen: ReleaseSeen) -> Decision[Release]:
     """The next state of the release, and why (the table above)."""
     if seen.newer is not None:
         return _to(release, ReleasePhase.STOPPED, f"superseded by release {seen.newer}")
-    if seen.rollout is RolloutPhase.PROGRESSING:
-        return Decision(state=release, because="its rollout is under way")
-    if seen.rollout is RolloutPhase.CANCELLED:
-        return _to(release, ReleasePhase.DONE, f"{release.title} was on trial only: {seen.rollout_because}")
-    if seen.rollout is not None and seen.rollout is not RolloutPhase.PROMOTED:
-        return _to(release, ReleasePhase.STOPPED, f"the rollout was {seen.rollout}: {seen.rollout_because}")
+    if seen.rollout not in (None, RolloutPhase.PROMOTED):
+        return _stand(release, seen)
     here = release.here
     if here is None:
         return _to(release, ReleasePhase.DONE, f"{release.title} is promoted in every environment")
+    if release.unapproved is not None:
+        return _to(release, ReleasePhase.WAITING, f"{release.environment_key(here.name)}: {release.unapproved}")
     if seen.admission is not None and not seen.admission.is_admitted:
         return _to(release, ReleasePhase.STOPPED, seen.admission.because)
     if seen.busy_with is not None:
@@ -154,6 +181,15 @@ def advance(release: Release, seen: ReleaseSeen) -> Decision[Release]:
         }
     )
     return Decision(state=state, because=f"rollout {seen.next_rollout} begins: {seen.admission.because}")
+
+
+def _stand(release: Release, seen: ReleaseSeen) -> Decision[Release]:
+    """Where a rollout that was not promoted leaves it."""
+    if seen.rollout is RolloutPhase.PROGRESSING:
+        return Decision(state=release, because="its rollout is under way")
+    if seen.rollout is RolloutPhase.CANCELLED:
+        return _to(release, ReleasePhase.DONE, f"{release.title} was on trial only: {seen.rollout_because}")
+    return _to(release, ReleasePhase.STOPPED, f"the rollout was {seen.rollout}: {seen.rollout_because}")
 
 
 def _to(release: Release, phase: ReleasePhase, because: str) -> Decision[Release]:

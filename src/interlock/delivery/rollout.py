@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from interlock.delivery.analysis.engine import Analysis, conclude
 from interlock.delivery.external.measured import Measured
+from interlock.delivery.holding import Approval, unapproved_because
 from interlock.delivery.looks.baseline import NOTHING_KNOWN, Baseline, spread_of
 from interlock.delivery.looks.evidence import TICK_SECONDS, analysis_of, forecast_of
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, LatencySeen, PairsSeen, Revision
@@ -56,6 +57,7 @@ class OrderName(StrEnum):
     RESUME = "resume"
     PROMOTE = "promote"
     ABORT = "abort"
+    APPROVE = "approve"
 
 
 class Order(Stored):
@@ -73,6 +75,7 @@ class Order(Stored):
             OrderName.RESUME: f"resumed by {self.by}",
             OrderName.PROMOTE: f"promoted past its further steps by {self.by}",
             OrderName.ABORT: "rolled back by a person",
+            OrderName.APPROVE: f"approved by {self.by}",
         }
         return f"{told[self.name]}: {self.reason}"
 
@@ -100,7 +103,7 @@ class Rollout(Stored):
     ``tolerance`` how far equal numbers may be apart.
     It ``is_on_probation`` from ``since`` on, for ``probation`` seconds (0: never), with ``holdback`` percent of the
     traffic left to stable. ``external`` are the metrics that are asked elsewhere, ``measured`` the counts that they
-    answered last.
+    answered last. ``approvals`` are those given so far, each for one step.
     """
 
     number: int
@@ -138,6 +141,7 @@ class Rollout(Stored):
     is_on_probation: bool = False
     external: tuple[ExternalMetricPlan, ...] = ()
     measured: dict[str, Measured] = {}
+    approvals: tuple[Approval, ...] = ()
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -180,6 +184,11 @@ class Rollout(Stored):
     def is_shadow(self) -> bool:
         """Whether it ends without ever giving the candidate traffic."""
         return all(step.set_weight is None for step in self.steps)
+
+    def unapproved(self, step: int) -> str | None:
+        """What is missing of the approvals of a step; None where it waits for none, or all were given."""
+        needed = self.steps[step].approvals if step < len(self.steps) else None
+        return unapproved_because(needed or 0, self.approvals, str(step), f"rollout/{self.key}")
 
     def check_key(self, name: str) -> str:
         """``rollout-N/check/attempt`` of the check's present attempt."""

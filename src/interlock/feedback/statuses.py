@@ -33,12 +33,20 @@ _OUTCOMES: dict[RolloutPhase, tuple[State, str]] = {
 
 
 class Delivery(Stored):
-    """What became of the run's model in one environment."""
+    """What became of the run's model in one environment; ``is_waiting``: for people, who have to hear of it."""
 
     environment: str
     phase: RolloutPhase
     because: str
     is_on_probation: bool = False
+    is_waiting: bool = False
+
+    @property
+    def outcome(self) -> tuple[State, str] | None:
+        """What is told of it, in a word; None where nothing is."""
+        if self.is_waiting:
+            return "pending", "waits"
+        return _OUTCOMES.get(self.phase, ("pending", "passed all steps") if self.is_on_probation else None)
 
 
 def statuses(run: Run, deliveries: Sequence[Delivery], url: str) -> tuple[Status, ...]:
@@ -60,14 +68,15 @@ def run_statuses(run: Run, url: str) -> tuple[Status, ...]:
 
 
 def delivery_statuses(run: Run, deliveries: Sequence[Delivery], url: str) -> tuple[Status, ...]:
-    """Each environment where the model was promoted or rolled back, or is on probation; the newest delivery to an
-    environment counts.
+    """Each environment where the model was promoted or rolled back, is on probation or waits for people; the newest
+    delivery to an environment counts.
     """
-    told = {one.environment: one for one in deliveries if one.phase in _OUTCOMES or one.is_on_probation}
+    newest = {delivery.environment: delivery for delivery in deliveries if delivery.outcome is not None}
     named = []
-    for environment, delivery in told.items():
-        state, what = _OUTCOMES.get(delivery.phase, ("pending", "passed all steps"))
-        status = _status(state, Told(told=what, reason=delivery.because), url)
+    for environment, delivery in newest.items():
+        assert delivery.outcome is not None
+        state, told = delivery.outcome
+        status = _status(state, Told(told=told, reason=delivery.because), url)
         named.append((f"interlock/deploy: {environment}", status))
     return _named(run, named)
 

@@ -243,12 +243,15 @@ class MirrorPlan(Stored):
 
 
 class StepPlan(Stored):
-    """One step; exactly one field is set. ``set_weight`` in percent, ``analysis`` and ``pause`` in seconds."""
+    """One step; exactly one field is set. ``set_weight`` in percent, ``analysis`` and ``pause`` in seconds,
+    ``approvals`` a number of people.
+    """
 
     set_weight: int | None = None
     analysis: float | None = None
     pause: float | None = None
     mirror: MirrorPlan | None = None
+    approvals: int | None = None
 
 
 LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
@@ -335,8 +338,8 @@ class WindowPlan(Stored):
 
 class EnvironmentPlan(Stored):
     """How the model is delivered to one environment. ``replicas`` are the fewest where there is ``scaling``;
-    ``memory`` is what one may use, in bytes. Without ``windows`` it may always move forward. ``monitoring``
-    says how what is promoted is watched.
+    ``memory`` is what one may use, in bytes. Without ``windows`` it may always move forward. So many people give their
+    ``approvals`` before a release enters. ``monitoring`` says how what is promoted is watched.
     """
 
     name: str
@@ -348,6 +351,7 @@ class EnvironmentPlan(Stored):
     memory: int | None = None
     windows: tuple[WindowPlan, ...] = ()
     monitoring: MonitoringPlan = MonitoringPlan()
+    approvals: int = 0
 
 
 class ConcurrencyPlan(Stored):

@@ -351,6 +351,7 @@ def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSp
             for window in environment.windows or ()
         ),
         monitoring=monitoring_plan_of(environment.monitoring),
+        approvals=environment.approvals,
     )
 
 

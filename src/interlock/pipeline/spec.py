@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from interlock.pipeline.canaries.spec import Strategy
+from interlock.pipeline.canaries.spec import MOST_APPROVALS, Strategy
 from interlock.pipeline.checks.data import DataChecksSpec
 from interlock.pipeline.checks.serving import ServingChecksSpec
 from interlock.pipeline.gates.spec import GateSpec
@@ -32,7 +32,6 @@ from interlock.pipeline.rules.values import (
     Choice,
     Duration,
     ModelName,
-    NotYet,
     ParamName,
     Path,
     Section,
@@ -275,8 +274,8 @@ class EnvironmentSpec(Section):
     """How many processes serve: a number, or a mapping with bounds between which the load decides."""
     checks: list[CheckSpec] = []
     """Commands run against the live endpoint; one that fails rolls back."""
-    approvals: Annotated[int, NotYet("write 0, or remove it", harmless=(0,))] = 0
-    """How many people must agree."""
+    approvals: Annotated[int, Field(ge=0, le=MOST_APPROVALS)] = 0
+    """How many different people must approve of a release before it enters: `interlock approve release/N`."""
     windows: Annotated[list[WindowSpec], Field(min_length=1, max_length=MOST)] | None = None
     """Times in which rollouts begin and gain weight; a rollback needs none. Without this key: always."""
     monitoring: Monitoring = MonitoringSpec()

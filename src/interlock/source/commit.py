@@ -25,8 +25,9 @@ class Commit(Stored):
 
     ``repository`` is the configured name, ``git_directory`` where its objects are, ``sha`` the commit (or, for
     the working tree of ``interlock run``, the tree object that holds it), ``tree`` the id of its tree. ``message`` is
-    the beginning of its message, the subject included. For a working tree ``working_tree`` is its folder, and
-    ``beside`` names what lies there, is asked for as data, and is no part of the tree.
+    the beginning of its message, the subject included; ``author`` who wrote it by its own account, as ``Ada <a@b>``.
+    For a working tree ``working_tree`` is its folder, and ``beside`` names what lies there, is asked for as data, and
+    is no part of the tree.
     """
 
     repository: str
@@ -36,8 +37,19 @@ class Commit(Stored):
     tree: str
     subject: str = ""
     message: str = ""
+    author: str = ""
     working_tree: str = ""
     beside: tuple[str, ...] = ()
+
+
+def is_author(name: str, author: str) -> bool:
+    """Whether a commit's author has this name, or this e-mail address, with or without its host. Case does not count.
+
+    What a commit says of its author is its own account: this keeps honest people from approving their own work.
+    """
+    full, _, address = author.rstrip(">").partition("<")
+    known = {full.strip().casefold(), address.casefold(), address.partition("@")[0].casefold()}
+    return name.casefold() in known - {""}
 
 
 OccasionKind: TypeAlias = Literal[

@@ -50,19 +50,38 @@ def cancel(session: Session, run: str, reason: str) -> int:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("thing")
 @click.option(
-    "--commit", "sha", metavar="SHA", help="The commit you have looked at; refused where the run's is another."
+    "--commit", "sha", metavar="SHA", help="Of a run: the commit you have looked at; refused where it is of another."
 )
+@click.option("--reason", help="Of a release or rollout: why; stored with the decision, and in the audit log.")
 @with_server
-def approve(session: Session, run: str, sha: str | None) -> int:
-    """Let RUN, of a commit from outside, run: this one commit and no other."""
+def approve(session: Session, thing: str, sha: str | None, reason: str | None) -> int:
+    """Give your leave to a THING that waits for it: the run 12 or run/12 of a commit from outside (this one commit and
+    no other), release/3, or rollout/5.
+    """
+    kind, _, number = thing.rpartition("/")
+    if kind in ("release", "rollout"):
+        if sha is not None or not (number.isascii() and number.isdigit()):
+            raise Refused(f"not a release or rollout: {thing!r}", "", "write release/3 or rollout/5, without --commit")
+        return _approve_delivery(session, kind, int(number), reason or "looked at")
+    if reason is not None:
+        raise Refused("--reason is for releases and rollouts", "approve", "leave it out")
     with session.server() as client:
-        number = run_number(run)
-        commit = sha or client.runs.get(number).state.commit.sha
-        row = client.runs.approve(number, commit)
+        run = run_number(thing)
+        commit = sha or client.runs.get(run).state.commit.sha
+        row = client.runs.approve(run, commit)
     session.output.say(Line(f"commit {commit[:10]} of run {row.key} is approved", "good"))
     session.output.answer(row_json(row))
+    return ExitCode.SUCCESS
+
+
+def _approve_delivery(session: Session, kind: str, number: int, reason: str) -> int:
+    with session.server() as client:
+        deliveries = client.deliveries
+        told = deliveries.approve(number, reason) if kind == "release" else deliveries.steer(number, "approve", reason)
+    session.output.say(Line(told, "good"), Line("follow it with: interlock status", "dim"))
+    session.output.answer({"asked": f"{kind}/{number}", "told": told})
     return ExitCode.SUCCESS
 
 

@@ -149,6 +149,8 @@ class Deliveries:
                 rollout=rollout.phase if rollout else None,
                 rollout_because=rollout.because if rollout else "",
             )
+        if release.unapproved is not None:
+            return ReleaseSeen(rollout=rollout.phase if rollout else None)
         environment, _ = load_state(
             self._store, Kind.ENVIRONMENT, release.environment_key(release.here.name), Environment
         )

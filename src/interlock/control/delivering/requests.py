@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from pydantic import TypeAdapter
 
@@ -10,6 +10,7 @@ from interlock.access.audit import Deed
 from interlock.access.caller import Action, Caller
 from interlock.control.delivering.going_back import go_back
 from interlock.control.delivering.quarantine import blocked_because, lift
+from interlock.control.people import LOCAL
 from interlock.control.rows import load_state, read_state, write_environment, write_state
 from interlock.delivery import release as releases
 from interlock.delivery.environment import Environment
@@ -17,9 +18,11 @@ from interlock.delivery.holding import Freeze, frozen_because
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import Order, OrderName, Rollout
 from interlock.delivery.steering import ORDER, obey
-from interlock.errors import AlreadyExists, Conflict, NotFound, Refused, StaleWrite
+from interlock.errors import AlreadyExists, Conflict, Forbidden, NotFound, Refused, StaleWrite
 from interlock.ports import Store
 from interlock.registry.version import ModelVersion
+from interlock.run.run import Run
+from interlock.source.commit import is_author
 from interlock.vocabulary import Fact, Json, Kind, Write, canonical
 
 ROLLED_BACK = "rolled back"
@@ -30,11 +33,15 @@ TRIES = 5
 
 
 class Requests:
-    """Writes what was asked into rows; a server that runs acts on them, one that starts later does then."""
+    """Writes what was asked into rows; a server that runs acts on them, one that starts later does then.
 
-    def __init__(self, store: Store, now: Callable[[], float]) -> None:
+    ``guarded`` are the names of the environments for which nobody approves who wrote the commit or asked for the run.
+    """
+
+    def __init__(self, store: Store, now: Callable[[], float], guarded: Collection[str] = ()) -> None:
         self._store = store
         self._now = now
+        self._guarded = guarded
 
     def start_release(self, caller: Caller, version_key: str, because: str, key: str = "") -> Release:
         """A release of a registered version, asked for by a person. NotFound and Refused as it says.
@@ -74,6 +81,46 @@ class Requests:
             except (StaleWrite, AlreadyExists):
                 continue
         raise StaleWrite(f"{environment_key} is moved by others all the time")
+
+    def approve(self, caller: Caller, release: int, reason: str) -> str:
+        """One person's approval of a release, for the environment that it waits before. Says so.
+
+        Conflict where it waits for none, or this person gave theirs.
+        """
+        for _ in range(TRIES):
+            found, expected = load_state(self._store, Kind.RELEASE, str(release), Release)
+            if found is None:
+                raise NotFound(f"there is no release {release}", remedy="interlock status lists them")
+            where = found.environment_key(found.here.name) if found.here else None
+            self._require_approval(caller, found.version, where)
+            decision = releases.approve(found, caller.name, reason)
+            write = write_state(
+                Kind.RELEASE,
+                found.key,
+                decision.state,
+                expected=expected,
+                phase=found.phase,
+                because=decision.because,
+            )
+            deed = Deed(who=caller.name, action="approve", thing=f"release/{release}", detail={"reason": reason})
+            try:
+                self._store.save(write, audit=[deed])
+            except StaleWrite:
+                continue
+            return f"release {release} is {decision.because}"
+        raise StaleWrite(f"release {release} is moved by others all the time")
+
+    def _require_approval(self, caller: Caller, version_key: str, environment: str | None) -> None:
+        """Forbidden for who may not approve there, or wrote or asked for what is approved where that is guarded."""
+        version, _ = load_state(self._store, Kind.VERSION, version_key, ModelVersion)
+        caller.require(Action.APPROVE, repository=version.repository if version else None, environment=environment)
+        if version is None or environment is None or environment.rpartition("/")[2] not in self._guarded:
+            return
+        run, _ = load_state(self._store, Kind.RUN, version.run, Run)
+        name = caller.name.removeprefix(LOCAL)
+        if run is not None and (is_author(name, run.commit.author) or run.occasion.by == caller.name):
+            problem = f"{caller.name} wrote or asked for {version.title}, and may not approve it"
+            raise Forbidden(problem, environment, "somebody else has to approve")
 
     def steer(self, caller: Caller, rollout: int, name: OrderName, reason: str) -> str:
         """Pauses a rollout under way, resumes, promotes or aborts it. Says so; Refused where it cannot be.
@@ -227,9 +274,12 @@ class Requests:
         if rollout is None:
             raise NotFound(f"there is no rollout {key}", remedy="interlock status lists them")
         is_aborted = order.name is OrderName.ABORT
-        action = Action.ROLL_BACK if is_aborted else Action.STEER
+        action = {OrderName.ABORT: Action.ROLL_BACK, OrderName.APPROVE: Action.APPROVE}.get(order.name, Action.STEER)
         caller.require(action, environment=rollout.environment)
         environment, environment_expected = self._load(caller, rollout.environment, action)
+        if order.name is OrderName.APPROVE:
+            version_key = f"{rollout.candidate.model}/{rollout.candidate.version}"
+            self._require_approval(caller, version_key, rollout.environment)
         decision = obey(rollout, order)
         observed = {ORDER: order.model_dump(mode="json")}
         because, phase = decision.because, rollout.phase

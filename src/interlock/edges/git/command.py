@@ -121,6 +121,7 @@ class CommandGit:
             tree=found.tree,
             subject=found.subject,
             message=found.message,
+            author=found.author,
         )
 
     def tree(self, commit: Commit) -> Tree:

@@ -115,12 +115,13 @@ def _list(git_directory: str, arguments: Sequence[str]) -> list[bytes]:
 
 
 class FoundCommit(NamedTuple):
-    """``subject`` in one line; ``message`` is the beginning of the whole message."""
+    """``subject`` in one line; ``message`` is the beginning of the whole message; ``author`` as ``Ada <ada@h>``."""
 
     sha: str
     tree: str
     subject: str
     message: str
+    author: str
 
 
 def read_commit(git_directory: str, name: str) -> FoundCommit | None:
@@ -136,9 +137,13 @@ def read_commit(git_directory: str, name: str) -> FoundCommit | None:
     named = dict(line.split(b" ", 1) for line in fields.splitlines() if b" " in line)
     if b"tree" not in named:
         return None
-    text = _decoded(message, named.get(b"encoding", b"utf-8").decode(errors="replace"))
+    encoding = named.get(b"encoding", b"utf-8").decode(errors="replace")
+    text = _decoded(message, encoding)
+    author = _decoded(named.get(b"author", b"").rpartition(b">")[0], encoding)
     subject = " ".join(" ".join(takewhile(str.strip, text.splitlines())).split())
-    return FoundCommit(header[0], named[b"tree"].decode(), subject[:MESSAGE_LETTERS], text[:MESSAGE_LETTERS])
+    tree = named[b"tree"].decode()
+    told = (subject[:MESSAGE_LETTERS], text[:MESSAGE_LETTERS], f"{author[:MESSAGE_LETTERS]}>" if author else "")
+    return FoundCommit(header[0], tree, *told)
 
 
 def _decoded(message: bytes, encoding: str) -> str:

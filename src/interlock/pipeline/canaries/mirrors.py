@@ -18,7 +18,8 @@ def check_choice(strategy: StrategySpec, place: Path) -> Iterator[Problem]:
 
 def check_mirror_steps(steps: Sequence[StepSpec], place: Path) -> Iterator[Problem]:
     """Requests are copied before the candidate is asked itself, and what follows begins with a weight."""
-    first = next((index for index, step in enumerate(steps) if step.mirror is None), len(steps))
+    is_before = [step.mirror is not None or step.approvals is not None for step in steps]
+    first = is_before.index(False) if False in is_before else len(steps)
     if first == len(steps):
         yield Problem(place, "this canary gives no traffic", "add set_weight, or write `strategy: {shadow: ...}`")
     elif steps[first].set_weight is None:

@@ -72,6 +72,7 @@ def _canary(canary: CanarySpec) -> StrategyPlan:
             set_weight=step.set_weight,
             analysis=step.analysis.duration if step.analysis else None,
             pause=step.pause.duration if step.pause else None,
+            approvals=step.approvals,
             mirror=_mirror(step.mirror) if step.mirror is not None else None,
         )
         for step in canary.steps

@@ -12,6 +12,8 @@ from interlock.pipeline.rules.values import Alpha, Choice, Duration, Section, sh
 
 LIVE_METRICS = (ERROR_RATE, *LATENCY_QUANTILES, ACCURACY, AGREEMENT)
 LATER_LIVE_METRICS = ("auc",)
+MOST_APPROVALS = 10
+"""Of one environment or step."""
 
 
 class WaitSpec(Section):
@@ -39,6 +41,9 @@ class StepSpec(Section):
     """Watch the metrics of the analysis; go on when they are good enough."""
     pause: WaitSpec | None = None
     """Wait."""
+    approvals: Annotated[int, Field(ge=1, le=MOST_APPROVALS)] | None = None
+    """Wait until so many different people have approved (`interlock approve rollout/N`); meanwhile the clocks stand
+    still, and the candidate is still rolled back for harm."""
     mirror: MirrorSpec | None = None
     """Copy requests to the candidate before it gets traffic. What it does wrong rolls it back before any caller meets
     it."""

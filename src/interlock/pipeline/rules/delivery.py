@@ -81,7 +81,8 @@ def _check_steps(canary: CanarySpec, place: Path) -> Iterator[Problem]:
     whole = [len(step.model_fields_set) == 1 for step in canary.steps]
     for index, is_whole in enumerate(whole):
         if not is_whole:
-            yield Problem((*place, index), "a step has exactly one key", "write set_weight, analysis, pause or mirror")
+            remedy = "write set_weight, analysis, pause, approvals or mirror"
+            yield Problem((*place, index), "a step has exactly one key", remedy)
     if not all(whole):
         return
     weights = [(index, step.set_weight) for index, step in enumerate(canary.steps) if step.set_weight is not None]

@@ -87,6 +87,13 @@ def show_release(number: Number, request: Request, services: ServicesOf, caller:
     return told(request, load_row(services, caller, Kind.RELEASE, str(number)), Release)
 
 
+@ROUTES.post("/releases/{number}/approve")
+def approve_release(number: Number, asked: Reason, request: Request, services: ServicesOf, caller: CallerOf) -> Told:
+    """One person's approval of a release, for the environment that it waits before."""
+    require_unchanged(request, load_row(services, caller, Kind.RELEASE, str(number)))
+    return Told(because=services.deliveries.approve(caller, number, asked.reason))
+
+
 @ROUTES.get("/rollouts", response_model=Page[Resource[Rollout]])
 def list_rollouts(
     services: ServicesOf, caller: CallerOf, phase: Phases = None, limit: Limit = 50, cursor: Cursor = None
@@ -117,7 +124,7 @@ def retry(
 def steer(
     number: Number, order: OrderName, asked: Reason, request: Request, services: ServicesOf, caller: CallerOf
 ) -> Told:
-    """Holds a rollout, lets it go on, leaves its further steps out, or takes it back."""
+    """Holds a rollout, lets it go on, leaves its further steps out, takes it back, or approves of its step."""
     row = load_row(services, caller, Kind.ROLLOUT, str(number))
     require_unchanged(request, row)
     return Told(because=services.deliveries.steer(caller, number, order, asked.reason))
