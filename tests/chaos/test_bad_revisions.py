@@ -1,14 +1,19 @@
-"""Live, with real Envoy and model servers: what answers wrongly is rolled back by labels alone.
+"""Live, with real Envoy and model servers: what answers wrongly is rolled back by labels alone; what is given copies of
+requests first is found before a caller meets it.
 
-One of twenty; ``make bad-revisions`` plays all of them, and twenty good ones.
+A few of twenty; ``make bad-revisions`` plays all of them, and twenty good ones.
 """
 
 import importlib.util
+import statistics
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from interlock.delivery.looks.replaying import replay
+from interlock.vocabulary import Kind
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "bad_revisions.py"
 
@@ -25,23 +30,61 @@ def benchmark():
     sys.path.remove(str(BENCHMARK.parent))
 
 
-def test_a_revision_that_answers_wrongly_is_rolled_back_by_its_labels(benchmark, tmp_path) -> None:
-    flights = benchmark.Flights(tmp_path)
-    site = benchmark.Site(tmp_path, flights)
+@pytest.fixture(scope="module")
+def live(benchmark, tmp_path_factory):
+    """A revision that serves, its traffic and its labels."""
+    folder = tmp_path_factory.mktemp("live")
+    flights = benchmark.Flights(folder)
+    site = benchmark.Site(folder, flights)
     load = None
     try:
-        # Given a revision that serves, its traffic and its labels
         load = benchmark.Load(site.proxy.endpoint(benchmark.KEY), flights, 60.0)
         site.begin()
         time.sleep(2.0)
         site.settle()
-        # When a revision is rolled out that is as quick as it is wrong
-        ended, verdict = site.roll_out("wrong output", benchmark.BAD["wrong output"][0])
-        # Then it is rolled back for that reason, and gets no request any more
-        assert (ended.phase, "accuracy" in ended.because) == ("rolled_back", True), ended.because
-        time.sleep(0.5)
-        assert load.last_begun()[ended.candidate.key] - verdict < 0.5  # make bad-revisions measures it
+        yield site, load
     finally:
         if load is not None:
             load.close()
         site.close()
+
+
+def test_a_revision_that_answers_wrongly_is_rolled_back_by_its_labels(benchmark, live) -> None:
+    # Given a canary by weights, when a revision is rolled out that is as quick as it is wrong
+    site, load = live
+    site.plan = benchmark.CANARY
+    ended, verdict = site.roll_out("wrong output", benchmark.BAD["wrong output"][0])
+    # Then it is rolled back for that reason, and gets no request any more
+    assert (ended.phase, "accuracy" in ended.because) == ("rolled_back", True), ended.because
+    time.sleep(0.5)
+    assert load.last_begun()[ended.candidate.key] - verdict < 0.5  # make bad-revisions measures it
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("wrong output", "agreement"), ("hang", "errors"), ("crash under load", "errors")]
+)
+def test_a_bad_revision_is_found_by_copies_and_no_caller_meets_it(benchmark, live, kind, reason) -> None:
+    # Given a canary that begins with copies
+    site, load = live
+    site.settle()
+    site.plan = benchmark.MIRRORED
+    load.callers()
+    time.sleep(1.0)
+    _, before = load.callers()
+    # When a bad revision is rolled out
+    ended, _ = site.roll_out(f"{kind}, copied", benchmark.BAD[kind][0])
+    # Then it is rolled back for that reason, or for crashing, while callers were answered as before
+    assert ended.phase == "rolled_back", ended.because
+    assert reason in ended.because or "crashed 3 times" in ended.because, ended.because
+    failed, during = load.callers()
+    assert ended.candidate.key not in load.last_begun()
+    assert (failed, len(during) > 60) == (0, True)
+    # On a busy machine: who waited for what hangs would wait for seconds.
+    assert statistics.median(during) < 3.0 * statistics.median(before) + 0.02
+    assert replayed(site, ended) == ()
+
+
+def replayed(site, ended):
+    """What comes out otherwise when every decision is made again from the stored looks."""
+    events = site.store.events(Kind.ROLLOUT, ended.key)
+    return replay(ended, events).differences
