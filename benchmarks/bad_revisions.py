@@ -4,7 +4,10 @@ Requests come at a fixed rate, each with the label that came true; the canary ju
 the labels. No revision has golden requests, so nothing but live evidence can find out. For each rollout: how it ended,
 when, because of what, and how long after the verdict was saved the last request to the candidate began.
 
-    python benchmarks/bad_revisions.py [--strengths 0 1] [--good COUNT] [--only NAME] [--rate PER_SECOND]
+    python benchmarks/bad_revisions.py [--strengths 0 1] [--good COUNT] [--only NAME] [--rate PER_SECOND] [--mirror]
+
+With ``--mirror`` the canary begins with copies of all requests, and errors, agreement and labels are judged on pairs of
+answers: the table says how many bad ones were found before a caller met them, and what callers met meanwhile.
 
 One of the eleven kinds is judged by labels that are late, so that only its probation can find it.
 
@@ -50,7 +53,14 @@ from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, 
 from interlock.edges.signing import LocalSigning
 from interlock.edges.store import SqlStore
 from interlock.errors import InterlockError
-from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import (
+    AnalysisMetricPlan,
+    AnalysisPlan,
+    EnvironmentPlan,
+    MirrorPlan,
+    StepPlan,
+    StrategyPlan,
+)
 from interlock.system.sockets import free_port
 from interlock.vocabulary import Digest, Kind
 
@@ -99,6 +109,24 @@ ON_PROBATION = CANARY.model_copy(
     }
 )
 """The same steps, in which no answer is old enough to have a label that counts; then a minute of probation."""
+MIRRORED = CANARY.model_copy(
+    update={
+        "strategy": CANARY.strategy.model_copy(
+            update={
+                "steps": (StepPlan(mirror=MirrorPlan(percent=100, seconds=15.0)), *CANARY.strategy.steps),
+                "analysis": CANARY.strategy.analysis.model_copy(
+                    update={
+                        "metrics": (
+                            *CANARY.strategy.analysis.metrics,
+                            AnalysisMetricPlan(metric="agreement", min=0.9, margin=0.05),
+                        )
+                    }
+                ),
+            }
+        )
+    }
+)
+"""The same after copies of all requests: what is rolled out here shall answer as the first does."""
 MODEL = """
 import os, time
 import numpy as np
@@ -319,17 +347,14 @@ class Load:
 
     def last_begun(self) -> dict[str, float]:
         """By revision when the last request began that it answered (wall seconds)."""
-        begun, _ = self._told()
-        return begun
-
-    def failed(self) -> int:
-        """How many requests were not answered with 200."""
-        _, failed = self._told()
-        return failed
-
-    def _told(self) -> tuple[dict[str, float], int]:
         self._pipe.send("tell")
-        told: tuple[dict[str, float], int] = self._pipe.recv()
+        told: dict[str, float] = self._pipe.recv()
+        return told
+
+    def callers(self) -> tuple[int, list[float]]:
+        """Since it was asked last: how many requests failed, and the seconds that the others took."""
+        self._pipe.send("callers")
+        told: tuple[int, list[float]] = self._pipe.recv()
         return told
 
     def close(self) -> None:
@@ -369,11 +394,10 @@ async def _ask(address: str, flights: Flights, rate: float, pipe: Any) -> None:
     connections = Connections(address)
     begun: dict[str, float] = {}
     labels: list[dict[str, Any]] = []
-    failed = 0
+    took: list[float | None] = []
     mark = f"{time.time():.3f}"
 
     async def predict(number: int) -> None:
-        nonlocal failed
         index = number % len(flights.rows)
         tensor = {"name": "x", "datatype": "FP64", "shape": [1, len(COLUMNS)], "data": flights.rows[index]}
         start = time.time()
@@ -381,14 +405,13 @@ async def _ask(address: str, flights: Flights, rate: float, pipe: Any) -> None:
             head, content = await connections.post(
                 "/v2/models/flights/infer", {"id": f"{mark}-{number}", "inputs": [tensor]}
             )
+            took.append(time.time() - start if head.startswith(b"HTTP/1.1 200") else None)
             if head.startswith(b"HTTP/1.1 200"):
                 revision = json.loads(content)["parameters"]["revision"]
                 begun[revision] = max(start, begun.get(revision, 0.0))
                 labels.append({"id": f"{mark}-{number}", "label": flights.truth[index]})
-            else:
-                failed += 1
         except (OSError, EOFError, TimeoutError, StopIteration):
-            failed += 1
+            took.append(None)
 
     async def tell_labels() -> None:
         while True:
@@ -408,8 +431,15 @@ async def _ask(address: str, flights: Flights, rate: float, pipe: Any) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         if pipe.poll():
-            pipe.recv()
-            pipe.send((begun, failed))
+            pipe.send(begun if pipe.recv() == "tell" else _taken(took))
+
+
+def _taken(took: list[float | None]) -> tuple[int, list[float]]:
+    """How many failed, and how long the others took; from then on others are counted."""
+    answered = [seconds for seconds in took if seconds is not None]
+    failed = len(took) - len(answered)
+    took.clear()
+    return failed, answered
 
 
 # ---- the story
@@ -420,13 +450,17 @@ def play(
 ) -> tuple[bool, float | None]:
     """Whether it was rolled back, and after how many milliseconds the last request to it began."""
     began = time.time()
+    load.callers()
     ended, verdict = site.roll_out(name, planted, plan)
     time.sleep(1.0)
+    failed, seconds = load.callers()
     last = load.last_begun().get(ended.candidate.key)
     is_back = ended.phase.value == "rolled_back"
     lag = 1000.0 * (last - verdict) if is_back and last is not None else None
     told = "-" if lag is None else f"{lag:.0f}"
-    print(f"| {name} | {ended.phase} | {verdict - began:.0f} | {told} | {textwrap.shorten(ended.because, 140)} |")
+    met = f"{failed} | {1000.0 * statistics.quantiles(seconds, n=20)[-1]:.0f}"
+    because = textwrap.shorten(ended.because, 140)
+    print(f"| {name} | {ended.phase} | {verdict - began:.0f} | {told} | {met} | {because} |")
     sys.stdout.flush()
     site.settle()
     return is_back, lag
@@ -439,25 +473,34 @@ def main() -> int:
     parser.add_argument("--good", type=int, default=20)
     parser.add_argument("--only", default="")
     parser.add_argument("--rate", type=float, default=100.0)
+    parser.add_argument("--mirror", action="store_true")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="interlock-bad-"))
     flights = Flights(folder)
     site = Site(folder, flights)
+    usual = MIRRORED if options.mirror else CANARY
     bad = [
-        (f"{kind}, {'plain' if strength == 0 else 'less so'}", BAD[kind][strength], PLANS.get(kind, CANARY))
+        (f"{kind}, {'plain' if strength == 0 else 'less so'}", BAD[kind][strength], PLANS.get(kind, usual))
         for strength in options.strengths
         for kind in BAD
         if options.only in kind
     ]
     good: list[tuple[str, dict[str, str], EnvironmentPlan]] = [
-        (f"good {number}", {}, CANARY if number else ON_PROBATION) for number in range(options.good)
+        (f"good {number}", {}, usual if number else ON_PROBATION) for number in range(options.good)
     ]
     results: dict[bool, list[tuple[str, bool, float | None]]] = {True: [], False: []}
     try:
         load = Load(site.proxy.endpoint(KEY), flights, options.rate)
         site.begin()
         time.sleep(3.0)
-        print("| candidate | ended | s | last request, ms after | because |\n|---|---|---|---|---|")
+        load.callers()
+        time.sleep(2.0)
+        failed, seconds = load.callers()
+        print(
+            f"before: {failed} of {len(seconds)} failed, p95 {1000.0 * statistics.quantiles(seconds, n=20)[-1]:.0f} ms"
+        )
+        print("| candidate | ended | s | last request, ms after | failed | p95, ms | because |")
+        print("|---|---|---|---|---|---|---|")
         for is_bad, kinds in ((True, bad), (False, good)):
             for name, planted, plan in kinds:
                 results[is_bad].append((name, *play(site, load, name, planted, plan)))
@@ -469,6 +512,9 @@ def main() -> int:
     wronged = sum(is_back for _, is_back, _ in results[False])
     lags = [lag for _, _, lag in results[True] if lag is not None]
     print(f"bad ones rolled back: {found} of {len(bad)}; good ones: {wronged} of {len(good)}")
+    if options.mirror:
+        unmet = sum(is_back and lag is None for _, is_back, lag in results[True])
+        print(f"bad ones that no caller met: {unmet} of {len(bad)}")
     if lags:
         print(f"last request after the verdict, ms: median {statistics.median(lags):.0f}, most {max(lags):.0f}")
     missed = [name for name, is_back, _ in results[True] if not is_back]

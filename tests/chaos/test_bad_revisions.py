@@ -1,17 +1,20 @@
 """Live, with real Envoy and model servers: what answers wrongly is rolled back by labels alone, also by those that come
-when it has passed all steps.
+when it has passed all steps; what is given copies of requests first is found before a caller meets it.
 
-Two of more than twenty; ``make bad-revisions`` plays all of them, and twenty good ones.
+A few of more than twenty; ``make bad-revisions`` plays all of them, and twenty good ones.
 """
 
 import importlib.util
+import statistics
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from interlock.delivery.looks.replaying import replay
 from interlock.pipeline.plan import StepPlan
+from interlock.vocabulary import Kind
 
 QUICK = (StepPlan(set_weight=50), StepPlan(analysis=1.0), StepPlan(set_weight=100))
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "bad_revisions.py"
@@ -32,11 +35,12 @@ def benchmark():
 @pytest.fixture(scope="module")
 def live(benchmark, tmp_path_factory):
     """A revision that serves, its traffic and its labels."""
-    folder = tmp_path_factory.mktemp("bad")
+    folder = tmp_path_factory.mktemp("live")
     flights = benchmark.Flights(folder)
     site = benchmark.Site(folder, flights)
-    load = benchmark.Load(site.proxy.endpoint(benchmark.KEY), flights, 60.0)
+    load = None
     try:
+        load = benchmark.Load(site.proxy.endpoint(benchmark.KEY), flights, 60.0)
         site.begin()
         time.sleep(2.0)
         site.settle()
@@ -56,10 +60,33 @@ def test_a_revision_that_answers_wrongly_is_rolled_back_by_its_labels(benchmark,
     assert load.last_begun()[ended.candidate.key] - verdict < 0.5  # make bad-revisions measures it
 
 
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("wrong output", "agreement"), ("hang", "errors"), ("crash under load", "errors")]
+)
+def test_a_bad_revision_is_found_by_copies_and_no_caller_meets_it(benchmark, live, kind, reason) -> None:
+    # Given a canary that begins with copies
+    site, load = live
+    site.settle()
+    load.callers()
+    time.sleep(1.0)
+    _, before = load.callers()
+    # When a bad revision is rolled out
+    ended, _ = site.roll_out(f"{kind}, copied", benchmark.BAD[kind][0], benchmark.MIRRORED)
+    # Then it is rolled back for that reason, or for crashing, while callers were answered as before
+    assert ended.phase == "rolled_back", ended.because
+    assert reason in ended.because or "crashed 3 times" in ended.because, ended.because
+    failed, during = load.callers()
+    assert ended.candidate.key not in load.last_begun()
+    assert (failed, len(during) > 60) == (0, True)
+    # On a busy machine: who waited for what hangs would wait for seconds.
+    assert statistics.median(during) < 3.0 * statistics.median(before) + 0.02
+    assert replayed(site, ended) == ()
+
+
 def test_late_labels_take_a_revision_back_that_has_passed_all_steps(benchmark, live) -> None:
     site, load = live
     site.settle()
-    failed = load.failed()
+    load.callers()
     # When the same is rolled out where labels are late: in the steps nothing speaks against it
     strategy = benchmark.ON_PROBATION.strategy.model_copy(update={"steps": QUICK})
     plan = benchmark.ON_PROBATION.model_copy(update={"strategy": strategy})
@@ -69,8 +96,14 @@ def test_late_labels_take_a_revision_back_that_has_passed_all_steps(benchmark, l
     # And no request failed, stable has all of them, and the next push does not bring it again
     time.sleep(0.5)
     assert load.last_begun()[ended.candidate.key] - verdict < 0.5
-    assert load.failed() == failed
+    assert load.callers()[0] == 0
     environment, _ = site.environment()
     assert environment.weights == {ended.stable.key: 100}
     assert environment.freeze is not None
     assert environment.freeze.until is None
+
+
+def replayed(site, ended):
+    """What comes out otherwise when every decision is made again from the stored looks."""
+    events = site.store.events(Kind.ROLLOUT, ended.key)
+    return replay(ended, events).differences

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from interlock.edges.proxy import EnvoyProxy
-from interlock.edges.proxy.configuration import socket_of
-from interlock.edges.proxy.mirrors import LONGEST_BYTES, MARK
+from interlock.edges.proxy.configuration import MIRRORED, REVISION, socket_of
+from interlock.edges.proxy.mirrors import LONGEST_BYTES
 from interlock.edges.serving import stop_supervise
 from interlock.system.sockets import free_port
 
@@ -130,17 +130,20 @@ def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
 
 
 def test_each_request_is_copied_once_with_its_id_and_a_mark_and_is_not_counted_as_served(front: Front) -> None:
-    front.ask(x_interlock_mirrored=CANDIDATE)
-    assert front.stable.asked.pop()[MARK] is None  # what a caller says of it is nobody's word
+    for named in ({}, {REVISION: STABLE}):
+        front.ask(x_interlock_mirrored=CANDIDATE, **named)
+        assert front.stable.asked.pop()[MIRRORED] is None  # what a caller says of it is nobody's word
     front.proxy.ensure_mirrors(ENVIRONMENT, {CANDIDATE: 100}, 2)
     front.ask(50, x_interlock_mirrored="me")
     eventually(lambda: len(front.candidate.asked) == 50, "all copies have come")
     ids = [[headers["x-request-id"] for headers in replica.asked] for replica in (front.stable, front.candidate)]
     assert sorted(ids[0]) == sorted(ids[1])
     assert len(set(ids[0])) == 50
-    assert {headers[MARK] for replica in (front.stable, front.candidate) for headers in replica.asked} == {CANDIDATE}
+    assert {headers[MIRRORED] for replica in (front.stable, front.candidate) for headers in replica.asked} == {
+        CANDIDATE
+    }
     counters = front.seen().counters
-    assert (counters[STABLE].requests, counters[CANDIDATE].requests) == (51, 0)
+    assert (counters[STABLE].requests, counters[CANDIDATE].requests) == (52, 0)
     # What is no inference, or long, is not copied.
     front.ask(path="/v2/models/flights/infer", body=b" " * (LONGEST_BYTES + 1))
     time.sleep(0.2)
@@ -151,13 +154,13 @@ def test_each_request_is_copied_once_with_its_id_and_a_mark_and_is_not_counted_a
     front.ask(10)
     time.sleep(0.2)
     assert len(front.candidate.asked) == 51
-    assert front.stable.asked[-1][MARK] is None
+    assert front.stable.asked[-1][MIRRORED] is None
 
 
 def test_a_share_of_the_requests_is_copied_and_those_alone_are_marked(front: Front) -> None:
     front.proxy.ensure_mirrors(ENVIRONMENT, {CANDIDATE: 30}, 2)
     front.ask(400)
-    marked = [headers["x-request-id"] for headers in front.stable.asked if headers[MARK] == CANDIDATE]
+    marked = [headers["x-request-id"] for headers in front.stable.asked if headers[MIRRORED] == CANDIDATE]
     assert 75 <= len(marked) <= 170  # 120 expected, standard deviation 9
     eventually(lambda: len(front.candidate.asked) == len(marked), "all copies have come")
     assert sorted(headers["x-request-id"] for headers in front.candidate.asked) == sorted(marked)

@@ -334,9 +334,10 @@ def test_weights_and_mirrors_are_read_as_they_were_written(
 
 def test_copies_are_marked_and_not_tried_again_and_a_callers_mark_is_dropped() -> None:
     copied, plain = mirrors.routes("flights", COPIED)
-    assert copied["request_headers_to_add"][0]["header"] == {"key": mirrors.MARK, "value": "flights.production.r2"}
+    assert copied["request_headers_to_add"][0]["header"] == {"key": config.MIRRORED, "value": "flights.production.r2"}
     assert copied["request_headers_to_add"][0]["append_action"].startswith("OVERWRITE")
-    assert plain["request_headers_to_remove"] == [mirrors.MARK]
+    document = config.routes("production", {"flights": [copied, plain]}, has_labels=False)
+    assert document["request_headers_to_remove"] == [config.MIRRORED]
     (policy,) = copied["route"].pop("request_mirror_policies")
     assert copied["route"] == plain["route"]
     twin, own = mirrors.cluster("flights.production.r2"), config.cluster("flights.production.r2")

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from interlock.cli import main
-from interlock.cli.simulating.playing import weights_over_time
-from interlock.pipeline.plan import StepPlan, StrategyPlan
+from interlock.cli.simulating.playing import Exposure, exposures
+from interlock.pipeline.plan import MirrorPlan, StepPlan, StrategyPlan
 
 FILE = """
 version: 1
@@ -91,5 +91,42 @@ def test_what_cannot_be_played_is_refused(path, capsys, where, options, problem)
 def test_weights_last_as_long_as_their_steps_and_the_last_until_the_deadline():
     steps = (StepPlan(set_weight=5), StepPlan(analysis=30.0), StepPlan(set_weight=50), StepPlan(pause=20.0))
     strategy = StrategyPlan(kind="canary", steps=(*steps, StepPlan(set_weight=100)), deadline=80.0)
-    assert list(weights_over_time(strategy)) == [(0.05, False)] * 3 + [(0.5, False)] * 2 + [(0.5, True)] * 3
-    assert len(list(weights_over_time(strategy.model_copy(update={"deadline": 20.0})))) == 2
+    first, second = Exposure(0.05, 0.0, False), Exposure(0.5, 0.0, False)
+    expected = [first] * 3 + [second] * 2 + [second._replace(is_last=True)] * 3
+    assert list(exposures(strategy, lambda: False)) == expected
+    assert len(list(exposures(strategy.model_copy(update={"deadline": 20.0}), lambda: False))) == 2
+
+
+def test_a_mirror_lasts_while_it_is_held_and_a_shadow_until_it_is_proven():
+    mirror = StepPlan(mirror=MirrorPlan(percent=40, seconds=20.0))
+    strategy = StrategyPlan(kind="canary", deadline=70.0, steps=(mirror, StepPlan(set_weight=5), StepPlan(pause=10.0)))
+    copied, weighed = Exposure(0.0, 0.4, False), Exposure(0.05, 0.0, False)
+    told = iter([True, True, False])
+    expected = [copied] * 4 + [weighed] + [weighed._replace(is_last=True)] * 2
+    assert list(exposures(strategy, lambda: next(told))) == expected
+    shadow = StrategyPlan(kind="shadow", deadline=50.0, steps=(mirror,))
+    assert list(exposures(shadow, lambda: False)) == [copied] * 2 + [copied._replace(is_last=True)] * 3
+
+
+def test_copies_are_played_before_the_weights_and_find_what_is_bad(path, capsys):
+    steps = "{mirror: {percent: 100, for: 3m}}, {set_weight: 5}"
+    more = "max: 0.5}, {metric: agreement, min: 0.9}, {metric: accuracy, source: labels, margin: 0.05}"
+    path.write_text(FILE.replace("{set_weight: 5}", steps).replace("max: 0.5}", more))
+    odds = simulated(path, capsys, "--requests", "3000", "--worse", "10")
+    assert odds["like_stable"]["rolled_back"] <= 1
+    assert odds["like_stable"]["promoted"] >= 36
+    assert (odds["worse"]["rolled_back"], odds["worse"]["until_rolled_back"] <= 60) == (40, True)
+    assert main(["simulate", str(path), "--runs", "2", "--requests", "600"]) == 0
+    told = capsys.readouterr().out
+    assert "at 600 requests/min and a mirror of 100 % you will see errors x" in told
+
+
+def test_a_shadow_is_played_too(path, capsys):
+    canary = FILE[FILE.index("      canary:") :]
+    shadow = "      shadow: {for: 5m, deadline: 20m, analysis: {metrics: [{metric: error_rate, margin: 0.02}]}}\n"
+    path.write_text(FILE.replace(canary, shadow))
+    odds = simulated(path, capsys, "--requests", "3000", "--worse", "10")
+    assert odds["like_stable"]["promoted"] >= 38
+    assert odds["worse"]["rolled_back"] == 40
+    assert main(["simulate", str(path), "--runs", "2", "--requests", "1"]) == 0
+    assert "a mirror of 100 % you will see nothing in 5 min: copy more, or wait longer" in capsys.readouterr().out

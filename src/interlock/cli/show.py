@@ -266,7 +266,9 @@ def environment_lines(row: Row, quality: Mapping[str, Joined] | None = None) -> 
         if revision is not None:
             weight = environment.weights.get(revision.key, 0)
             replicas = environments.scaled(environment, revision).replicas
-            about = f"{revision.title} (r{revision.number}), weight {weight} %, {replicas} replicas"
+            copied = environment.mirrors.get(revision.key, 0)
+            share = f"{copied} % of the requests copied to it" if copied else f"weight {weight} %"
+            about = f"{revision.title} (r{revision.number}), {share}, {replicas} replicas"
             lines.append(Line(f"  {role:<10} {about}", "good" if role == "stable" else "warn"))
             if quality and revision.key in quality:
                 lines.append(quality_line(quality[revision.key]))

@@ -43,7 +43,7 @@ def simulate(
     if environment not in deploy:
         raise Refused(f"there is no environment {environment!r}", str(path), f"it has {', '.join(deploy) or 'none'}")
     strategy = strategy_of(deploy[environment])
-    if strategy.kind != "canary":
+    if strategy.kind == "rolling":
         raise Refused(f"{environment} has no canary", str(path), "give it `strategy: {canary: ...}`")
     traffic = Traffic(requests, errors / 100.0)
     with session.output.progress("playing"):

@@ -1,13 +1,14 @@
 """A canary played over made traffic: analysis and steps are those of live ones, without replicas and waiting.
 
 A bad candidate is bad by its errors. Its latencies, and its accuracy where labels are asked for, are those of stable.
+Of copied requests both sides fail by themselves; half as many answers differ as ``agreement`` leaves.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -16,8 +17,9 @@ from interlock.delivery.analysis.engine import SAFETY_ALPHA, harm_of, observe
 from interlock.delivery.analysis.forecast import visible_errors
 from interlock.delivery.analysis.gains import Side
 from interlock.delivery.analysis.streams import Rule
-from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Seen, Tick
+from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Pairs, Seen, Tick
 from interlock.delivery.looks.evidence import analysis_of
+from interlock.delivery.looks.pairs import ON_PAIRS
 from interlock.pipeline.plan import ACCURACY, StrategyPlan
 
 TICK = 10.0
@@ -48,22 +50,41 @@ class Odds(NamedTuple):
     until_promoted: float | None
 
 
-def weights_over_time(strategy: StrategyPlan) -> Iterator[tuple[float, bool]]:
-    """For each tick until the deadline the candidate's weight, and whether only proof is missing for the next one."""
-    left = strategy.deadline
+class Exposure(NamedTuple):
+    """One tick: the candidate's ``weight``, the share of requests that is ``copied`` to it, and whether only proof is
+    missing for the next step.
+    """
+
+    weight: float
+    copied: float
+    is_last: bool
+
+
+def exposures(strategy: StrategyPlan, holds: Callable[[], bool]) -> Iterator[Exposure]:
+    """What the candidate is given in each tick until the deadline; a mirror lasts on while it ``holds``."""
+    ticks = range(math.ceil(strategy.deadline / TICK))
+    planned = _planned(strategy, holds)
+    last = Exposure(0.0, 0.0, True)
+    for _ in ticks:
+        exposure = next(planned, None)
+        last = last if exposure is None else exposure._replace(is_last=True)
+        yield last if exposure is None else exposure
+
+
+def _planned(strategy: StrategyPlan, holds: Callable[[], bool]) -> Iterator[Exposure]:
+    """The ticks of all steps but the last, which waits for proof."""
     weight = 0.0
     for step in strategy.steps:
         if step.set_weight == 100:
-            break
+            return
         weight = weight if step.set_weight is None else step.set_weight / 100.0
-        for _ in range(math.ceil(((step.analysis or 0.0) + (step.pause or 0.0)) / TICK)):
-            if left <= 0.0:
-                return
-            yield weight, False
-            left -= TICK
-    while left > 0.0:
-        yield weight, True
-        left -= TICK
+        mirror = step.mirror
+        seconds = (step.analysis or 0.0) + (step.pause or 0.0) if mirror is None else mirror.seconds
+        exposure = Exposure(weight, 0.0 if mirror is None else mirror.percent / 100.0, False)
+        for _ in range(math.ceil(seconds / TICK)):
+            yield exposure
+        while mirror is not None and holds():
+            yield exposure
 
 
 def play(strategy: StrategyPlan, traffic: Traffic, worse: float, runs: int, seed: int) -> Odds:
@@ -87,26 +108,48 @@ def _play_once(strategy: StrategyPlan, traffic: Traffic, rate: float, random: Ra
     needed, proof = 1.0 / strategy.analysis.alpha, -math.log(SAFETY_ALPHA)
     owed = [0.0, 0.0]
     seconds = 0.0
-    for weight, is_last in weights_over_time(strategy):
+    is_unproven = {"agreement": any(rule.kind == "agreement" and not rule.is_dry_run for rule in analysis.rules)}
+    for exposure in exposures(strategy, lambda: is_unproven["agreement"]):
+        copied, weight = exposure.copied, exposure.weight
         sides = []
-        for index, share in enumerate((weight, 1.0 - weight)):
+        for index, share in enumerate((copied, copied) if copied else (weight, 1.0 - weight)):
             owed[index] += traffic.requests / 60.0 * TICK * share
             requests = int(owed[index])
             owed[index] -= requests
             sides.append((_failing(random, requests, traffic.rate if index else rate), requests))
         seconds += TICK
-        seen = {rule.metric: {WHOLE: _made(rule, sides, random)} for rule in analysis.rules}
+        made = _made_pairs if copied else _made
+        seen = {rule.metric: {WHOLE: found} for rule in analysis.rules if (found := made(rule, sides, random))}
         analysis = observe(analysis, Tick(number=analysis.last + 1, seconds=TICK, seen=seen))
         if harm_of(analysis) >= needed:
             return seconds, True
-        counting = [analysis.streams[index] for index in analysis.counting]
-        if is_last and min(stream.log_safety for stream in counting) >= proof:
+        counting = [(analysis.rules[index], analysis.streams[index]) for index in analysis.counting]
+        is_unproven["agreement"] = any(
+            rule.kind == "agreement" and stream.log_safety < proof for rule, stream in counting
+        )
+        if exposure.is_last and min(stream.log_safety for _, stream in counting) >= proof:
             return seconds, False
     return seconds, None
 
 
-def _made(rule: Rule, sides: Sequence[Side], random: Random) -> Seen:
+def _made_pairs(rule: Rule, sides: Sequence[Side], random: Random) -> Seen | None:
+    """What copied requests bring for a rule; ``sides`` are (errors, requests) of the copies and of their requests."""
+    (failed, copies), (stable_failed, _) = sides
+    if rule.metric not in ON_PAIRS or not copies:
+        return None
+    if rule.kind == "agreement":
+        return Pairs(pairs=copies, worse=_failing(random, copies, (rule.max or 0.0) / 2.0))
+    if rule.metric == ACCURACY:
+        failed, stable_failed = (_failing(random, copies, WRONG) for _ in sides)
+    both = sum(random.random() < failed / copies for _ in range(stable_failed))
+    both = max(failed + stable_failed - copies, min(both, failed))
+    return Pairs(pairs=copies, worse=failed - both, better=stable_failed - both, both=both)
+
+
+def _made(rule: Rule, sides: Sequence[Side], random: Random) -> Seen | None:
     """What a tick brings for a rule; ``sides`` are (errors, requests) of the candidate and of stable."""
+    if rule.kind == "agreement":
+        return None
     requests = [of_side for _, of_side in sides]
     if rule.kind == "latency":
         candidate, stable = (_latencies(count, random) for count in requests)
@@ -141,14 +184,15 @@ def _failing(random: Random, requests: int, rate: float) -> int:
 
 
 def visible_lines(strategy: StrategyPlan, traffic: Traffic) -> list[Line]:
-    """For each weight the smallest regression that this traffic shows while it lasts."""
+    """For each mirror and weight the smallest regression that this traffic shows while it lasts."""
     lines = []
-    for weight, minutes, ratio in visible_errors(strategy, traffic.requests, traffic.rate):
-        told = f"at {traffic.requests:g} requests/min and {weight} % you will see"
-        if ratio is None:
-            lines.append(Line(f"  {told} nothing in {minutes:g} min: raise the weight, or wait longer", "warn"))
+    for one in visible_errors(strategy, traffic.requests, traffic.rate):
+        told = f"at {traffic.requests:g} requests/min and {one.place} you will see"
+        if one.ratio is None:
+            way_out = "copy more" if one.is_mirror else "raise the weight, begin with a mirror"
+            lines.append(Line(f"  {told} nothing in {one.minutes:g} min: {way_out}, or wait longer", "warn"))
         else:
-            lines.append(Line(f"  {told} errors x{ratio:.2g} or more in {minutes:g} min"))
+            lines.append(Line(f"  {told} errors x{one.ratio:.2g} or more in {one.minutes:g} min"))
     return lines
 
 

@@ -11,15 +11,24 @@ from interlock.pipeline.plan import ERROR_RATE, StrategyPlan
 
 
 class Visible(NamedTuple):
-    """The least ``ratio`` of error rates that shows at a ``weight`` (percent) in so many minutes; None: none does."""
+    """The least ``ratio`` of error rates that shows at a ``weight`` (percent) in so many minutes; None: none does.
+
+    Where it ``is_mirror`` the weight is the share of requests that are copied.
+    """
 
     weight: int
     minutes: float
     ratio: float | None
+    is_mirror: bool = False
+
+    @property
+    def place(self) -> str:
+        """For people."""
+        return f"a mirror of {self.weight} %" if self.is_mirror else f"{self.weight} %"
 
 
 def visible_errors(strategy: StrategyPlan, per_minute: float, rate: float) -> Iterator[Visible]:
-    """For each weight of a canary what so many requests a minute, to both sides, show of errors while it lasts.
+    """For each mirror and weight what so many requests a minute, to both sides, show of errors while it lasts.
 
     ``rate`` is the share of stable's that fail. Nothing where errors are not judged.
     """
@@ -35,9 +44,13 @@ def visible_errors(strategy: StrategyPlan, per_minute: float, rate: float) -> It
         lasting = (step.analysis or 0.0) + (step.pause or 0.0)
         if lasting and weight < 100:
             seconds[weight] = seconds.get(weight, 0.0) + lasting
+    alpha = strategy.analysis.alpha / strategy.analysis.counting / (1 if judged.max is None else 2)
+    for mirror in [step.mirror for step in strategy.steps if step.mirror is not None]:
+        copied = per_minute * mirror.seconds / 60.0 * mirror.percent / 100.0
+        ratio = smallest_ratio(copied, copied, rate, judged.max_ratio, alpha)
+        yield Visible(mirror.percent, mirror.seconds / 60.0, ratio, is_mirror=True)
     for weight, lasting in seconds.items():
         requests = per_minute * lasting / 60.0
-        alpha = strategy.analysis.alpha / strategy.analysis.counting / (1 if judged.max is None else 2)
         candidate = requests * weight / 100.0
         ratio = smallest_ratio(candidate, requests - candidate, rate, judged.max_ratio, alpha)
         yield Visible(weight, lasting / 60.0, ratio)

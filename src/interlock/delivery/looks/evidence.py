@@ -99,9 +99,13 @@ def forecast_of(strategy: StrategyPlan, baseline: Baseline) -> str:
     if traffic is None:
         return "; its traffic is not known, so neither is what it can show"
     parts = [
-        f"{weight} % for {minutes:.3g} min "
-        + ("shows nothing" if ratio is None else f"shows errors x{ratio:.2g} ({100.0 * ratio * traffic.rate:.2g} %)")
-        for weight, minutes, ratio in visible_errors(strategy, traffic.requests, traffic.rate)
+        f"{one.place} for {one.minutes:.3g} min "
+        + (
+            "shows nothing"
+            if one.ratio is None
+            else f"shows errors x{one.ratio:.2g} ({100.0 * one.ratio * traffic.rate:.2g} %)"
+        )
+        for one in visible_errors(strategy, traffic.requests, traffic.rate)
     ]
     return f"; at {traffic.requests:.3g} requests/min {', '.join(parts)}" if parts else ""
 

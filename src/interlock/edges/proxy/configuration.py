@@ -21,6 +21,8 @@ STICKY = "x-interlock-sticky"
 """The header whose value keeps its requests on one side of a split, as long as the weights allow."""
 REVISION = "x-interlock-revision"
 """The header that names the revision to answer, whatever its weight: for testers."""
+MIRRORED = "x-interlock-mirrored"
+"""The header of a request that is copied, and of its copy: the revision that is given it. A caller's own is dropped."""
 ACCESS_LOG = "logs/access.log"
 SAMPLED_PERCENT = 1
 """How many of the requests that went well are in the access log; all that did not are."""
@@ -314,6 +316,8 @@ def routes(environment_name: str, models: Mapping[str, Sequence[Document]], has_
         "@type": f"{_TYPE}config.route.v3.RouteConfiguration",
         "name": environment_name,
         "validate_clusters": True,
+        "request_headers_to_remove": [MIRRORED],
+        "most_specific_header_mutations_wins": True,  # else what a route adds is taken away again
         "virtual_hosts": [{"name": "models", "domains": ["*"], "routes": [*fixed, *own]}],
     }
 

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 from . import configuration as config
 from .configuration import Document
 
-MARK = "x-interlock-mirrored"
-"""The header of a mirrored request and its copy: the revision that is given the copy. What a caller says is dropped."""
 LONGEST_BYTES = 256 * 1024
 """The longest request that is copied."""
 MOST_WAITING = 1024
@@ -58,7 +56,7 @@ def routes(model: str, shares: Shares) -> list[Document]:
     if "route" not in plain:
         return [plain]
     copied = [_copied(plain, key, percent) for key, percent in shares.mirrors.items()]
-    return [*copied, {**plain, "request_headers_to_remove": [MARK]}]
+    return [*copied, plain]
 
 
 def _copied(plain: Document, revision_key: str, percent: int) -> Document:
@@ -67,7 +65,7 @@ def _copied(plain: Document, revision_key: str, percent: int) -> Document:
         {"name": ":method", "string_match": {"exact": "POST"}},
         {"name": "content-length", "range_match": {"start": 0, "end": LONGEST_BYTES + 1}},
     ]
-    mark = {"header": {"key": MARK, "value": revision_key}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    mark = {"header": {"key": config.MIRRORED, "value": revision_key}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     return {
         "name": plain["name"] + _APART,
         "match": {**plain["match"], "headers": asked, "runtime_fraction": share},
