@@ -857,9 +857,13 @@ class History:
         self.unfreeze()
 
     def be_tried(self) -> None:
-        """A candidate that is on probation, if one comes so far, meets something there."""
+        """All is well until a candidate is on probation; there it meets something."""
+        self._mend()
         self.unfreeze()
-        self.release_one()
+        self._wait_for_window()
+        number = self._chance.choice([1, 2, LAST, *WRONG_VERSIONS])
+        self._ask(lambda: self._requests.lift_quarantine(ADA, f"small/{number}", "mended"))
+        self._release(number)
         for _ in range(3 * PATIENCE):
             if ON_PROBATION in self.proxy.weights(PRODUCTION).values():
                 self._chance.choice(TRIALS)(self)
@@ -889,16 +893,20 @@ class History:
     def _heal(self) -> None:
         """From here on nothing happens any more."""
         self.calls.kill = self.calls.rival = 0.0
+        self._mend()
+        for _ in range(2):  # what was dead a moment ago may go back, and that freezes
+            self._work(0)
+        self.unfreeze()
+        self._wait_for_window()
+
+    def _mend(self) -> None:
+        """The data plane is well, and has traffic and labels."""
         self.proxy.problem, self.proxy.is_deaf, self._rate, self._has_labels = None, False, 400, True
         self.replicas.mend()
         self.crashed.clear()
         for known in self.proxy.known().values():
             for name, one in known.items():
                 known[name] = one.model_copy(update={"is_healthy": True, "active": 0})
-        for _ in range(2):  # what was dead a moment ago may go back, and that freezes
-            self._work(0)
-        self.unfreeze()
-        self._wait_for_window()
 
     def _wait_for_window(self) -> None:
         """Production's window is open, and stays so for as long as a rollout takes."""
