@@ -84,6 +84,11 @@ def named(revision: Mapping[str, Any]) -> str:
     return f"{str(revision['environment']).replace('/', '.')}.r{revision['number']}"
 
 
+def environment_of(revision_key: str) -> str:
+    """Whose it is."""
+    return revision_key.rpartition(".")[0].replace(".", "/")
+
+
 class Killed(BaseException):
     """The process of a control plane has ended, between two of its calls."""
 
@@ -98,12 +103,14 @@ class Calls:
     def __init__(self, chance: random.Random, kill: float, rival: float) -> None:
         self.chance, self.kill, self.rival = chance, kill, rival
         self.let_the_other_work: Callable[[bool], None] = lambda _: None
+        self.is_weighing: Callable[[str], bool] = lambda _: False
+        """Whether an environment's weights are to be changed next."""
         self.told: Counter[str] = Counter()
         self._depth = 0
 
     def happen(self, *, is_weighing: bool = False) -> None:
-        """At each call, before and after it. Before it changes weights it may well be asleep, and for long: what it
-        does then was saved long ago.
+        """At each call, before and after it. Where it is about to change weights it may well be asleep, and for long:
+        what it does then was saved long ago.
         """
         drawn = self.chance.random()
         rival = 10 * self.rival if is_weighing else self.rival
@@ -166,7 +173,7 @@ class WatchedProxy(FakeProxy):
             if self._calls.chance.random() < SLOW_SHARE:
                 self.set_health(name, False)
                 self.slow.add(name)
-        self._calls.happen()
+        self._calls.happen(is_weighing=self._calls.is_weighing(environment_of(revision_key)))
 
     def remove_endpoints(self, revision_key: str, version: int) -> None:
         self._before_act()
@@ -222,12 +229,11 @@ class WatchedReplicas(FakeReplicas):
         super().__init__()
         self._calls = calls
         self.watch: Watch | None = None
-        self.is_weighing: Callable[[str], bool] = lambda _: False
-        """Whether the one who tends to replicas here is to change weights next: it may fall asleep before that too."""
 
     def ensure(self, revision: Revision, version: int) -> None:
-        self._calls.happen(is_weighing=self.is_weighing(revision.environment))
+        self._calls.happen()
         super().ensure(revision, version)
+        self._calls.happen(is_weighing=self._calls.is_weighing(revision.environment))
 
     def remove(self, revision_key: str, version: int, beyond: int = 0) -> None:
         self._calls.happen()
@@ -488,7 +494,7 @@ class Watch:
 
     def endpoints(self, revision_key: str, replicas: Sequence[str], draining: Collection[str]) -> None:
         """The proxy is to know these replicas, those in ``draining`` get nothing new."""
-        environment = revision_key.rpartition(".")[0].replace(".", "/")
+        environment = environment_of(revision_key)
         share = self._proxy.weights(environment).get(revision_key, 0)
         left = set(replicas) - set(draining)
         self._holds(not share or bool(left), f"{revision_key} has {share} % and is left without endpoints")
@@ -607,7 +613,7 @@ class History:
         self._minds = [self._begin(), self._begin()]
         self._requests = self._minds[0][1]
         self.calls.let_the_other_work = self._other
-        self.replicas.is_weighing = self._is_weighing
+        self.calls.is_weighing = self._is_weighing
         for version in plant.registered:
             write = version.model_dump(mode="json")
             row = Write(kind=Kind.VERSION, key=version.key, expected=0, phase="registered", state=write, because="test")
@@ -720,7 +726,7 @@ class History:
         """The other control plane works once; or for a while, in which a person may want the way back."""
         if is_long and self._chance.random() < 0.5:
             self.roll_back()
-        for _ in range(3 if is_long else 1):
+        for _ in range(self._chance.randint(1, 3) if is_long else 1):
             if is_long:
                 self._pass_time(1.0)
             try:

@@ -208,6 +208,7 @@ AT_ONCE = (
     "a weight is no lease",
     "replicas leave before their endpoints",
     "an environment does not follow",
+    "a rollback on probation freezes nothing",
 )
 """Mistakes that the first history shows."""
 
