@@ -199,7 +199,7 @@ MISTAKES = {
 }
 
 
-ENDS = ("promoted", "rolled_back", "superseded", "on probation", "rolled_back on probation")
+ENDS = ("promoted", "rolled_back", "superseded", "on probation")
 AT_ONCE = (
     "the candidate need not be healthy",
     "a window is longer",
@@ -208,7 +208,7 @@ AT_ONCE = (
     "a weight is no lease",
     "replicas leave before their endpoints",
     "an environment does not follow",
-    "a rollback on probation freezes nothing",
+    "nothing is held back",
 )
 """Mistakes that the first history shows."""
 
