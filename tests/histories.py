@@ -91,6 +91,11 @@ def named(revision: Mapping[str, Any]) -> str:
     return f"{str(revision['environment']).replace('/', '.')}.r{revision['number']}"
 
 
+def environment_of(revision_key: str) -> str:
+    """Whose it is."""
+    return revision_key.rpartition(".")[0].replace(".", "/")
+
+
 class Killed(BaseException):
     """The process of a control plane has ended, between two of its calls."""
 
@@ -105,12 +110,14 @@ class Calls:
     def __init__(self, chance: random.Random, kill: float, rival: float) -> None:
         self.chance, self.kill, self.rival = chance, kill, rival
         self.let_the_other_work: Callable[[bool], None] = lambda _: None
+        self.is_weighing: Callable[[str], bool] = lambda _: False
+        """Whether an environment's weights are to be changed next."""
         self.told: Counter[str] = Counter()
         self._depth = 0
 
     def happen(self, *, is_weighing: bool = False) -> None:
-        """At each call, before and after it. Before it changes weights it may well be asleep, and for long: what it
-        does then was saved long ago.
+        """At each call, before and after it. Where it is about to change weights it may well be asleep, and for long:
+        what it does then was saved long ago.
         """
         drawn = self.chance.random()
         rival = 10 * self.rival if is_weighing else self.rival
@@ -173,7 +180,7 @@ class WatchedProxy(FakeProxy):
             if self._calls.chance.random() < SLOW_SHARE:
                 self.set_health(name, False)
                 self.slow.add(name)
-        self._calls.happen()
+        self._calls.happen(is_weighing=self._calls.is_weighing(environment_of(revision_key)))
 
     def remove_endpoints(self, revision_key: str, version: int) -> None:
         self._before_act()
@@ -242,12 +249,11 @@ class WatchedReplicas(FakeReplicas):
         super().__init__()
         self._calls = calls
         self.watch: Watch | None = None
-        self.is_weighing: Callable[[str], bool] = lambda _: False
-        """Whether the one who tends to replicas here is to change weights next: it may fall asleep before that too."""
 
     def ensure(self, revision: Revision, version: int) -> None:
-        self._calls.happen(is_weighing=self.is_weighing(revision.environment))
+        self._calls.happen()
         super().ensure(revision, version)
+        self._calls.happen(is_weighing=self._calls.is_weighing(revision.environment))
 
     def remove(self, revision_key: str, version: int, beyond: int = 0) -> None:
         self._calls.happen()
@@ -534,7 +540,7 @@ class Watch:
 
     def endpoints(self, revision_key: str, replicas: Sequence[str], draining: Collection[str]) -> None:
         """The proxy is to know these replicas, those in ``draining`` get nothing new."""
-        environment = revision_key.rpartition(".")[0].replace(".", "/")
+        environment = environment_of(revision_key)
         shares = {**self._proxy.copies(environment), **self._proxy.weights(environment)}
         share = shares.get(revision_key, 0)
         left = set(replicas) - set(draining)
@@ -659,7 +665,7 @@ class History:
         self._minds = [self._begin(), self._begin()]
         self._requests = self._minds[0][1]
         self.calls.let_the_other_work = self._other
-        self.replicas.is_weighing = self._is_weighing
+        self.calls.is_weighing = self._is_weighing
         for version in plant.registered:
             write = version.model_dump(mode="json")
             row = Write(kind=Kind.VERSION, key=version.key, expected=0, phase="registered", state=write, because="test")
@@ -786,7 +792,7 @@ class History:
         """The other control plane works once; or for a while, in which a person may want the way back."""
         if is_long and self._chance.random() < 0.5:
             self.roll_back()
-        for _ in range(3 if is_long else 1):
+        for _ in range(self._chance.randint(1, 3) if is_long else 1):
             if is_long:
                 self._pass_time(1.0)
             try:
@@ -924,9 +930,13 @@ class History:
         self.unfreeze()
 
     def be_tried(self) -> None:
-        """A candidate that is on probation, if one comes so far, meets something there."""
+        """All is well until a candidate is on probation; there it meets something."""
+        self._mend()
         self.unfreeze()
-        self.release_one()
+        self._wait_for_window()
+        number = self._chance.choice([1, 2, LAST, *WRONG_VERSIONS])
+        self._ask(lambda: self._requests.lift_quarantine(ADA, f"small/{number}", "mended"))
+        self._release(number)
         for _ in range(3 * PATIENCE):
             if ON_PROBATION in self.proxy.weights(PRODUCTION).values():
                 self._chance.choice(TRIALS)(self)
@@ -956,16 +966,20 @@ class History:
     def _heal(self) -> None:
         """From here on nothing happens any more."""
         self.calls.kill = self.calls.rival = 0.0
+        self._mend()
+        for _ in range(2):  # what was dead a moment ago may go back, and that freezes
+            self._work(0)
+        self.unfreeze()
+        self._wait_for_window()
+
+    def _mend(self) -> None:
+        """The data plane is well, and has traffic and labels."""
         self.proxy.problem, self.proxy.is_deaf, self._rate, self._has_labels = None, False, 400, True
         self.replicas.mend()
         self.crashed.clear()
         for known in self.proxy.known().values():
             for name, one in known.items():
                 known[name] = one.model_copy(update={"is_healthy": True, "active": 0})
-        for _ in range(2):  # what was dead a moment ago may go back, and that freezes
-            self._work(0)
-        self.unfreeze()
-        self._wait_for_window()
 
     def _wait_for_window(self) -> None:
         """Production's window is open, and stays so for as long as a rollout takes."""

@@ -231,7 +231,7 @@ MISTAKES = {
 }
 
 
-ENDS = ("promoted", "rolled_back", "superseded", "on probation", "rolled_back on probation")
+ENDS = ("promoted", "rolled_back", "superseded", "on probation")
 AT_ONCE = (
     "the candidate need not be healthy",
     "a window is longer",
@@ -240,6 +240,7 @@ AT_ONCE = (
     "a weight is no lease",
     "replicas leave before their endpoints",
     "an environment does not follow",
+    "nothing is held back",
 )
 """Mistakes that the first history shows."""
 

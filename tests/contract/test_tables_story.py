@@ -416,3 +416,15 @@ def test_what_holds_nothing_is_left_out_and_nought_is_something(value: dict[str,
 )
 def test_a_value_as_people_read_it(value: Json, text: str) -> None:
     assert format_value(value) == text
+
+
+@pytest.mark.parametrize(("looks", "told"), [(1, 1), (2, 2), (3, 2), (1440, 2)])
+def test_of_a_probation_the_first_and_the_last_decision_are_told(looks: int, told: int) -> None:
+    probation = [an_event(f"on probation {number}", "progressing", on_probation_until=NOW) for number in range(looks)]
+    lines = [line.text for line in event_lines([an_event("weight 100 %"), *probation, an_event("another rollout")])]
+    assert sum("on probation" in line and "until" not in line for line in lines) == told
+    assert any(f"on probation {looks - 1}" in line for line in lines)
+    left = [line.strip() for line in lines if "more looks" in line]
+    assert left == ([f"{looks - told} more looks in between (--json shows all)"] if looks > told else [])
+    assert "weight 100 %" in lines[0]
+    assert "another rollout" in lines[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from interlock.cli.output import Line
@@ -24,7 +25,7 @@ from interlock.cli.show import (
 from interlock.control.rows import read_state
 from interlock.delivery.looks.replaying import LOOK, replay
 from interlock.delivery.monitoring.monitor import Monitor
-from interlock.delivery.rollout import Rollout
+from interlock.delivery.rollout import PROBATION_END, Rollout
 from interlock.errors import NotFound, Refused
 from interlock.gate.judgement import Checked, GateResult, Judgement
 from interlock.run.run import Run
@@ -236,18 +237,27 @@ def _result_lines(result: GateResult, judgement: Judgement | None) -> list[Line]
 
 
 def event_lines(events: Sequence[Event]) -> list[Line]:
-    """Each decision with its time, its reason, and what was observed."""
+    """Each decision with its time, its reason, and what was observed; of a probation the first and the last one."""
     if not events:
         return [Line("  no decision is stored", "dim")]
     lines: list[Line] = []
-    for event in events:
-        lines.append(
-            Line(f"  {format_time(event.at)}  {event.phase:<11}  {event.because}", PHASE_STYLES.get(event.phase, ""))
-        )
-        observed = list(flatten({name: what for name, what in event.observed.items() if name != LOOK}))
-        lines += [Line(f"      {name}: {format_value(value)}", "dim") for name, value in observed[:SHOWN]]
-        if len(observed) > SHOWN:
-            lines.append(Line(f"      and {len(observed) - SHOWN} more observations (--json shows all)", "dim"))
+    for is_probation, group in groupby(events, lambda event: PROBATION_END in event.observed):
+        some = list(group)
+        told = [some[0], some[-1]] if is_probation and len(some) > 2 else some
+        for event in told:
+            lines += _event_lines(event)
+        if len(some) > len(told):
+            lines.append(Line(f"      {len(some) - len(told)} more looks in between (--json shows all)", "dim"))
+    return lines
+
+
+def _event_lines(event: Event) -> list[Line]:
+    reason = f"  {format_time(event.at)}  {event.phase:<11}  {event.because}"
+    observed = list(flatten({name: what for name, what in event.observed.items() if name != LOOK}))
+    lines = [Line(reason, PHASE_STYLES.get(event.phase, ""))]
+    lines += [Line(f"      {name}: {format_value(value)}", "dim") for name, value in observed[:SHOWN]]
+    if len(observed) > SHOWN:
+        lines.append(Line(f"      and {len(observed) - SHOWN} more observations (--json shows all)", "dim"))
     return lines
 
 
