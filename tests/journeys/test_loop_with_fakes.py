@@ -13,6 +13,8 @@ from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.requests import Requests
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.loop import Loop
+from interlock.control.monitoring.monitoring import Monitoring
+from interlock.control.monitoring.retraining import Retraining
 from interlock.control.rows import load_state, write_state
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.intake import Intake
@@ -108,7 +110,9 @@ class Plant:
         plane = Plane(self.store, self.replicas, self.proxy, Scaling(self.store, lambda: self.now, 2.0, 2.0**33))
         self.deliveries = Deliveries(self.store, self.attempts, sealing, plane, lambda: self.now)
         self.intake = Intake(self.store, self.git, self.blobs, NamedEnvironments(), lookups)
-        self.loop = Loop(self.store, self.runs, self.deliveries, plane, SERVER, self.faults.append)
+        watch = Monitoring(self.store, self.blobs, plane, lambda: self.now).step
+        self.loop = Loop(self.store, self.runs, self.deliveries, plane, SERVER, self.faults.append, watch=watch)
+        self.retraining = Retraining(self.store, self.intake, {"small": self.watched})
         self.requests = Requests(self.store, lambda: self.now)
 
     def commit(self, train: str, pipeline: str = PIPELINE) -> list[Run]:
@@ -123,8 +127,12 @@ class Plant:
         self._git("add", "-A")
         self._git("commit", "-qm", train)
 
+    @property
+    def watched(self) -> Watched:
+        return Watched(name="small", git_directory=str(self.origin / ".git"))
+
     def look(self) -> list[Run]:
-        return self.intake.look(Watched(name="small", git_directory=str(self.origin / ".git")))
+        return self.intake.look(self.watched)
 
     def finish(self, model: bytes = b"weights") -> None:
         """Every attempt that runs succeeds; training makes this model."""
@@ -139,7 +147,7 @@ class Plant:
                 self.executor.finish(attempt, outcome)
             self.loop.one_pass()
 
-    def turn(self, seconds: int = 1, rate: int = 50, candidate_errors: float = 0.0) -> None:
+    def turn(self, seconds: int = 1, rate: int = 50, candidate_errors: float = 0.0, stable_errors: float = 0.0) -> None:
         for _ in range(seconds):
             self.now += 1.0
             for environment in ("small/staging", "small/production"):
@@ -148,7 +156,8 @@ class Plant:
                     requests = rate * weight // 100
                     row, _ = load_state(self.store, Kind.ENVIRONMENT, environment, Environment)
                     is_candidate = row is not None and row.candidate is not None and row.candidate.key == key
-                    self.proxy.count(key, requests, round(requests * candidate_errors) if is_candidate else 0)
+                    errors = candidate_errors if is_candidate else stable_errors
+                    self.proxy.count(key, requests, round(requests * errors))
             self.loop.one_pass()
 
     def state(self, name: str) -> Environment:
@@ -246,6 +255,51 @@ def test_a_bad_candidate_is_rolled_back_and_its_digest_comes_in_no_more(plant: P
     assert plant.state("production").stable.version == 2
     with pytest.raises(NotFound):
         plant.requests.lift_quarantine(ADA, "small/2", "again")
+
+
+WATCHED = (
+    "        analysis: {metrics: [{metric: error_rate, margin: 0.05, max: 0.1}]}\n"
+    "    monitoring: {period: 1m, rules: [{metric: error_rate, max: 0.05, on_breach: %s}]}\n"
+)
+
+
+def watched_pipeline(on_breach: str) -> str:
+    return PIPELINE.replace(WATCHED.splitlines(keepends=True)[0], WATCHED % on_breach)
+
+
+def test_a_promoted_revision_that_goes_wrong_is_rolled_back_and_its_environment_is_frozen(plant: Plant) -> None:
+    for number, model in enumerate((b"one", b"two"), start=1):
+        plant.commit(f"one = {number}", watched_pipeline("rollback"))
+        plant.finish(model)
+        plant.turn(40)
+    assert plant.state("production").stable.version == 2
+    plant.turn(20, stable_errors=0.4)
+    production = plant.state("production")
+    assert production.stable.version == 1
+    assert production.freeze is not None
+    assert "error_rate: 40 % of the requests fail" in production.freeze.reason
+    assert plant.phases(Kind.QUARANTINE) == ["blocked"]
+    told = [row.state["state"] for row in plant.store.rows(Kind.ALERT, prefix="small/production")]
+    assert told[:2] == ["firing", "resolved"]  # then it is told of the one before, which fails as often here
+    assert plant.faults == []
+
+
+def test_a_breach_trains_the_model_anew_once(plant: Plant) -> None:
+    plant.commit("one = 1", watched_pipeline("retrain"))
+    plant.finish(b"one")
+    plant.turn(40)
+    plant.turn(20, stable_errors=0.4)
+    (begun,) = plant.retraining.one_pass()
+    assert begun.occasion.kind == "breach"
+    assert begun.occasion.detail.startswith("small/production ")
+    assert plant.store.rows(Kind.MONITOR, prefix="small/production")[0].state["alerts"]["error_rate"]["acted"] == (
+        "run 2 trains it anew"
+    )
+    plant.turn(20, stable_errors=0.4)
+    assert plant.retraining.one_pass() == []
+    assert len(plant.store.rows(Kind.RUN)) == 2
+    assert plant.state("production").stable.version == 1
+    assert plant.faults == []
 
 
 def test_traffic_is_given_back_in_the_very_step_that_decides(plant: Plant) -> None:
