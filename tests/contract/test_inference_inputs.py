@@ -17,6 +17,7 @@ from interlock.edges.blobs import LocalBlobs
 from interlock.inference.__main__ import GoldenWrong, check_golden
 from interlock.inference.formats.estimators import Estimator
 from interlock.inference.formats.loading import find_model_file
+from interlock.inference.formats.plain_class import PlainModel
 from interlock.inference.inputs import Column, InvalidRequest, Signature
 from interlock.inference.model import DigestDiffers, Unloadable, copy_checked
 from interlock.inference.protocol.tensors import FLOATS, INTEGERS, WRONG_NUMBERS, describe, from_numbers
@@ -263,6 +264,28 @@ def asked(*values: float) -> dict[str, Any]:
 
 def answered(*values: Any) -> dict[str, Any]:
     return {"outputs": [{"name": "prediction", "data": list(values)}]}
+
+
+class Reuser:
+    """Changes in place what it is given, and answers with the same array each time."""
+
+    answered = np.zeros(2)
+
+    def preprocess(self, inputs: Any) -> Any:
+        inputs["x"] *= 0.0
+        return inputs
+
+    def predict(self, inputs: Any) -> Any:
+        self.answered += 1.0 + inputs["x"]
+        return self.answered
+
+
+def test_what_a_class_does_with_its_arrays_changes_nothing_for_others() -> None:
+    model = PlainModel(Reuser())
+    batch = Signature().read({"inputs": [tensor("x", "FP64", [5.0, 6.0])]})
+    answers = [model.answer(batch)["prediction"] for _ in range(2)]
+    assert batch.arrays["x"].tolist() == [5.0, 6.0]
+    assert [answer.tolist() for answer in answers] == [[1.0, 1.0], [2.0, 2.0]]
 
 
 class TestGolden:

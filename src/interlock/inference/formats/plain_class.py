@@ -70,12 +70,14 @@ class PlainModel:
         return self._outputs
 
     def answer(self, batch: Batch) -> dict[str, Array]:
-        """The wanted outputs by name, one entry for every row."""
-        value: Any = batch.arrays
+        """The wanted outputs by name, one entry for every row.
+
+        The class may change in place what it is handed, and use again what it answers: others have copies.
+        """
+        value: Any = {name: array.copy() for name, array in batch.arrays.items()}
         for step in self._steps:
             value = step(value)
         answers = value if isinstance(value, Mapping) else {"prediction": value}
         self._outputs = frozenset(map(str, answers))
-        return checked(
-            {str(name): plain(answer) for name, answer in answers.items() if is_wanted(str(name), batch)}, batch.rows
-        )
+        wanted = {str(name): answer for name, answer in answers.items() if is_wanted(str(name), batch)}
+        return checked({name: plain(answer).copy() for name, answer in wanted.items()}, batch.rows)
