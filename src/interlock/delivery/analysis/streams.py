@@ -32,8 +32,8 @@ class Rule(Stored):
     answers may take ``max_ratio`` times as long, at stable's own ``quantiles``, and no larger share than is above the
     middle one of them more than ``max`` milliseconds. ``pairs``: it may be alone wrong as often as stable is alone
     wrong. ``margin`` must be proven to promote: of a rate, of answers above the middle quantile, of pairs. ``spreads``
-    says by channel how far replicas differ by themselves. A dry run decides nothing. What comes ``delay`` seconds late is
-    judged on probation only.
+    says by channel how far replicas differ by themselves. A dry run decides nothing. What comes ``delay`` seconds late
+    is judged on probation only.
     """
 
     metric: str
