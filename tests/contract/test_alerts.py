@@ -125,6 +125,34 @@ def face(tmp_path: Path) -> Iterator[ServedFace]:
     served.end()
 
 
+def a_rollout(phase: RolloutPhase) -> Rollout:
+    return Rollout(
+        number=1,
+        environment=WHERE,
+        release=None,
+        stable=STABLE,
+        candidate=CANDIDATE,
+        steps=(),
+        deadline=60.0,
+        started=0.0,
+        since=0.0,
+        phase=phase,
+    )
+
+
+@pytest.mark.parametrize(("ago", "told"), [(None, []), (20.0, [40]), (100.0, [-40])])
+def test_what_is_left_of_a_probation_is_told(face: ServedFace, ago: float | None, told: list[int]) -> None:
+    probation = {} if ago is None else {"is_on_probation": True, "probation": 60.0, "since": time.time() - ago}
+    rollout = a_rollout(RolloutPhase.PROGRESSING).model_copy(update=probation)
+    face.store.save(write_state(Kind.ROLLOUT, "1", rollout, expected=0, phase=rollout.phase, because="a test"))
+    lines = face.ask("GET", "/metrics", token=face.token(Role.VIEWER)).body.decode().splitlines()
+    left = [line for line in lines if line.startswith("interlock_probation_left_seconds{")]
+    assert [line.split()[0] for line in left] == [f'interlock_probation_left_seconds{{environment="{WHERE}"}}'] * len(
+        told
+    )
+    assert [float(line.split()[1]) for line in left] == pytest.approx(told, abs=5)
+
+
 def test_prometheus_scrapes_the_server_and_tells_of_a_rollback(
     prometheus: Path, face: ServedFace, tmp_path: Path
 ) -> None:
@@ -144,18 +172,7 @@ def test_prometheus_scrapes_the_server_and_tells_of_a_rollback(
         assert eventually(port, counted, '"0"')
         assert firing(port) == set()
         face.health = Health(loop_age=0.0, rounds={"repository small": 700.0})
-        rollout = Rollout(
-            number=1,
-            environment=WHERE,
-            release=None,
-            stable=STABLE,
-            candidate=CANDIDATE,
-            steps=(),
-            deadline=60.0,
-            started=0.0,
-            since=0.0,
-            phase=RolloutPhase.ROLLED_BACK,
-        )
+        rollout = a_rollout(RolloutPhase.ROLLED_BACK)
         face.store.save(write_state(Kind.ROLLOUT, "1", rollout, expected=0, phase=rollout.phase, because="harm"))
         expected = {
             ("InterlockRolledBack", f"a rollout in {WHERE} was rolled back"),

@@ -35,7 +35,7 @@ class Rule(Stored):
     middle one of them more than ``max`` milliseconds. ``pairs``: it may be alone wrong as often as stable is alone
     wrong. ``margin`` must be proven to promote: of a rate, of answers above the middle quantile, of pairs. ``spreads``
     says by channel how far replicas differ by themselves. A dry run decides nothing. What comes ``delay`` seconds late
-    is not judged from the first step on.
+    is judged on probation only.
     """
 
     metric: str
