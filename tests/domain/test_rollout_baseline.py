@@ -128,6 +128,15 @@ def test_a_rollout_begins_with_what_its_traffic_can_show():
     assert begun(NOTHING_KNOWN, stable=None).because.endswith("the first here")
 
 
+def test_a_mirror_shows_more_than_a_small_weight():
+    steps = (StepPlan(mirror=MirrorPlan(percent=100, seconds=900.0)), *CANARY.strategy.steps)
+    plan = CANARY.model_copy(update={"strategy": CANARY.strategy.model_copy(update={"steps": steps})})
+    told = begun(looked([(float(at), 20 * at, at // 10) for at in range(0, 601, 5)]), plan).because
+    assert "a mirror of 100 % for 15 min shows errors x" in told
+    mirror, weight = (float(part.split(" ")[0]) for part in told.split("shows errors x")[1:3])
+    assert 1.5 < mirror < weight
+
+
 def test_only_errors_are_forecast():
     slow = AnalysisPlan(metrics=(AnalysisMetricPlan(metric="latency_p99_ms"),))
     plan = CANARY.model_copy(update={"strategy": CANARY.strategy.model_copy(update={"analysis": slow})})
