@@ -16,7 +16,14 @@ from interlock.delivery.looks.baseline import (
 )
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen
 from interlock.delivery.rollout import begin
-from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import (
+    AnalysisMetricPlan,
+    AnalysisPlan,
+    EnvironmentPlan,
+    MirrorPlan,
+    StepPlan,
+    StrategyPlan,
+)
 from interlock.vocabulary import Verdict
 
 STABLE, CANDIDATE = revision(1, 4), revision(2, 4)
