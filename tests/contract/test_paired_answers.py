@@ -40,7 +40,7 @@ class Logs:
         self, revision: str, request: str, *values: Any, status: int = 200, asked: int = 7, **other: Any
     ) -> None:
         prediction = list(values) if status == 200 else None
-        record = {"id": request, "copied_to": R2, "request": request, "asked": asked, "time": self.now}
+        record = {"id": request, "copied_to": R2, "request": request, "asked": asked, "time": self.now, "attempt": "1"}
         record |= {"revision": revision, "prediction": prediction, "status": status, **other}
         self.write(self.predictions / f"{revision}-7.jsonl", json.dumps(record) + "\n")
 
@@ -73,8 +73,10 @@ def test_a_pair_counts_once_both_have_answered_whoever_was_first(logs: Logs) -> 
     assert logs.counted() == {}
     logs.copy("a", 1)
     logs.copy("b", 0)
-    assert logs.counted() == {"pairs": 1, "compared": 1}
+    assert logs.counted() == {"compared": 1}
     logs.stable("b", 1)
+    assert logs.counted() == {"compared": 2, "unequal": 1}
+    logs.now += LONG
     assert logs.counted() == {"pairs": 2, "compared": 2, "unequal": 1}
 
 
@@ -104,7 +106,7 @@ def test_answers_are_equal_within_the_tolerance(
     logs.counted()
     logs.stable("a", *stable)
     logs.copy("a", *copy)
-    assert logs.counted() == {"pairs": 1, "compared": 1} | ({} if is_equal else {"unequal": 1})
+    assert logs.counted() == {"compared": 1} | ({} if is_equal else {"unequal": 1})
 
 
 def test_probabilities_are_compared_where_there_are_no_predictions_and_nothing_where_there_is_neither(
@@ -114,7 +116,7 @@ def test_probabilities_are_compared_where_there_are_no_predictions_and_nothing_w
     logs.copy("a", prediction=None, probability=[0.9])
     logs.stable("b", prediction=None)
     logs.copy("b", prediction=None)
-    assert logs.counted() == {"pairs": 2, "compared": 1, "unequal": 1}
+    assert logs.counted() == {"compared": 1, "unequal": 1}
 
 
 @pytest.mark.parametrize(
@@ -145,12 +147,30 @@ def test_who_failed(logs: Logs, stable: int, copy: int | None, counts: dict[str,
     assert logs.counted() == {"pairs": 1, **counts}
 
 
-def test_what_failed_at_stable_may_have_been_answered_elsewhere(logs: Logs) -> None:
-    logs.stable("a", 1, status=503)
+@pytest.mark.parametrize("first", [503, None])
+def test_the_first_attempt_is_what_counts_of_stable_and_any_answer_is_compared(logs: Logs, first: int | None) -> None:
+    if first is not None:
+        logs.stable("a", status=first, attempt="1")
     logs.copy("a", 1)
     assert logs.counted() == {}
-    logs.stable("a", 1)
-    assert logs.counted() == {"pairs": 1, "compared": 1, "duplicated": 1}
+    logs.stable("a", 1, attempt="2")
+    assert logs.counted() == {"compared": 1}
+    logs.now += LONG
+    assert logs.counted() == {"pairs": 1, "compared": 1, "recovered": 1}
+
+
+def test_failures_of_both_sides_are_counted_at_one_time(logs: Logs) -> None:
+    """Also where one is known at once, and the other only after a while."""
+    for request, stable, copy in (("a", 200, 500), ("b", 500, 200), ("c", 200, None), ("d", 500, 500), ("e", 200, 200)):
+        logs.stable(request, 1, status=stable)
+        if copy is not None:
+            logs.copy(request, 1, status=copy)
+    for _ in range(6):
+        assert logs.counted() == {"compared": 1}
+        logs.now += 1.0
+    logs.now += 1.0
+    told = {"pairs": 5, "failed": 2, "unanswered": 1, "recovered": 1, "both_failed": 1, "compared": 1}
+    assert logs.counted() == told
 
 
 def test_a_copy_that_is_not_answered_in_time_failed_and_a_later_answer_is_told(logs: Logs) -> None:
@@ -179,11 +199,13 @@ def test_copies_without_their_request_and_second_answers_are_told_and_no_evidenc
     logs.copy("a", 1)
     logs.copy("a", 0)
     logs.stable("a", 0)
-    logs.counted()
+    assert logs.counted() == {"compared": 1, "duplicated": 2}
     logs.now += LONG
-    assert logs.counted() == {"pairs": 1, "compared": 1, "duplicated": 1, "late": 1}
+    assert logs.counted() == {"pairs": 1, "compared": 1, "duplicated": 2}
+    logs.stable("a", 1)
+    logs.copy("a", 1)
     logs.now += ALONE_SECONDS
-    assert logs.counted() == {"pairs": 1, "compared": 1, "duplicated": 1, "late": 1, "unmatched": 1}
+    assert logs.counted() == {"pairs": 1, "compared": 1, "duplicated": 3, "late": 1, "unmatched": 1}
 
 
 def test_one_id_of_two_requests_makes_two_pairs(logs: Logs) -> None:
@@ -191,7 +213,7 @@ def test_one_id_of_two_requests_makes_two_pairs(logs: Logs) -> None:
     logs.copy("1", 0, asked=8)
     logs.stable("1", 0, asked=8)
     logs.copy("1", 1, asked=7)
-    assert logs.counted() == {"pairs": 2, "compared": 2}
+    assert logs.counted() == {"compared": 2}
 
 
 def test_what_was_not_copied_is_no_pair_and_what_is_torn_is_passed_over(logs: Logs) -> None:
@@ -215,7 +237,6 @@ def test_pairs_get_their_truth_whenever_it_comes(logs: Logs) -> None:
     logs.label("a", 0, is_contradictory=True)
     logs.label("b", 0)
     assert logs.counted() == {
-        "pairs": 6,
         "compared": 6,
         "unequal": 4,
         "labelled": 6,
@@ -247,7 +268,7 @@ def test_a_copy_that_was_answered_before_the_beginning_is_found(tmp_path: Path) 
     assert logs.counted() == {}
     logs.now += 0.2
     logs.stable("a", 1)
-    assert logs.counted() == {"pairs": 1, "compared": 1}
+    assert logs.counted() == {"compared": 1}
 
 
 def test_after_a_pause_counting_begins_anew(logs: Logs) -> None:
@@ -259,7 +280,7 @@ def test_after_a_pause_counting_begins_anew(logs: Logs) -> None:
     logs.stable("b", 1)
     logs.copy("b", 0)
     after = logs.answers.observe(ENVIRONMENT, 0.0)[R2]
-    assert (after.pairs, after.unequal) == (1, 1)
+    assert (after.compared, after.unequal) == (1, 1)
     assert after.epoch != before.epoch
 
 
@@ -271,6 +292,7 @@ def test_nothing_is_given_up_while_a_part_of_a_log_is_unread(logs: Logs, monkeyp
     logs.now += LONG
     for _ in range(30):
         assert "failed" not in logs.counted()
+    logs.now += 1.0
     assert logs.counted() == {"pairs": 30, "compared": 30}
 
 
@@ -282,7 +304,7 @@ def test_memory_is_bounded(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     logs.counted()
     for number in range(8):
         logs.label(str(number), 1)
-    assert logs.counted() == {"pairs": 8, "compared": 8, "labelled": 3}
+    assert logs.counted() == {"compared": 8, "labelled": 3}
 
 
 @pytest.mark.parametrize("seed", range(20))

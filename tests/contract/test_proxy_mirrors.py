@@ -142,6 +142,8 @@ def test_each_request_is_copied_once_with_its_id_and_a_mark_and_is_not_counted_a
     assert {headers[MIRRORED] for replica in (front.stable, front.candidate) for headers in replica.asked} == {
         CANDIDATE
     }
+    asked = [*front.stable.asked, *front.candidate.asked]
+    assert {headers["x-envoy-attempt-count"] for headers in asked} == {"1"}
     counters = front.seen().counters
     assert (counters[STABLE].requests, counters[CANDIDATE].requests) == (52, 0)
     # What is no inference, or long, is not copied.

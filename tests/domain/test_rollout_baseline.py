@@ -16,7 +16,14 @@ from interlock.delivery.looks.baseline import (
 )
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen
 from interlock.delivery.rollout import begin
-from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import (
+    AnalysisMetricPlan,
+    AnalysisPlan,
+    EnvironmentPlan,
+    MirrorPlan,
+    StepPlan,
+    StrategyPlan,
+)
 from interlock.vocabulary import Verdict
 
 STABLE, CANDIDATE = revision(1, 4), revision(2, 4)
@@ -126,6 +133,15 @@ def test_a_rollout_begins_with_what_its_traffic_can_show():
     assert "5 % for 15 min shows nothing" in begun(looked([(0.0, 0, 0), (9.0, 1, 0)])).because
     assert "its traffic is not known" in begun(NOTHING_KNOWN).because
     assert begun(NOTHING_KNOWN, stable=None).because.endswith("the first here")
+
+
+def test_a_mirror_shows_more_than_a_small_weight():
+    steps = (StepPlan(mirror=MirrorPlan(percent=100, seconds=900.0)), *CANARY.strategy.steps)
+    plan = CANARY.model_copy(update={"strategy": CANARY.strategy.model_copy(update={"steps": steps})})
+    told = begun(looked([(float(at), 20 * at, at // 10) for at in range(0, 601, 5)]), plan).because
+    assert "a mirror of 100 % for 15 min shows errors x" in told
+    mirror, weight = (float(part.split(" ")[0]) for part in told.split("shows errors x")[1:3])
+    assert 1.5 < mirror < weight
 
 
 def test_only_errors_are_forecast():

@@ -39,6 +39,7 @@ LONG_WORK = 64 * 1024
 DEADLINE_HEADERS = ("x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms")
 COPIED_HEADER = "x-interlock-mirrored"
 """The proxy's mark of a request that was copied, and of its copy: the revision that was given the copy."""
+ATTEMPT_HEADER = "x-envoy-attempt-count"
 TELLING = frozenset(
     name.encode()
     for name in (
@@ -242,6 +243,7 @@ class ModelService:
             body = request.read()
             if wishes.copied_to:
                 copy = {"copied_to": wishes.copied_to, "request": wishes.identity, "asked": zlib.crc32(body)}
+                copy["attempt"] = request.header(ATTEMPT_HEADER)
             if wishes.encoding:
                 body = await _beside(body, unpack, wishes.encoding)
             content, binary, may_hold_booleans = part(body, wishes.json_length)

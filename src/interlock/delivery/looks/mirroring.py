@@ -33,9 +33,8 @@ def mirror_waits_for(rollout: Rollout, mirror: MirrorPlan, evidence: str, now: f
 
 def _unproven(rollout: Rollout) -> str:
     """The metrics that no later step tells of, and that are not proven to be within their margin."""
-    if rollout.analysis is None:
-        return ""
-    judged = zip(rollout.analysis.rules, rollout.analysis.streams, strict=True)
+    analysis = rollout.analysis
+    judged = zip(analysis.rules, analysis.streams, strict=True) if analysis is not None else ()
     return ", ".join(
         rule.metric
         for rule, stream in judged

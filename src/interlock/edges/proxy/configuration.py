@@ -318,7 +318,14 @@ def routes(environment_name: str, models: Mapping[str, Sequence[Document]], has_
         "validate_clusters": True,
         "request_headers_to_remove": [MIRRORED],
         "most_specific_header_mutations_wins": True,  # else what a route adds is taken away again
-        "virtual_hosts": [{"name": "models", "domains": ["*"], "routes": [*fixed, *own]}],
+        "virtual_hosts": [
+            {
+                "name": "models",
+                "domains": ["*"],
+                "include_request_attempt_count": True,  # a copy is tried once: it is compared with the first attempt
+                "routes": [*fixed, *own],
+            }
+        ],
     }
 
 

@@ -1,9 +1,11 @@
 """Requests that stable answered and whose copy a candidate was given, found again in both prediction logs.
 
 The proxy's mark in a line says to whom the request was copied, and its id and the digest of its body belong to both
-lines. A pair is settled once both sides have answered, or LATE_SECONDS after stable did: the proxy begins another
-attempt after 3 s without an answer, so a copy without one is a failure. What failed at stable is settled only then,
-because it may have been answered elsewhere. Copies are logged at once, stable's lines within a second.
+lines. Answers are compared once both are there. Who failed is counted of every pair at one time after stable's answer:
+were failures of one side known sooner than the other's, equal ones would look like harm. A copy has LATE_SECONDS, for
+the proxy begins another attempt after 3 s. It is tried once, so the first attempt is what counts of stable: one that is
+not in the log has failed, wherever the request was answered then. Copies are logged at once, stable's lines within a
+second.
 
 Files are followed from where they end when an environment is asked for, for the first time or after a pause. What
 stable answered before is left out, and copies are read from READ_BACK bytes earlier: no pair is torn by the beginning.
@@ -16,7 +18,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +38,27 @@ Name = tuple[str, Any]
 
 @dataclass
 class _Pair:
-    """What both sides said of one request, as far as it is known. ``at`` is when it was said, in wall seconds."""
+    """What both sides said of one request, as far as it is known. ``at`` is when it was said, in wall seconds.
+
+    ``attempts`` are stable's lines by the number of the attempt.
+    """
 
     revision: str
     at: float
-    original: dict[str, Any] | None = None
+    attempts: dict[str, dict[str, Any]] = field(default_factory=dict)
     copy: dict[str, Any] | None = None
+    is_compared: bool = False
+
+    @property
+    def answer(self) -> dict[str, Any] | None:
+        """What stable answered, by whichever attempt."""
+        return next((one for one in self.attempts.values() if one.get("status") == 200), None)
+
+    @property
+    def copy_in_time(self) -> dict[str, Any] | None:
+        """What the copy was answered, unless that came too late."""
+        is_late = self.copy is not None and float(self.copy.get("time", 0.0)) - self.at > LATE_SECONDS
+        return None if is_late else self.copy
 
 
 class PairedAnswers:
@@ -89,7 +106,7 @@ class _Pairing:
                 if isinstance(record.get("copied_to"), str):
                     self._answer(record, tolerance)
         if self._answers.is_at_end:
-            self._give_up(now, tolerance)
+            self._settle_old(now)
         for record in self._told.added(self._labels):
             if not record.get("is_contradictory"):
                 self._label(str(record.get("id")), record.get("label"))
@@ -105,52 +122,54 @@ class _Pairing:
             counts["late" if is_copy else "duplicated"] += 1
             return
         pair = self._open.setdefault(name, _Pair(revision, at))
-        before = pair.copy if is_copy else pair.original
-        counts["duplicated"] += before is not None
+        attempt = str(record.get("attempt"))
+        counts["duplicated"] += pair.copy is not None if is_copy else attempt in pair.attempts
         if is_copy:
-            pair.copy = before or record
-        elif before is None or before.get("status") != 200:
-            pair.original, pair.at = record, at
-        if pair.copy is not None and pair.original is not None and pair.original.get("status") == 200:
-            self._settle(name, pair, tolerance)
+            pair.copy = pair.copy or record
+        else:
+            pair.at = pair.at if pair.attempts else at
+            pair.attempts.setdefault(attempt, record)
+        self._compare(pair, tolerance)
 
-    def _give_up(self, now: float, tolerance: float) -> None:
-        """Settles those of which nothing more can come."""
+    def _settle_old(self, now: float) -> None:
+        """Counts who failed, of those of which nothing more can come."""
         over = [
             (name, pair)
             for name, pair in self._open.items()
-            if now - pair.at > LOGGED_SECONDS + (ALONE_SECONDS if pair.original is None else LATE_SECONDS)
+            if now - pair.at > LOGGED_SECONDS + (LATE_SECONDS if pair.attempts else ALONE_SECONDS)
         ]
         for name, pair in over:
-            self._settle(name, pair, tolerance)
+            del self._open[name]
+            self._settled[name] = None
+            forget_oldest(self._settled)
+            self._settle(self.counted[pair.revision], pair)
 
-    def _settle(self, name: Name, pair: _Pair, tolerance: float) -> None:
-        self._open.pop(name)
-        self._settled[name] = None
-        forget_oldest(self._settled)
-        counts, original, copy = self.counted[pair.revision], pair.original, pair.copy
-        if original is None:
+    def _settle(self, counts: Counter[str], pair: _Pair) -> None:
+        if not pair.attempts:
             # Copies from before it began have their request before it, too.
             counts["unmatched"] += pair.at >= self._began
             return
-        if copy is not None and float(copy.get("time", 0.0)) - pair.at > LATE_SECONDS:
-            copy = None
-            counts["late"] += 1
-        status, status_of_copy = original.get("status"), copy.get("status") if copy is not None else None
-        has_failed = status_of_copy != 200 and (status == 200 or status_of_copy is None or status_of_copy >= 500)
-        was_failure = not isinstance(status, int) or status >= 500
+        copy, first = pair.copy_in_time, pair.attempts.get("1", {})
+        status, status_of_copy = first.get("status", 500), copy.get("status", 500) if copy is not None else 500
+        has_failed = status_of_copy >= 500 or (status_of_copy != 200 and pair.answer is not None)
+        was_failure = status >= 500
         counts["pairs"] += 1
+        counts["late"] += copy is not pair.copy
         counts["unanswered"] += copy is None
         counts["failed"] += has_failed and not was_failure
         counts["recovered"] += was_failure and not has_failed
         counts["both_failed"] += was_failure and has_failed
-        if copy is not None and status == status_of_copy == 200:
-            self._compare(counts, original, copy, tolerance)
-            self._await_truth(pair.revision, original, copy)
 
-    def _compare(self, counts: Counter[str], original: dict[str, Any], copy: dict[str, Any], tolerance: float) -> None:
+    def _compare(self, pair: _Pair, tolerance: float) -> None:
+        """What both answered, once."""
+        answer, copy = pair.answer, pair.copy_in_time
+        if pair.is_compared or answer is None or copy is None or copy.get("status") != 200:
+            return
+        pair.is_compared = True
+        self._await_truth(pair.revision, answer, copy)
+        counts = self.counted[pair.revision]
         for output in ("prediction", "probability"):
-            one, other = original.get(output), copy.get(output)
+            one, other = answer.get(output), copy.get(output)
             if isinstance(one, list) and isinstance(other, list):
                 counts["compared"] += 1
                 counts["unequal"] += not _is_equal(one, other, tolerance)
