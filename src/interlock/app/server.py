@@ -28,6 +28,7 @@ from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.requests import Requests
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.front.keys import Keys
+from interlock.control.front.retiring import Retiring
 from interlock.control.inbox import Inbox
 from interlock.control.loop import Loop
 from interlock.control.people import People
@@ -36,7 +37,7 @@ from interlock.control.running.requests import RunRequests
 from interlock.control.running.runs import SERVER
 from interlock.control.running.triggers import Arrivals, Clockwork
 from interlock.delivery.revision import Revision
-from interlock.edges.front import Certificate, Front
+from interlock.edges.front import Certificate, Front, front_log
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.edges.signing import LocalSigning
@@ -137,6 +138,7 @@ class Server:
             deliveries=Requests(store, time.time),
             people=self._people,
             keys=Keys(store, time.time, self._bell.ring),
+            retiring=Retiring(store, time.time, partial(front_log, self._parts.folder.data), self._bell.ring),
             secrets=self._parts.secrets,
             repositories=self._repositories,
             webhook_secrets=lambda name: credentials.webhook_secrets.get(name, ()),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from interlock.control.delivering.requests import Requests
 from interlock.control.front.keys import Keys
+from interlock.control.front.retiring import Retiring
 from interlock.control.inbox import Inbox
 from interlock.control.people import People
 from interlock.control.running.requests import RunRequests
@@ -42,6 +43,7 @@ class Services:
     deliveries: Requests
     people: People
     keys: Keys
+    retiring: Retiring
     secrets: Secrets
     repositories: Mapping[str, Watched]
     webhook_secrets: Callable[[str], Sequence[bytes]]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from interlock.delivery.holding import Freeze
+from interlock.delivery.holding import Freeze, Retirement
 from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.delivery.rollout import CRASHES, Rollout, RolloutPhase
 from interlock.vocabulary import Stored
@@ -23,6 +23,7 @@ ActName = Literal[
     "ensure_replicas",
     "ensure_endpoints",
     "ensure_weights",
+    "retire",
     "renew_lease",
     "end_lease",
     "drain_endpoints",
@@ -52,7 +53,7 @@ class Environment(Stored):
     ``replicas`` is how many the load asks for of each revision that scales (None: nobody has looked yet), and
     ``replicas_because`` why. ``previous`` is the last that was stable with another model. ``trouble`` is what keeps
     replicas of the stable revision from living; empty where all do; ``is_dead``: it keeps all of them. ``freeze`` may
-    be over by now.
+    be over by now. With a ``retirement`` nothing of it serves; what is stable is what a restored one serves again.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Environment(Stored):
     trouble: str = ""
     is_dead: bool = False
     freeze: Freeze | None = None
+    retirement: Retirement | None = None
 
     @property
     def key(self) -> str:
@@ -85,10 +87,13 @@ class Desired(Stored):
     revisions: tuple[Revision, ...]
     weights: dict[str, int]
     leased: str | None = None
+    is_retired: bool = False
 
 
 def desired(environment: Environment) -> Desired:
     """What the data plane should look like for this environment, now and for ever."""
+    if environment.retirement is not None:
+        return Desired(revisions=(), weights={}, is_retired=True)
     stable, candidate = environment.stable, environment.candidate
     is_leased = stable is not None and candidate is not None and environment.weights.get(candidate.key, 0) > 0
     return Desired(
@@ -111,7 +116,7 @@ def examine(environment: Environment, seen: DataPlaneSeen) -> Environment:
 
     A candidate that cannot live is rolled back by its rollout; a stable one of which no replica can, for the previous.
     """
-    if environment.stable is None:
+    if environment.stable is None or environment.retirement is not None:
         return environment
     stable = scaled(environment, environment.stable)
     names = [stable.replica(index) for index in range(stable.replicas)]
@@ -180,7 +185,9 @@ def differences(environment: Environment, seen: DataPlaneSeen) -> tuple[Act, ...
     wish = desired(environment)
     acts = [Act(name="ensure_replicas", revision=revision.key) for revision in wish.revisions]
     acts += [_endpoints(revision, seen) for revision in wish.revisions if _may_have_endpoints(revision, seen)]
-    if _weights_may_change(wish, seen):
+    if wish.is_retired:
+        acts += [] if seen.is_retired and not any(seen.weights.values()) else [Act(name="retire")]
+    elif _weights_may_change(wish, seen):
         acts.append(Act(name="ensure_weights", weights=wish.weights))
     acts.append(Act(name="renew_lease", revision=wish.leased) if wish.leased else Act(name="end_lease"))
     if seen.problem is None:
@@ -225,7 +232,7 @@ def _is_ready(revision: Revision, seen: DataPlaneSeen) -> bool:
 
 def _weights_may_change(wish: Desired, seen: DataPlaneSeen) -> bool:
     """Traffic is only sent where the proxy already has somebody healthy, or had sent it before."""
-    if wish.weights == {key: weight for key, weight in seen.weights.items() if weight > 0}:
+    if wish.weights == {key: weight for key, weight in seen.weights.items() if weight > 0} and not seen.is_retired:
         return False
     return all(
         seen.weights.get(key, 0) > 0 or any(endpoint.is_healthy for endpoint in seen.endpoints.get(key, {}).values())

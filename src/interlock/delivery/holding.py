@@ -18,6 +18,19 @@ class Freeze(Stored):
     until: float | None = None
 
 
+class Retirement(Stored):
+    """Who took the model away and why; ``at`` in wall seconds."""
+
+    by: str
+    reason: str
+    at: float
+
+
+def retired_because(retirement: Retirement) -> str:
+    """Who retired it when, and why."""
+    return f"retired by {retirement.by} at {_told(retirement.at)}: {retirement.reason}"
+
+
 def held_because(freeze: Freeze | None, windows: Sequence[WindowPlan], now: float) -> str | None:
     """Why nothing may go forward now; None where it may. Without windows it always may."""
     frozen = frozen_because(freeze, now)

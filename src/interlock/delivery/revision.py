@@ -105,8 +105,9 @@ class DataPlaneSeen(Stored):
 
     ``replicas`` by replica name; ``endpoints`` by revision key, then replica name; ``weights`` in percent by revision
     key as the proxy's configuration has them; ``counters``, ``loads`` and ``latencies`` by revision key, and so is
-    ``labelled``: answers whose truth is known, of which ``errors`` were wrong. ``problem`` is set where the proxy
-    cannot be read or rejected its configuration; then the others are what could still be seen.
+    ``labelled``: answers whose truth is known, of which ``errors`` were wrong. ``is_retired``: the proxy answers that
+    the model is gone. ``problem`` is set where the proxy cannot be read or rejected its configuration; then the others
+    are what could still be seen.
     """
 
     replicas: dict[str, ReplicaSeen] = {}
@@ -116,4 +117,5 @@ class DataPlaneSeen(Stored):
     loads: dict[str, LoadSeen] = {}
     latencies: dict[str, LatencySeen] = {}
     labelled: dict[str, CounterSeen] = {}
+    is_retired: bool = False
     problem: str | None = None

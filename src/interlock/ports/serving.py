@@ -55,6 +55,9 @@ class Proxy(Protocol):
     def ensure_weights(self, environment: str, weights: Mapping[str, int], version: int) -> None:
         """Shares of traffic in percent by revision key, sum 100. No weights: the environment answers 503."""
 
+    def retire(self, environment: str, version: int) -> None:
+        """No weights, and the environment answers 410 for the model, until it gets weights again."""
+
     def renew_lease(self, environment: str, candidate: str, stable: str) -> None:
         """For five more minutes the candidate keeps its weight if no control plane is there; then stable gets it."""
 

@@ -103,6 +103,8 @@ class Plane:
             self._proxy.ensure_endpoints(act.revision, act.replicas, act.draining, version)
         elif act.name == "ensure_weights":
             self._proxy.ensure_weights(environment.key, act.weights, version)
+        elif act.name == "retire":
+            self._proxy.retire(environment.key, version)
         elif act.name == "remove_endpoints":
             self._proxy.remove_endpoints(act.revision, version)
         elif act.name == "remove_replicas":

@@ -1,6 +1,7 @@
 """Who may ask at the front, over what, and how much: what a listener of the proxy is told of it, as documents."""
 
 from .listener import Front
+from .log import front_log
 from .tls import Certificate
 
-__all__ = ["Certificate", "Front"]
+__all__ = ["Certificate", "Front", "front_log"]

@@ -132,7 +132,7 @@ def listener(environment_name: str, host: str, port: int) -> Document:
             "initial_connection_window_size": 1048576,
         },
         "local_reply_config": _errors_as_json(),
-        "access_log": [_access_log()],
+        "access_log": [_access_log(environment_name)],
         "rds": {"route_config_name": environment_name, "config_source": _from_file(routes_file(environment_name))},
         "http_filters": [
             {
@@ -174,7 +174,7 @@ def _errors_as_json() -> Document:
     }
 
 
-def _access_log() -> Document:
+def _access_log(listener: str) -> Document:
     """One line for each request that failed, and for a sample of the others."""
     failed = {"status_code_filter": {"comparison": {"op": "GE", "value": _number(500, "interlock.logged_from")}}}
     sampled = {"runtime_key": "interlock.logged", "percent_sampled": {"numerator": SAMPLED_PERCENT}}
@@ -182,6 +182,8 @@ def _access_log() -> Document:
         "time": "%START_TIME%",
         "method": "%REQ(:METHOD)%",
         "path": "%PATH(NQ)%",  # without the query: somebody may have written a key there
+        "listener": listener,
+        "address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
         "status": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
         "ms": "%DURATION%",

@@ -29,6 +29,7 @@ class FakeProxy:
         self._is_healthy_at_once = is_healthy_at_once
         self._endpoints: dict[str, dict[str, EndpointSeen]] = {}
         self._weights: dict[str, dict[str, int]] = {}
+        self._retired: set[str] = set()
         self._versions: dict[str, int] = {}
 
     def observe(self, environment: str) -> DataPlaneSeen:
@@ -41,6 +42,7 @@ class FakeProxy:
             counters={key: self.counters.get(key, nothing) for key in mine},
             loads={key: self.loads[key] for key in mine if key in self.loads},
             latencies={key: self.latencies[key] for key in mine if key in self.latencies},
+            is_retired=environment in self._retired,
             problem=self.problem,
         )
 
@@ -76,6 +78,12 @@ class FakeProxy:
         if unknown:
             raise ProxyFault(f"{environment} cannot send requests to {', '.join(unknown)}: no endpoints are known")
         self._weights[environment] = dict(weights)
+        self._retired.discard(environment)
+
+    def retire(self, environment: str, version: int) -> None:
+        """No weights, until it gets some."""
+        self.ensure_weights(environment, {}, version)
+        self._retired.add(environment)
 
     def renew_lease(self, environment: str, candidate: str, stable: str) -> None:
         """Remembered in ``leases``; stable is named in the weights, as the one that would take them over."""
