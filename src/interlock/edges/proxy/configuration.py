@@ -21,6 +21,8 @@ STICKY = "x-interlock-sticky"
 """The header whose value keeps its requests on one side of a split, as long as the weights allow."""
 REVISION = "x-interlock-revision"
 """The header that names the revision to answer, whatever its weight: for testers."""
+TESTER = "tester"
+"""What is answered to a request that names its revision is counted once more, under this name within the cluster's."""
 ACCESS_LOG = "logs/access.log"
 SAMPLED_PERCENT = 1
 """How many of the requests that went well are in the access log; all that did not are."""
@@ -135,6 +137,7 @@ def listener(environment_name: str, host: str, port: int) -> Document:
         "access_log": [_access_log(environment_name)],
         "rds": {"route_config_name": environment_name, "config_source": _from_file(routes_file(environment_name))},
         "http_filters": [
+            _counting_testers(),
             {
                 # A request goes on when it is whole: a slow client keeps no replica busy, a long one can be retried.
                 "name": "envoy.filters.http.buffer",
@@ -159,6 +162,24 @@ def listener(environment_name: str, host: str, port: int) -> Document:
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
     }
+
+
+_MUTATION = "envoy.filters.http.header_mutation"
+_ALSO_COUNTED_AS = "x-envoy-upstream-alt-stat-name"
+
+
+def _counting_testers() -> Document:
+    """Nobody says themselves what their requests are counted as; the route of those that name a revision does."""
+    mutations = {"request_mutations": [{"remove": _ALSO_COUNTED_AS}]}
+    kind = f"{_TYPE}extensions.filters.http.header_mutation.v3.HeaderMutation"
+    return {"name": _MUTATION, "typed_config": {"@type": kind, "mutations": mutations}}
+
+
+def _counted_as_tester() -> Document:
+    header = {"key": _ALSO_COUNTED_AS, "value": TESTER}
+    mutations = {"request_mutations": [{"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}]}
+    kind = f"{_TYPE}extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"
+    return {_MUTATION: {"@type": kind, "mutations": mutations}}
 
 
 def _errors_as_json() -> Document:
@@ -320,7 +341,10 @@ def routes(environment_name: str, models: Sequence[Document], has_labels: bool) 
 
 
 def _named_revision(model: str, environment_name: str) -> Document:
-    """Requests that name a revision of the model here are answered by it, or 404."""
+    """Requests that name a revision of the model here are answered by it, or 404.
+
+    They are counted apart, and not tried again: a tester hears what the revision says.
+    """
     revision = {"name": REVISION, "string_match": {"prefix": f"{model}.{environment_name}.r"}}
     return {
         "match": {"path_separated_prefix": f"/v2/models/{model}", "headers": [revision]},
@@ -328,8 +352,8 @@ def _named_revision(model: str, environment_name: str) -> Document:
             "cluster_header": REVISION,
             "cluster_not_found_response_code": "NOT_FOUND",
             "timeout": f"{TIMEOUT_SECONDS}s",
-            "retry_policy": _RETRIES,
         },
+        "typed_per_filter_config": _counted_as_tester(),
     }
 
 

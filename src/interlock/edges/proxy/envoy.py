@@ -21,7 +21,17 @@ from .admin import Admin
 from .files import LOCK, Acceptance, Change, ConfigurationFiles
 from .notes import Front, Notes
 from .program import Envoy
-from .seen import counter, endpoints, environment_of, latency, load, split_environment, times_of
+from .seen import (
+    counter,
+    endpoints,
+    environment_of,
+    latency,
+    load,
+    split_environment,
+    testers_of,
+    times_of,
+    times_of_callers,
+)
 
 LABEL_PROGRAM = (
     sys.executable,
@@ -111,15 +121,16 @@ class EnvoyProxy:
             return DataPlaneSeen(problem=str(fault))
         try:
             epoch = self._admin.epoch()
-            stats = self._admin.stats(_rds(name), *(f"cluster.{key}.upstream_rq_" for key in revisions))
-            times = self._admin.times(map(times_of, revisions))
+            counted = [*revisions, *map(testers_of, revisions)]
+            stats = self._admin.stats(_rds(name), *(f"cluster.{key}.upstream_rq_" for key in counted))
+            times = self._admin.times(map(times_of, counted))
             clusters = self._admin.clusters()
             if self._admin.epoch() != epoch:
                 raise ProxyFault("the proxy was started again just now")
             hosts = {key: endpoints(clusters[key]) for key in revisions if key in clusters}
             counters = {key: counter(key, stats, epoch) for key in revisions}
             loads = {key: load(times.get(times_of(key), []), hosts.get(key, {}), epoch) for key in revisions}
-            latencies = {key: latency(key, times.get(times_of(key), []), stats, epoch) for key in revisions}
+            latencies = {key: latency(key, times_of_callers(key, times), stats, epoch) for key in revisions}
             if stats.get(f"{_rds(name)}version_text") != self._files.version(config.routes_file(name)):
                 problem = f"the proxy has not taken its routes: {self._acceptance.reason()}"
         except ProxyFault as fault:
