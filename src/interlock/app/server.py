@@ -19,7 +19,7 @@ from interlock.app.operating.reserve import Reserve
 from interlock.app.operating.rounds import Rounds
 from interlock.app.parts import PACKAGE, Parts, Remotes
 from interlock.app.services import Health, Services
-from interlock.app.settings import EnvironmentSettings, ServerSettings
+from interlock.app.settings import EnvironmentSettings, QuotaSettings, ServerSettings
 from interlock.client.install import install_hook
 from interlock.control.bell import Bell
 from interlock.control.collecting import Collecting, Retention
@@ -37,7 +37,7 @@ from interlock.control.running.requests import RunRequests
 from interlock.control.running.runs import SERVER
 from interlock.control.running.triggers import Arrivals, Clockwork
 from interlock.delivery.revision import Revision
-from interlock.edges.front import Certificate, Front, front_log
+from interlock.edges.front import Certificate, Front, Quota, front_log
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.edges.signing import LocalSigning
@@ -202,7 +202,7 @@ class Server:
         folder.data.mkdir(exist_ok=True, mode=0o700)
         environments = self._settings.environments
         listeners = {name: environment.listen for name, environment in environments.items()}
-        fronts = {name: _front(one) for name, one in environments.items() if one.api_keys or one.tls}
+        fronts = {name: _front(one) for name, one in environments.items() if one.api_keys or one.tls or one.quotas}
         proxy = EnvoyProxy(folder.data, listeners, fronts=fronts)
         _start(folder.data, proxy)
         if any(one.tls for one in environments.values()):
@@ -314,7 +314,13 @@ class Server:
 def _front(settings: EnvironmentSettings) -> Front:
     tls = settings.tls
     certificate = None if tls is None else Certificate(tls.certificate.absolute(), tls.key.absolute())
-    return Front(settings.api_keys == "required", certificate)
+    quotas = {model: _quota(one) for model, one in settings.quotas.items()}
+    of_key = None if settings.key_quota is None else _quota(settings.key_quota)
+    return Front(settings.api_keys == "required", certificate, quotas, of_key)
+
+
+def _quota(settings: QuotaSettings) -> Quota:
+    return Quota(settings.requests_per_second, settings.burst or settings.requests_per_second)
 
 
 class _EventTeller:

@@ -2,6 +2,7 @@
 
 from .listener import Front
 from .log import front_log
+from .quotas import Quota
 from .tls import Certificate
 
-__all__ = ["Certificate", "Front", "front_log"]
+__all__ = ["Certificate", "Front", "Quota", "front_log"]

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from interlock.access.keys import Grant
 
 from .keys import NAMED, Document, filter_of_keys, guarded
+from .quotas import TEXT, Quota, counted, filter_of_quotas
 from .tls import Certificate, transport_socket
 
-REFUSALS = "interlock.refused"
-"""The counter of requests that the front itself refused: of keys, quotas, and models that were retired."""
-REFUSED_FROM, REFUSED_BELOW = 401, 500
+TOO_MANY = 429
 
 
 class Front(NamedTuple):
-    """Of one environment name: whether a request needs an API key, and the certificate, without which it is no TLS."""
+    """Of one environment name: whether a request needs an API key, and the certificate, without which it is no TLS.
+
+    ``quotas`` are of models, ``key_quota`` is of each API key for each model.
+    """
 
     needs_key: bool = False
     certificate: Certificate | None = None
+    quotas: Mapping[str, Quota] = MappingProxyType({})
+    key_quota: Quota | None = None
 
     @property
     def scheme(self) -> str:
@@ -35,6 +40,10 @@ class Front(NamedTuple):
         (chain,) = document["filter_chains"]
         (network,) = chain["filters"]
         manager = dict(network["typed_config"])
+        if self._has_quota:
+            counting = filter_of_quotas(document["name"], self.quotas, self.key_quota)
+            manager["http_filters"] = [counting, *manager["http_filters"]]
+            manager["local_reply_config"] = _with_why(manager["local_reply_config"])
         if self.needs_key:
             manager["http_filters"] = [filter_of_keys(), *manager["http_filters"]]
             manager["access_log"] = [_with_caller(one) for one in manager["access_log"]]
@@ -43,13 +52,29 @@ class Front(NamedTuple):
             chain["transport_socket"] = transport_socket(document["name"], secrets)
         return {**document, "filter_chains": [chain]}
 
+    @property
+    def _has_quota(self) -> bool:
+        return bool(self.quotas) or self.key_quota is not None
+
     def routes(self, configuration: Document, grants: Sequence[Grant]) -> Document:
-        """The routes of the listener, each with the keys that open it."""
-        if not self.needs_key:
-            return configuration
+        """The routes of the listener, each with the keys that open it and what its requests count as."""
         (host,) = configuration["virtual_hosts"]
-        routes = guarded(host["routes"], configuration["name"], grants)
+        routes = host["routes"]
+        if self.needs_key:
+            routes = guarded(routes, configuration["name"], grants)
+        if self._has_quota:
+            routes = counted(routes, list(self.quotas), NAMED if self.key_quota else None)
         return {**configuration, "virtual_hosts": [{**host, "routes": routes}]}
+
+
+def _with_why(replies: Document) -> Document:
+    """Answers that say what was too much, in the protocol's form."""
+    is_too_many = {"op": "EQ", "value": {"default_value": TOO_MANY, "runtime_key": "interlock.too_many"}}
+    why = {
+        "filter": {"status_code_filter": {"comparison": is_too_many}},
+        "body_format_override": {"json_format": {"error": TEXT}},
+    }
+    return {**replies, "mappers": [why, *replies["mappers"]]}
 
 
 def _with_caller(log: Document) -> Document:
