@@ -93,6 +93,7 @@ class ServedFace:
             webhook_secrets=lambda name: (b"an older one", SECRET) if name == "small" else (),
             look=lambda name, pushed: [f"interlock: looked at {name}", *pushed],
             health=lambda: self.health,
+            refused=lambda: {("production", "flights", "401"): 3},
             say=self.heard.append,
         )
         self.face = Face(self.services, [Listener(address="127.0.0.1", port=0, **(listener or {}))], folder)

@@ -1,4 +1,4 @@
-"""Quotas, kept by the real proxy: what is more is answered 429 and told when to come again, and others are untouched."""
+"""Quotas, kept by the real proxy: what is more is answered 429 and told when to come again, and others are not."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.fronts import GuardedPlane
 
 from interlock.access.keys import Grant
 from interlock.access.tokens import token_digest, token_text
+from interlock.app.operating.refusals import refused
 from interlock.edges.front import Front, Quota
 from interlock.edges.front.quotas import TEXT
 
@@ -44,6 +45,23 @@ def test_a_key_has_its_quota_for_each_model_and_a_model_has_one_for_all(plane: G
     answered = sum(one[200] for one in delays)
     assert 12 <= answered <= 12 + more
     assert set().union(*delays) == {200, 429}
+
+
+def test_refusals_are_counted_by_model_and_status(plane: GuardedPlane) -> None:
+    before = refused(plane.folder)
+    for status in (401, 401, 410):
+        shown = {"x-api-key": TEXTS["web"]} if status == 410 else {}
+        path = "/v2/models/delays/infer"
+        if status == 410:
+            plane.proxy.retire("delays/production", 2)
+        assert plane.ask(path, shown).status == status
+    plane.proxy.ensure_weights("delays/production", {"delays.production.r1": 100}, 3)
+    until = time.monotonic() + 5
+    while refused(plane.folder).get(("production", "delays", "410"), 0) != 1:
+        assert time.monotonic() < until
+    grown = {key: count - before.get(key, 0) for key, count in refused(plane.folder).items()}
+    assert grown["production", "delays", "401"] == 2
+    assert refused(plane.folder / "nowhere") == {}
 
 
 def test_what_is_too_much_is_told_in_the_protocols_form_and_when_to_come_again(plane: GuardedPlane) -> None:

@@ -15,6 +15,7 @@ from interlock.app.folder import StateFolder
 from interlock.app.operating.credentials import Credentials
 from interlock.app.operating.forges import Forges, watch_list
 from interlock.app.operating.leftovers import collect_environments, collect_logs
+from interlock.app.operating.refusals import refused
 from interlock.app.operating.reserve import Reserve
 from interlock.app.operating.rounds import Rounds
 from interlock.app.parts import PACKAGE, Parts, Remotes
@@ -144,6 +145,7 @@ class Server:
             webhook_secrets=lambda name: credentials.webhook_secrets.get(name, ()),
             look=self._look_for_pusher,
             health=self._health,
+            refused=partial(refused, self._parts.folder.data),
             say=tell_request,
         )
 

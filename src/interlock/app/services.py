@@ -33,7 +33,8 @@ class Health(Stored):
 class Services:
     """``webhook_secrets`` answers the secrets valid for a repository, none where hooks are refused; ``look`` looks at a
     repository now and answers lines for whoever pushed those refs to those commits; ``health`` is asked without a token
-    and must cost nothing; ``say`` hears of every request, as one line of the access log.
+    and must cost nothing; ``refused`` counts the requests that the front refused, by environment name, model and
+    status; ``say`` hears of every request, as one line of the access log.
     """
 
     store: Store
@@ -49,4 +50,5 @@ class Services:
     webhook_secrets: Callable[[str], Sequence[bytes]]
     look: Callable[[str, Mapping[str, str]], list[str]]
     health: Callable[[], Health]
+    refused: Callable[[], Mapping[tuple[str, str, str], int]]
     say: Callable[[Mapping[str, Json]], None]

@@ -59,6 +59,12 @@ class Metrics:
         told = "How long the round of work under way has taken; 0 between two."
         _add(lines, "interlock_round_seconds", "gauge", told, _by("round", rounds))
         self._add_environments(lines)
+        refused = {
+            f'{{environment="{name}",model="{model}",status="{status}"}}': count
+            for (name, model, status), count in sorted(self._services.refused().items())
+        }
+        told = "Requests that the front refused: API keys, quotas, retired models."
+        _add(lines, "interlock_front_refused_total", "counter", told, refused)
         named = {
             f'{{method="{method}",route="{route}",status="{status}"}}': count
             for (method, route, status), count in sorted(self._requests.items())

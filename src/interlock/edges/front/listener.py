@@ -13,6 +13,10 @@ from .quotas import TEXT, Quota, counted, filter_of_quotas
 from .tls import Certificate, transport_socket
 
 TOO_MANY = 429
+REFUSALS = (401, 403, 410, TOO_MANY)
+"""What the front itself answers: no API key, no right of a tester, a model that was retired, a quota that is used."""
+REFUSED = "interlock.refused"
+"""The name of their counters, each with the model and the status."""
 
 
 class Front(NamedTuple):
@@ -44,9 +48,10 @@ class Front(NamedTuple):
             counting = filter_of_quotas(document["name"], self.quotas, self.key_quota)
             manager["http_filters"] = [counting, *manager["http_filters"]]
             manager["local_reply_config"] = _with_why(manager["local_reply_config"])
+        manager["access_log"] = [*manager["access_log"], _counting_refusals(document["name"])]
         if self.needs_key:
             manager["http_filters"] = [filter_of_keys(), *manager["http_filters"]]
-            manager["access_log"] = [_with_caller(one) for one in manager["access_log"]]
+            manager["access_log"] = [_with_caller(manager["access_log"][0]), *manager["access_log"][1:]]
         chain = {**chain, "filters": [{**network, "typed_config": manager}]}
         if self.certificate is not None:
             chain["transport_socket"] = transport_socket(document["name"], secrets)
@@ -67,9 +72,32 @@ class Front(NamedTuple):
         return {**configuration, "virtual_hosts": [{**host, "routes": routes}]}
 
 
+def _counting_refusals(environment_name: str) -> Document:
+    """Counts what was refused, and costs those that were answered a look at their status."""
+    kinds = "type.googleapis.com/envoy.extensions.access_loggers.stats.v3.Config"
+    are_refusals = [
+        {"status_code_filter": {"comparison": {"op": "EQ", "value": _number(status)}}} for status in REFUSALS
+    ]
+    tags = [
+        {"name": "environment", "value_format": environment_name},
+        {"name": "model", "value_format": "%ROUTE_NAME%"},
+        {"name": "status", "value_format": "%RESPONSE_CODE%"},
+    ]
+    counter = {"stat": {"name": "requests", "tags": tags}, "value_fixed": 1}
+    return {
+        "name": "envoy.access_loggers.stats",
+        "filter": {"or_filter": {"filters": are_refusals}},
+        "typed_config": {"@type": kinds, "stat_prefix": REFUSED, "counters": [counter]},
+    }
+
+
+def _number(value: int) -> Document:
+    return {"default_value": value, "runtime_key": f"interlock.refusal.{value}"}
+
+
 def _with_why(replies: Document) -> Document:
     """Answers that say what was too much, in the protocol's form."""
-    is_too_many = {"op": "EQ", "value": {"default_value": TOO_MANY, "runtime_key": "interlock.too_many"}}
+    is_too_many = {"op": "EQ", "value": _number(TOO_MANY)}
     why = {
         "filter": {"status_code_filter": {"comparison": is_too_many}},
         "body_format_override": {"json_format": {"error": TEXT}},
