@@ -15,6 +15,7 @@ from interlock.access.caller import Role
 from interlock.app.services import Health, Services
 from interlock.control.delivering.requests import Requests
 from interlock.control.front.keys import Keys
+from interlock.control.front.retiring import Retiring
 from interlock.control.inbox import Inbox
 from interlock.control.people import People, local_caller
 from interlock.control.rows import write_state
@@ -70,6 +71,7 @@ class ServedFace:
         self.folder = folder
         self.store = store or SqlStore(f"sqlite:///{folder / 'interlock.db'}")
         self.heard: list[Mapping[str, Json]] = []
+        self.front_log: list[Mapping[str, Json]] = []
         self.rung = threading.Event()
         self.inbox = Inbox(self.store, self.rung.set)
         self.people = People(self.store, time.time)
@@ -85,11 +87,13 @@ class ServedFace:
             deliveries=Requests(self.store, time.time),
             people=self.people,
             keys=Keys(self.store, time.time),
+            retiring=Retiring(self.store, time.time, lambda: self.front_log),
             secrets=Secrets(self.store, MemoryVault(), time.time),
             repositories=self.repositories,
             webhook_secrets=lambda name: (b"an older one", SECRET) if name == "small" else (),
             look=lambda name, pushed: [f"interlock: looked at {name}", *pushed],
             health=lambda: self.health,
+            refused=lambda: {("production", "flights", "401"): 3},
             say=self.heard.append,
         )
         self.face = Face(self.services, [Listener(address="127.0.0.1", port=0, **(listener or {}))], folder)

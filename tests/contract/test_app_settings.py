@@ -204,6 +204,7 @@ def test_with_tls_and_keys_an_environment_is_reached_from_elsewhere(file: Path, 
     production = read_settings(file).environments["production"]
     assert (production.listen, production.api_keys) == (address, "required")
     assert production.tls is not None
+    assert (production.quotas, production.key_quota) == ({}, None)
     assert production.tls.certificate == Path("chain.pem")
 
 

@@ -231,6 +231,25 @@ def test_the_proxy_knows_the_keys_by_itself_when_it_comes_back(plane: GuardedPla
     assert 200 in answers
 
 
+def test_a_retired_model_is_gone_for_who_has_a_key_by_every_way_also_after_a_restart(plane: GuardedPlane) -> None:
+    environment, key = "delays/production", "delays.production.r1"
+    plane.proxy.retire(environment, 5)
+    try:
+        for proxy in (plane.proxy, plane.make_proxy(Front(needs_key=True))):
+            proxy.start()
+            for path in ("", "/infer", "/ready", "/versions/1", "/../delays/infer"):
+                answer = plane.ask(f"/v2/models/delays{path}", bearer("all"))
+                assert (answer.status, answer.json) == (410, {"error": "delays was retired"})
+            named = bearer("all") | {"x-interlock-revision": key}
+            assert plane.ask("/v2/models/delays/infer", named).status == 410
+            assert plane.ask("/v2/models/delays/infer").status == 401, "whether it was there is told to who has a key"
+            assert plane.ask("/v2/models/flights/infer", bearer("batch")).status == 200
+            assert plane.ask("/labels/delays/production", bearer("all")).status == 200, "the truth may still come"
+    finally:
+        plane.proxy.ensure_weights(environment, {key: 100}, 6)
+    assert plane.ask("/v2/models/delays/infer", bearer("all")).status == 200
+
+
 def test_a_key_that_cannot_be_checked_opens_nothing(plane: GuardedPlane) -> None:
     """A script that fails would be passed by."""
     file = plane.folder / "envoy" / "rds.production.json"

@@ -14,7 +14,8 @@ from interlock.access.tokens import token_digest
 from interlock.client.api import Client
 from interlock.control.front.keys import Keys, granted
 from interlock.control.people import local_caller, verify_audit
-from interlock.control.rows import write_state
+from interlock.control.rows import write_environment, write_state
+from interlock.delivery.environment import Environment
 from interlock.edges.store import MemoryStore, SqlStore
 from interlock.errors import Conflict, Forbidden, NotFound, Refused
 from interlock.gate.judgement import Judgement
@@ -186,6 +187,14 @@ def test_over_the_api_and_its_client(tmp_path: Path) -> None:
         assert face.ask("DELETE", "/api/v1/keys/9", token=admin).status == 404
         assert face.ask("POST", "/api/v1/keys", {"name": "two words"}, token=admin).status == 422
         assert face.ask("POST", "/api/v1/keys", {"name": "x", "text": "mine"}, token=admin).status == 422
+        face.store.save(write_environment(Environment(name="production", model="flights"), 0, "a test"))
+        line = {"path": "/v2/models/flights/infer", "time": "2027", "listener": "production", "key": "batch"}
+        face.front_log = [line]
+        with Client(f"http://127.0.0.1:{face.port}", admin) as client:
+            assert [one.who for one in client.models.callers("flights")] == ["batch"]
+            assert client.models.retire("flights", "nobody asks it") == "flights is retired in flights/production"
+            assert client.models.restore("flights", "somebody does") == "flights is restored in flights/production"
+        assert face.ask("POST", "/api/v1/models/flights/restore", {"reason": "x"}, token=admin).status == 422
         for answer in ("/api/v1/keys", "/api/v1/events?kind=api_key", "/api/v1/audit"):
             assert text not in face.ask("GET", answer, token=admin).body.decode()
         events = face.ask("GET", "/api/v1/events?kind=api_key", token=viewer)

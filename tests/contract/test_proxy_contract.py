@@ -200,3 +200,26 @@ def test_the_fake_shows_what_a_test_sets() -> None:
     assert proxy.observe(ENVIRONMENT).counters[STABLE] == CounterSeen(epoch="other", requests=2, errors=0)
     proxy.problem = "gone"
     assert proxy.observe(ENVIRONMENT).problem == "gone"
+
+
+def test_a_retired_environment_says_so_until_it_gets_weights_again(proxy: Proxy) -> None:
+    proxy.ensure_endpoints(STABLE, names(STABLE), (), 1)
+    proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 1)
+    assert not proxy.observe(ENVIRONMENT).is_retired
+    proxy.retire(ENVIRONMENT, 2)
+    assert (proxy.observe(ENVIRONMENT).is_retired, proxy.observe(ENVIRONMENT).weights) == (True, {})
+    proxy.ensure_weights("delays/production", {}, 1)
+    proxy.remove_endpoints(STABLE, 2)
+    assert proxy.observe(ENVIRONMENT).is_retired
+    assert not proxy.observe("delays/production").is_retired
+    assert not proxy.observe("flights/staging").is_retired
+    proxy.retire(ENVIRONMENT, 2)
+    with pytest.raises(StaleWrite):
+        proxy.ensure_weights(ENVIRONMENT, {}, 1)
+    proxy.ensure_endpoints(STABLE, names(STABLE), (), 3)
+    proxy.ensure_weights(ENVIRONMENT, {STABLE: 100}, 3)
+    assert (proxy.observe(ENVIRONMENT).is_retired, proxy.observe(ENVIRONMENT).weights) == (False, {STABLE: 100})
+    with pytest.raises(StaleWrite):
+        proxy.retire(ENVIRONMENT, 2)
+    with pytest.raises(NotFound):
+        proxy.retire("flights/elsewhere", 1)

@@ -66,6 +66,11 @@ UNDECIDED = Judgement(results=(GateResult(gate="auc", verdict=Verdict.UNDECIDED,
         ({}, Evidence(signature_problem=None), "not promoted in staging"),
         (
             {},
+            Evidence(signature_problem=None, retired="retired by ada"),
+            "flights is retired by ada; interlock models re",
+        ),
+        (
+            {},
             Evidence(signature_problem=None, served_in=("staging",), owner="another"),
             "is that of a model of another",
         ),

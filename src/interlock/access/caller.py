@@ -35,6 +35,7 @@ class Action(StrEnum):
     OVERRIDE = "override"
     ROLL_BACK = "roll back"
     FREEZE = "freeze"
+    RETIRE = "retire models"
     STEER = "steer rollouts"
     MANAGE_KEYS = "manage API keys"
     MANAGE_TOKENS = "manage tokens"
@@ -51,6 +52,7 @@ LEAST_ROLE = {
     Action.OVERRIDE: Role.OPERATOR,
     Action.ROLL_BACK: Role.OPERATOR,
     Action.FREEZE: Role.OPERATOR,
+    Action.RETIRE: Role.OPERATOR,
     Action.STEER: Role.OPERATOR,
     Action.MANAGE_KEYS: Role.OPERATOR,
     Action.MANAGE_TOKENS: Role.ADMIN,

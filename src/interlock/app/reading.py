@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -11,9 +12,11 @@ from interlock.app.folder import StateFolder
 from interlock.app.settings import database_of
 from interlock.control.delivering.requests import Requests
 from interlock.control.front.keys import Keys
+from interlock.control.front.retiring import Retiring
 from interlock.control.people import People
 from interlock.control.secrets import Secrets
 from interlock.edges.executor import LogFiles
+from interlock.edges.front import front_log
 from interlock.edges.store import SqlStore
 from interlock.edges.vault import LocalVault
 
@@ -28,6 +31,7 @@ class Reading:
     requests: Requests
     people: People
     keys: Keys
+    retiring: Retiring
     secrets: Secrets
 
     @classmethod
@@ -42,6 +46,7 @@ class Reading:
             requests=Requests(store, time.time),
             people=People(store, time.time),
             keys=Keys(store, time.time),
+            retiring=Retiring(store, time.time, partial(front_log, folder.data)),
             secrets=Secrets(store, LocalVault(folder.keys), time.time),
         )
 

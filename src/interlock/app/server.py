@@ -15,7 +15,7 @@ from interlock.app.folder import StateFolder
 from interlock.app.operating.credentials import Credentials
 from interlock.app.operating.forges import Forges, watch_list
 from interlock.app.operating.leftovers import collect_environments, collect_logs
-from interlock.app.operating.outside import fronts_of, receivers_of, telemetry_of
+from interlock.app.operating.outside import fronts_of, receivers_of, refused, telemetry_of
 from interlock.app.operating.reserve import Reserve
 from interlock.app.operating.rounds import Rounds
 from interlock.app.parts import PACKAGE, Parts, Remotes
@@ -30,6 +30,7 @@ from interlock.control.delivering.measuring import Measuring
 from interlock.control.delivering.requests import Requests
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.front.keys import Keys
+from interlock.control.front.retiring import Retiring
 from interlock.control.inbox import Inbox
 from interlock.control.loop import Loop
 from interlock.control.monitoring.alerting import Alerting
@@ -41,6 +42,7 @@ from interlock.control.running.requests import RunRequests
 from interlock.control.running.runs import SERVER
 from interlock.control.running.triggers import Arrivals, Clockwork
 from interlock.delivery.revision import Revision
+from interlock.edges.front import front_log
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.edges.signing import LocalSigning
@@ -145,11 +147,13 @@ class Server:
             deliveries=Requests(store, time.time, settings.guarded),
             people=self._people,
             keys=Keys(store, time.time, self._bell.ring),
+            retiring=Retiring(store, time.time, partial(front_log, self._parts.folder.data), self._bell.ring),
             secrets=self._parts.secrets,
             repositories=self._repositories,
             webhook_secrets=lambda name: credentials.webhook_secrets.get(name, ()),
             look=self._look_for_pusher,
             health=self._health,
+            refused=partial(refused, self._parts.folder.data),
             say=tell_request,
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from interlock.control.delivering.requests import Requests
 from interlock.control.front.keys import Keys
+from interlock.control.front.retiring import Retiring
 from interlock.control.inbox import Inbox
 from interlock.control.people import People
 from interlock.control.running.requests import RunRequests
@@ -32,7 +33,8 @@ class Health(Stored):
 class Services:
     """``webhook_secrets`` answers the secrets valid for a repository, none where hooks are refused; ``look`` looks at a
     repository now and answers lines for whoever pushed those refs to those commits; ``health`` is asked without a token
-    and must cost nothing; ``say`` hears of every request, as one line of the access log.
+    and must cost nothing; ``refused`` counts the requests that the front refused, by environment name, model and
+    status; ``say`` hears of every request, as one line of the access log.
     """
 
     store: Store
@@ -42,9 +44,11 @@ class Services:
     deliveries: Requests
     people: People
     keys: Keys
+    retiring: Retiring
     secrets: Secrets
     repositories: Mapping[str, Watched]
     webhook_secrets: Callable[[str], Sequence[bytes]]
     look: Callable[[str, Mapping[str, str]], list[str]]
     health: Callable[[], Health]
+    refused: Callable[[], Mapping[tuple[str, str, str], int]]
     say: Callable[[Mapping[str, Json]], None]

@@ -138,6 +138,13 @@ class TlsSettings(_Strict):
     key: Path
 
 
+class QuotaSettings(_Strict):
+    """How many requests a second are answered for ever, and at once after a rest: ``burst``, a second's unless set."""
+
+    requests_per_second: int = Field(ge=1, le=1_000_000)
+    burst: int | None = Field(default=None, ge=1, le=10_000_000)
+
+
 class EnvironmentSettings(_Strict):
     """Where an environment listens, as ``address:port``; beyond loopback with ``tls`` and API keys alone.
 
@@ -146,8 +153,17 @@ class EnvironmentSettings(_Strict):
 
     tls: TlsSettings | None = None
     api_keys: Literal["required"] | None = None
+    quotas: dict[ModelName, QuotaSettings] = {}
+    key_quota: QuotaSettings | None = None
     listen: str
     authors_may_approve: bool = True
+
+    @field_validator("key_quota")
+    @classmethod
+    def _knows_keys(cls, value: QuotaSettings | None, others: ValidationInfo) -> QuotaSettings | None:
+        if value is not None and not others.data.get("api_keys"):
+            raise ValueError("it is of each API key, so `api_keys: required` is too")
+        return value
 
     @field_validator("listen")
     @classmethod

@@ -30,7 +30,7 @@ COMMANDS = {
     "rerun": CommandEntry("commands.runs", "Run a run's commit again, whole or from a stage on."),
     "cancel": CommandEntry("commands.runs", "End a run, and all its processes."),
     "approve": CommandEntry("commands.runs", "Give your leave: to a run, a release or a rollout."),
-    "models": CommandEntry("commands.models", "List the registered models; pull one into a folder."),
+    "models": CommandEntry("commands.models", "List registered models; pull, serve or retire one."),
     "reproduce": CommandEntry("commands.reproducing", "Make a model again, compare it bit by bit, and say why not."),
     "release": CommandEntry("commands.models", "Send a model version through the environments."),
     "rollout": CommandEntry("commands.models", "Pause, resume, promote, abort or retry a rollout."),

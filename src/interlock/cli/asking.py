@@ -13,7 +13,14 @@ from pydantic_core import PydanticCustomError
 
 from interlock.access.caller import Role
 from interlock.access.tokens import Token
-from interlock.cli.front.asking import KeyRequests, ServerKeys, StateKeys
+from interlock.cli.front.asking import (
+    KeyRequests,
+    RetiringRequests,
+    ServerKeys,
+    ServerRetiring,
+    StateKeys,
+    StateRetiring,
+)
 from interlock.cli.reading import shaped
 from interlock.control.people import local_caller
 from interlock.control.secrets import SecretName
@@ -32,6 +39,8 @@ class Requests(Protocol):
     """Whether somebody is there to carry them out now."""
     keys: KeyRequests
     """What is asked of API keys."""
+    retiring: RetiringRequests
+    """What is asked of models that are to be taken away."""
 
     def release(self, version: str, lift_because: str | None) -> str:
         """Begins the release of a model version, lifting its quarantine first where a reason is given. Its number."""
@@ -90,6 +99,7 @@ class StateRequests:
         self._state = state
         self._caller = local_caller(_person())
         self.keys: KeyRequests = StateKeys(state, self._caller)
+        self.retiring: RetiringRequests = StateRetiring(state, self._caller)
 
     def release(self, version: str, lift_because: str | None) -> str:
         """Begins a release, for the next server to carry out."""
@@ -171,6 +181,7 @@ class ServerRequests:
     def __init__(self, client: Client) -> None:
         self._client = client
         self.keys: KeyRequests = ServerKeys(client)
+        self.retiring: RetiringRequests = ServerRetiring(client)
 
     def release(self, version: str, lift_because: str | None) -> str:
         """Begins a release."""

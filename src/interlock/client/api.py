@@ -19,7 +19,7 @@ from typing import Self
 
 from .connection import Connection
 from .models import Caller, Event
-from .resources import API, PAGE, Audit, Deliveries, Environments, Keys, Repositories, Runs, Secrets, Tokens
+from .resources import API, PAGE, Audit, Deliveries, Environments, Keys, Models, Repositories, Runs, Secrets, Tokens
 
 UNIX = "unix:"
 TIMEOUT = 30.0
@@ -52,6 +52,7 @@ class Client:
         self.repositories = Repositories(connection)
         self.tokens = Tokens(connection)
         self.keys = Keys(connection)
+        self.models = Models(connection)
         self.secrets = Secrets(connection)
         self.audit = Audit(connection)
 

@@ -224,6 +224,15 @@ class ApiKey(Answer):
     revoked: float | None = None
 
 
+class RecentCaller(Answer):
+    """Who asked a model lately: an API key's name or an address, and how many lines of the front's log are of them."""
+
+    who: str
+    environment: str
+    lines: int
+    last: str
+
+
 class SecretName(Answer):
     """A secret, without its value. ``environment`` is ``model/environment``; None: it is of the whole repository."""
 

@@ -15,6 +15,7 @@ from .models import (
     EnvironmentState,
     LogWindow,
     MonitorState,
+    RecentCaller,
     ReleaseState,
     Repository,
     RolloutState,
@@ -267,6 +268,31 @@ class Keys:
     def revoke(self, key: str) -> None:
         """From now on it opens nothing."""
         self._connection.delete(f"{API}/keys/{quote(key, safe='')}")
+
+
+class Models:
+    """Models as the front knows them: who asks them, and whether they are there at all."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def callers(self, model: str) -> list[RecentCaller]:
+        """Who asked it lately, the most frequent first, as far as the front's log says."""
+        found = self._connection.get(f"{API}/models/{quote(model, safe='')}/callers")
+        return [RecentCaller.model_validate(one) for one in found]
+
+    def retire(self, model: str, reason: str) -> str:
+        """Takes it away everywhere; what that means, in one sentence."""
+        return self._ask(model, "retire", reason)
+
+    def restore(self, model: str, reason: str) -> str:
+        """Brings a retired one back as it was."""
+        return self._ask(model, "restore", reason)
+
+    def _ask(self, model: str, order: str, reason: str) -> str:
+        # Sent again after a lost answer it would say that it is so already.
+        path = f"{API}/models/{quote(model, safe='')}/{order}"
+        return str(self._connection.post(path, {"reason": reason}, is_repeatable=False)["because"])
 
 
 class Secrets:

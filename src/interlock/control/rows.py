@@ -84,5 +84,13 @@ def save_or_lose(store: Store, *writes: Write, audit: Sequence[Deed] = (), facts
 
 def write_environment(environment: Environment, expected: int, because: str) -> Write:
     """The save of an environment."""
-    phase = "rolling" if environment.rollout is not None else "stable" if environment.stable else "empty"
+    phase = (
+        "retired"
+        if environment.retirement
+        else "rolling"
+        if environment.rollout is not None
+        else "stable"
+        if environment.stable
+        else "empty"
+    )
     return write_state(Kind.ENVIRONMENT, environment.key, environment, expected=expected, phase=phase, because=because)

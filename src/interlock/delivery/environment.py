@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from interlock.delivery.holding import Freeze
+from interlock.delivery.holding import Freeze, Retirement
 from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.delivery.rollout import CRASHES, Rollout, RolloutPhase
 from interlock.vocabulary import Stored
@@ -24,6 +24,7 @@ ActName = Literal[
     "ensure_endpoints",
     "ensure_weights",
     "ensure_mirrors",
+    "retire",
     "renew_lease",
     "end_lease",
     "drain_endpoints",
@@ -55,7 +56,7 @@ class Environment(Stored):
     ``replicas`` is how many the load asks for of each revision that scales (None: nobody has looked yet), and
     ``replicas_because`` why. ``previous`` is the last that was stable with another model. ``trouble`` is what keeps
     replicas of the stable revision from living; empty where all do; ``is_dead``: it keeps all of them. ``freeze`` may
-    be over by now.
+    be over by now. With a ``retirement`` nothing of it serves; what is stable is what a restored one serves again.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Environment(Stored):
     trouble: str = ""
     is_dead: bool = False
     freeze: Freeze | None = None
+    retirement: Retirement | None = None
 
     @property
     def key(self) -> str:
@@ -91,10 +93,13 @@ class Desired(Stored):
     weights: dict[str, int]
     mirrors: dict[str, int] = {}
     leased: str | None = None
+    is_retired: bool = False
 
 
 def desired(environment: Environment) -> Desired:
     """What the data plane should look like for this environment, now and for ever."""
+    if environment.retirement is not None:
+        return Desired(revisions=(), weights={}, is_retired=True)
     stable, candidate = environment.stable, environment.candidate
     given = {**environment.mirrors, **environment.weights}
     is_leased = stable is not None and candidate is not None and given.get(candidate.key, 0) > 0
@@ -119,7 +124,7 @@ def examine(environment: Environment, seen: DataPlaneSeen) -> Environment:
 
     A candidate that cannot live is rolled back by its rollout; a stable one of which no replica can, for the previous.
     """
-    if environment.stable is None:
+    if environment.stable is None or environment.retirement is not None:
         return environment
     stable = scaled(environment, environment.stable)
     names = [stable.replica(index) for index in range(stable.replicas)]
@@ -202,7 +207,9 @@ def differences(environment: Environment, seen: DataPlaneSeen) -> tuple[Act, ...
     acts += [_endpoints(revision, seen) for revision in wish.revisions if _may_have_endpoints(revision, seen)]
     if wish.mirrors != seen.mirrors and all(_has_healthy(key, seen) for key in wish.mirrors):
         acts.append(Act(name="ensure_mirrors", mirrors=wish.mirrors))
-    if _weights_may_change(wish, seen):
+    if wish.is_retired:
+        acts += [] if seen.is_retired and not any(seen.weights.values()) else [Act(name="retire")]
+    elif _weights_may_change(wish, seen):
         acts.append(Act(name="ensure_weights", weights=wish.weights))
     acts.append(Act(name="renew_lease", revision=wish.leased) if wish.leased else Act(name="end_lease"))
     if seen.problem is None:
@@ -247,7 +254,7 @@ def _is_ready(revision: Revision, seen: DataPlaneSeen) -> bool:
 
 def _weights_may_change(wish: Desired, seen: DataPlaneSeen) -> bool:
     """Traffic is only sent where the proxy already has somebody healthy, or had sent it before."""
-    if wish.weights == {key: weight for key, weight in seen.weights.items() if weight > 0}:
+    if wish.weights == {key: weight for key, weight in seen.weights.items() if weight > 0} and not seen.is_retired:
         return False
     return all(
         seen.weights.get(key, 0) > 0 or _has_healthy(key, seen) for key, weight in wish.weights.items() if weight > 0

@@ -21,6 +21,19 @@ class Freeze(Stored):
     until: float | None = None
 
 
+class Retirement(Stored):
+    """Who took the model away and why; ``at`` in wall seconds."""
+
+    by: str
+    reason: str
+    at: float
+
+
+def retired_because(retirement: Retirement) -> str:
+    """Who retired it when, and why."""
+    return f"retired by {retirement.by} at {moment(retirement.at)}: {retirement.reason}"
+
+
 APPROVED = "of the approvals it waits for were given"
 """How every reason that waits for people tells it."""
 

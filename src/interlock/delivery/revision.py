@@ -160,8 +160,9 @@ class DataPlaneSeen(Stored):
     ``replicas`` by replica name; ``endpoints`` by revision key, then replica name; ``weights`` in percent by revision
     key as the proxy's configuration has them, ``mirrors`` likewise: requests that are copied to it. ``counters``,
     ``loads`` and ``latencies`` are by revision key, and so is ``labelled``: answers whose truth is known, of which
-    ``errors`` were wrong; ``paired`` by that of the revision that was given copies. ``problem`` is set where the proxy
-    cannot be read or rejected its configuration; then the others are what could still be seen.
+    ``errors`` were wrong; ``paired`` by that of the revision that was given copies. ``is_retired``: the proxy answers
+    that the model is gone. ``problem`` is set where the proxy cannot be read or rejected its configuration; then the
+    others are what could still be seen.
     """
 
     replicas: dict[str, ReplicaSeen] = {}
@@ -173,4 +174,5 @@ class DataPlaneSeen(Stored):
     latencies: dict[str, LatencySeen] = {}
     labelled: dict[str, CounterSeen] = {}
     paired: dict[str, PairsSeen] = {}
+    is_retired: bool = False
     problem: str | None = None

@@ -81,6 +81,9 @@ class Proxy(Protocol):
         No caller waits for a copy, sees its answer, or has it tried again; it is not counted as served.
         """
 
+    def retire(self, environment: str, version: int) -> None:
+        """No weights, and the environment answers 410 for the model, until it gets weights again."""
+
     def renew_lease(self, environment: str, candidate: str, stable: str) -> None:
         """For five more minutes the candidate keeps its weight if no control plane is there; then stable gets it.
 

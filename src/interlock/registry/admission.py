@@ -13,9 +13,9 @@ class Evidence(Stored):
 
     ``signature_problem`` is None where the signature was checked over the very bytes and holds, ``provenance_problem``
     and ``summary_problem`` where those are signed and say what the version says; ``copy_of`` is an older version that
-    the same run registered; ``quarantine`` the reason the digest was rolled back for; ``served_in`` the environments
-    where this digest was promoted; ``owner`` the repository that registered the first version of the model, None where
-    that is not known.
+    the same run registered; ``quarantine`` the reason the digest was rolled back for; ``retired`` who took the model
+    away, None where nobody did; ``served_in`` the environments where this digest was promoted; ``owner`` the repository
+    that registered the first version of the model, None where that is not known.
     """
 
     signature_problem: str | None
@@ -23,6 +23,7 @@ class Evidence(Stored):
     summary_problem: str | None = None
     copy_of: str | None = None
     quarantine: str | None = None
+    retired: str | None = None
     served_in: tuple[str, ...] = ()
     owner: str | None = None
 
@@ -55,6 +56,7 @@ def admit(environment: str, requires: Sequence[str], version: ModelVersion, evid
         (evidence.summary_problem is None, f"its summary does not hold: {evidence.summary_problem}"),
         (evidence.copy_of is None, f"it is {evidence.copy_of} under another number"),
         (evidence.quarantine is None, f"its digest is quarantined: {evidence.quarantine}"),
+        (evidence.retired is None, f"{version.model} is {evidence.retired}; interlock models restore brings it back"),
         (not missing, f"this digest was not promoted in {', '.join(missing)}"),
     )
     for holds, because in conditions:

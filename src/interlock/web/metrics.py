@@ -62,6 +62,12 @@ class Metrics:
         _add(lines, "interlock_round_seconds", "gauge", told, _by("round", rounds))
         self._add_environments(lines)
         self._add_monitors(lines)
+        refused = {
+            f'{{environment="{name}",model="{model}",status="{status}"}}': count
+            for (name, model, status), count in sorted(self._services.refused().items())
+        }
+        told = "Requests that the front refused: API keys, quotas, retired models."
+        _add(lines, "interlock_front_refused_total", "counter", told, refused)
         named = {
             f'{{method="{method}",route="{route}",status="{status}"}}': count
             for (method, route, status), count in sorted(self._requests.items())

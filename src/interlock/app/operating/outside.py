@@ -1,12 +1,21 @@
-"""What the settings name outside of the server: who is asked for numbers, who is told of alerts, who may ask models."""
+"""What is outside of the server: who is asked for numbers, told of alerts, may ask models, and was refused."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from interlock.app.operating.credentials import Credentials
-from interlock.app.settings import EnvironmentSettings, ServerSettings
-from interlock.edges.front import Certificate, Front
+from interlock.app.settings import EnvironmentSettings, QuotaSettings, ServerSettings
+from interlock.edges.front import REFUSED, Certificate, Front, Quota
 from interlock.edges.notify import Webhook, Webhooks
+from interlock.edges.proxy.admin import Admin
+from interlock.edges.proxy.configuration import ADMIN, FOLDER
 from interlock.edges.telemetry import PrometheusServer, PrometheusServers
+from interlock.errors import ProxyFault
+
+LABELS = r"environment\.(?P<environment>[^.]*)\.model\.(?P<model>[^.]*)\.status\.(?P<status>\d+)"
+COUNTED = re.compile(rf"{re.escape(REFUSED)}\.requests\.{LABELS}")
 
 
 def telemetry_of(settings: ServerSettings, credentials: Credentials) -> PrometheusServers:
@@ -25,10 +34,29 @@ def receivers_of(settings: ServerSettings, credentials: Credentials) -> Webhooks
 
 def fronts_of(settings: ServerSettings) -> dict[str, Front]:
     """What an environment asks of those who ask it, by its name; none of one that asks for nothing."""
-    return {name: _front(one) for name, one in settings.environments.items() if one.api_keys or one.tls}
+    environments = settings.environments.items()
+    return {name: _front(one) for name, one in environments if one.api_keys or one.tls or one.quotas}
 
 
 def _front(settings: EnvironmentSettings) -> Front:
     tls = settings.tls
     certificate = None if tls is None else Certificate(tls.certificate.absolute(), tls.key.absolute())
-    return Front(settings.api_keys == "required", certificate)
+    quotas = {model: _quota(one) for model, one in settings.quotas.items()}
+    of_key = None if settings.key_quota is None else _quota(settings.key_quota)
+    return Front(settings.api_keys == "required", certificate, quotas, of_key)
+
+
+def _quota(settings: QuotaSettings) -> Quota:
+    return Quota(settings.requests_per_second, settings.burst or settings.requests_per_second)
+
+
+def refused(data: Path) -> dict[tuple[str, str, str], int]:
+    """Requests by environment name, model (empty where no model's own path was asked for) and status, since the proxy
+    began; none while it cannot be read.
+    """
+    try:
+        stats = Admin(data / FOLDER, ADMIN).stats(f"{REFUSED}.")
+    except ProxyFault:
+        return {}
+    found = [(named, int(count)) for name, count in stats.items() if (named := COUNTED.fullmatch(name))]
+    return {(named["environment"], named["model"], named["status"]): count for named, count in found}

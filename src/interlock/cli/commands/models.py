@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from interlock.cli.commands.runs import row_json, run_number
+from interlock.cli.front.retiring import restore, retire
 from interlock.cli.output import ExitCode, Line
 from interlock.cli.session import Session, with_server, with_session
 from interlock.errors import NotFound, Refused
@@ -31,6 +32,10 @@ def models(session: Session) -> int | None:
     if click.get_current_context().invoked_subcommand is not None:
         return None
     return _list_versions(session)
+
+
+models.add_command(retire)
+models.add_command(restore)
 
 
 @models.command("list")

@@ -1,4 +1,4 @@
-"""What commands ask for of the front: API keys, of the server that is there or of the state folder itself."""
+"""What commands ask for of the front, of the server that is there or of the state folder itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from interlock.access.keys import ApiKey
+from interlock.access.recent import RecentCaller
 from interlock.cli.reading import shaped
 
 if TYPE_CHECKING:
@@ -65,3 +66,55 @@ class ServerKeys:
     def revoke(self, key: str) -> None:
         """Ends a key."""
         self._client.keys.revoke(key)
+
+
+class RetiringRequests(Protocol):
+    """Models: who asks them, and whether they are there at all."""
+
+    def callers(self, model: str) -> list[RecentCaller]:
+        """Who asked it lately."""
+
+    def retire(self, model: str, reason: str) -> str:
+        """Takes it away; says what that means."""
+
+    def restore(self, model: str, reason: str) -> str:
+        """Brings it back; says what that means."""
+
+
+class StateRetiring:
+    """Straight to the state folder; the next server carries it out."""
+
+    def __init__(self, state: StateReading, caller: Caller) -> None:
+        self._retiring = state.retiring
+        self._caller = caller
+
+    def callers(self, model: str) -> list[RecentCaller]:
+        """Who asked it lately."""
+        return self._retiring.callers(self._caller, model)
+
+    def retire(self, model: str, reason: str) -> str:
+        """Takes it away."""
+        return self._retiring.retire(self._caller, model, reason)
+
+    def restore(self, model: str, reason: str) -> str:
+        """Brings it back."""
+        return self._retiring.restore(self._caller, model, reason)
+
+
+class ServerRetiring:
+    """Of the server that was named, or that runs on this machine."""
+
+    def __init__(self, client: Client) -> None:
+        self._models = client.models
+
+    def callers(self, model: str) -> list[RecentCaller]:
+        """Who asked it lately."""
+        return [shaped(RecentCaller, one) for one in self._models.callers(model)]
+
+    def retire(self, model: str, reason: str) -> str:
+        """Takes it away."""
+        return self._models.retire(model, reason)
+
+    def restore(self, model: str, reason: str) -> str:
+        """Brings it back."""
+        return self._models.restore(model, reason)

@@ -113,6 +113,8 @@ class Plane:
             self._proxy.ensure_weights(environment.key, act.weights, version)
         elif act.name == "ensure_mirrors":
             self._proxy.ensure_mirrors(environment.key, act.mirrors, version)
+        elif act.name == "retire":
+            self._proxy.retire(environment.key, version)
         elif act.name == "remove_endpoints":
             self._proxy.remove_endpoints(act.revision, version)
         elif act.name == "remove_replicas":

@@ -9,6 +9,7 @@ from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.going_back import go_back
 from interlock.control.delivering.measuring import live_request, measure_nothing
 from interlock.control.delivering.quarantine import blocked_because, quarantine
+from interlock.control.front.retiring import why_retired
 from interlock.control.rows import load_state, read_state, save_or_lose, write_environment, write_state
 from interlock.control.running.attempts import Attempts
 from interlock.control.running.sealing import Sealing
@@ -22,7 +23,7 @@ from interlock.delivery.looks.replaying import observation, of_interest
 from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import CheckOutcome, Rollout, RolloutPhase, RolloutSeen
-from interlock.errors import NotFound, Refused
+from interlock.errors import NotFound, Refused, StaleWrite
 from interlock.pipeline.plan import ACCURACY, EnvironmentPlan, StagePlan
 from interlock.ports import Store
 from interlock.registry.admission import Admission, Evidence, admit
@@ -180,6 +181,7 @@ class Deliveries:
             ),
             copy_of=self._original(version),
             quarantine=blocked_because(self._store, version.digest),
+            retired=why_retired(self._store, version.model),
             served_in=tuple(name for name in release.rollouts if self._was_digest(release, name) == version.digest),
         )
         return admit(release.here.name, release.here.requires, version, evidence)
@@ -211,6 +213,8 @@ class Deliveries:
         if version is None:
             raise NotFound(f"model version {release.version} is gone", f"release {release.number}")
         environment = environment or Environment(name=plan.name, model=release.model)
+        if environment.retirement is not None:
+            raise StaleWrite(f"{release.model} was retired just now")  # after it was admitted
         candidate = Revision(
             environment=key,
             number=environment.revisions + 1,

@@ -10,6 +10,7 @@ from interlock.access.audit import Deed
 from interlock.access.caller import Action, Caller
 from interlock.control.delivering.going_back import go_back
 from interlock.control.delivering.quarantine import blocked_because, lift
+from interlock.control.front.retiring import refuse_retired
 from interlock.control.people import LOCAL
 from interlock.control.rows import load_state, read_state, write_environment, write_state
 from interlock.delivery import release as releases
@@ -57,6 +58,7 @@ class Requests:
         known = self._find(identity, version)
         if known is not None:
             return known
+        refuse_retired(self._store, version.model)
         if not version.deploy:
             raise Refused(f"{version.title} has no deploy section", version.commit, "add deploy to interlock.yaml")
         release = releases.begin(self._store.number(Kind.RELEASE), version, version.run)
@@ -152,6 +154,7 @@ class Requests:
         known = self._find(identity, version)
         if known is not None:
             return known
+        refuse_retired(self._store, version.model)
         begun = releases.again(self._store.number(Kind.RELEASE), release, ended, reason)
         lifted = lift(self._store, version.digest, lift_because) if lift_because else None
         blocked = blocked_because(self._store, version.digest)
@@ -243,6 +246,7 @@ class Requests:
 
     def _roll_back(self, caller: Caller, environment_key: str, reason: str, identity: str | None) -> str:
         environment, expected = self._load(caller, environment_key, Action.ROLL_BACK)
+        refuse_retired(self._store, environment.model)
         if environment.rollout is not None:
             order = Order(name=OrderName.ABORT, by=caller.name, reason=reason)
             return self._steer(caller, str(environment.rollout), order, identity)

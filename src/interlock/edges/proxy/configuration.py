@@ -23,6 +23,8 @@ REVISION = "x-interlock-revision"
 """The header that names the revision to answer, whatever its weight: for testers."""
 MIRRORED = "x-interlock-mirrored"
 """The header of a request that is copied, and of its copy: the revision that is given it. A caller's own is dropped."""
+TESTER = "tester"
+"""What is answered to a request that names its revision is counted once more, under this name within the cluster's."""
 ACCESS_LOG = "logs/access.log"
 SAMPLED_PERCENT = 1
 """How many of the requests that went well are in the access log; all that did not are."""
@@ -134,9 +136,10 @@ def listener(environment_name: str, host: str, port: int) -> Document:
             "initial_connection_window_size": 1048576,
         },
         "local_reply_config": _errors_as_json(),
-        "access_log": [_access_log()],
+        "access_log": [_access_log(environment_name)],
         "rds": {"route_config_name": environment_name, "config_source": _from_file(routes_file(environment_name))},
         "http_filters": [
+            _counting_testers(),
             {
                 # A request goes on when it is whole: a slow client keeps no replica busy, a long one can be retried.
                 "name": "envoy.filters.http.buffer",
@@ -163,6 +166,24 @@ def listener(environment_name: str, host: str, port: int) -> Document:
     }
 
 
+_MUTATION = "envoy.filters.http.header_mutation"
+_ALSO_COUNTED_AS = "x-envoy-upstream-alt-stat-name"
+
+
+def _counting_testers() -> Document:
+    """Nobody says themselves what their requests are counted as; the route of those that name a revision does."""
+    mutations = {"request_mutations": [{"remove": _ALSO_COUNTED_AS}]}
+    kind = f"{_TYPE}extensions.filters.http.header_mutation.v3.HeaderMutation"
+    return {"name": _MUTATION, "typed_config": {"@type": kind, "mutations": mutations}}
+
+
+def _counted_as_tester() -> Document:
+    header = {"key": _ALSO_COUNTED_AS, "value": TESTER}
+    mutations = {"request_mutations": [{"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}]}
+    kind = f"{_TYPE}extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"
+    return {_MUTATION: {"@type": kind, "mutations": mutations}}
+
+
 def _errors_as_json() -> Document:
     """The inference protocol wants an object with ``error`` for whatever is not 200; Envoy's own answers too."""
     at_least_400 = {"op": "GE", "value": _number(400, "interlock.first_error")}
@@ -176,7 +197,7 @@ def _errors_as_json() -> Document:
     }
 
 
-def _access_log() -> Document:
+def _access_log(listener: str) -> Document:
     """One line for each request that failed, and for a sample of the others."""
     failed = {"status_code_filter": {"comparison": {"op": "GE", "value": _number(500, "interlock.logged_from")}}}
     sampled = {"runtime_key": "interlock.logged", "percent_sampled": {"numerator": SAMPLED_PERCENT}}
@@ -184,6 +205,8 @@ def _access_log() -> Document:
         "time": "%START_TIME%",
         "method": "%REQ(:METHOD)%",
         "path": "%PATH(NQ)%",  # without the query: somebody may have written a key there
+        "listener": listener,
+        "address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
         "status": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
         "ms": "%DURATION%",
@@ -330,7 +353,10 @@ def routes(environment_name: str, models: Mapping[str, Sequence[Document]], has_
 
 
 def _named_revision(model: str, environment_name: str) -> Document:
-    """Requests that name a revision of the model here are answered by it, or 404."""
+    """Requests that name a revision of the model here are answered by it, or 404.
+
+    They are counted apart, and not tried again: a tester hears what the revision says.
+    """
     revision = {"name": REVISION, "string_match": {"prefix": f"{model}.{environment_name}.r"}}
     return {
         "match": {"path_separated_prefix": f"/v2/models/{model}", "headers": [revision]},
@@ -338,8 +364,8 @@ def _named_revision(model: str, environment_name: str) -> Document:
             "cluster_header": REVISION,
             "cluster_not_found_response_code": "NOT_FOUND",
             "timeout": f"{TIMEOUT_SECONDS}s",
-            "retry_policy": _RETRIES,
         },
+        "typed_per_filter_config": _counted_as_tester(),
     }
 
 

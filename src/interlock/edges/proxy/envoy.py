@@ -9,7 +9,7 @@ import time
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from interlock.access.keys import Grant
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, LatencySeen, LoadSeen
@@ -18,12 +18,22 @@ from interlock.system.files import write_atomically
 
 from . import configuration as config
 from . import mirrors
-from .acceptance import Acceptance
 from .admin import Admin
-from .files import LOCK, Change, ConfigurationFiles
+from .files import LOCK, Acceptance, Change, ConfigurationFiles
 from .mirrors import NOTHING, Shares
+from .notes import Front, Notes
 from .program import Envoy
-from .seen import counter, endpoints, environment_of, latency, load, split_environment, times_of
+from .seen import (
+    counter,
+    endpoints,
+    environment_of,
+    latency,
+    load,
+    split_environment,
+    testers_of,
+    times_of,
+    times_of_callers,
+)
 
 LABEL_PROGRAM = (
     sys.executable,
@@ -39,25 +49,6 @@ LABEL_PROGRAM = (
 
 CDS = "cluster_manager.cds."
 LDS = "listener_manager.lds."
-KEYS = "keys.json"
-"""The file with the API keys that hold, as their digests; routes are written from it."""
-
-
-class Front(Protocol):
-    """What one listener asks of those who come: it adds that to the documents of the configuration."""
-
-    @property
-    def scheme(self) -> str:
-        """``http`` or ``https``."""
-
-    def secret(self, name: str, now: float) -> config.Document | None:
-        """Its certificate and key under this name, as they are at wall time ``now``; None without TLS. Refused."""
-
-    def listener(self, document: config.Document, secrets: config.Document) -> config.Document:
-        """The listener with what it asks, its certificate from ``secrets``."""
-
-    def routes(self, configuration: config.Document, grants: Sequence[Grant]) -> config.Document:
-        """The routes with who may use them."""
 
 
 class EnvoyProxy:
@@ -79,10 +70,10 @@ class EnvoyProxy:
     ) -> None:
         self._folder = folder
         self._listeners = dict(listeners)
-        self._fronts = dict(fronts or {})
         self._labels = labels
         self._lease_seconds = lease_seconds
         self._files = ConfigurationFiles(folder / config.FOLDER)
+        self._notes = Notes(self._files, fronts or {})
         self._admin = Admin(folder / config.FOLDER, config.ADMIN)
         self._acceptance = Acceptance(self._admin, self._files, folder / "logs" / "envoy.log")
 
@@ -93,14 +84,16 @@ class EnvoyProxy:
         """
         for name in (config.FOLDER, "processes", "leases", "logs", config.LABELS, f"s/{config.LABELS}"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
-        secrets = self._secrets(time.time())
+        secrets = self._notes.secrets(time.time())
         refused = self._acceptance.rejections(LDS)
         with self._files.locked():
             pairs = [self._files.write(config.secrets_file(name), [secret]) for name, secret in secrets.items()]
             self._write_clusters(self._revisions())
             for name in self._listeners:
                 self._write_routes(name, self._shares(name))
-            listeners = [self._listener(name, where) for name, where in self._listeners.items()]
+            listeners = [
+                self._notes.listener(config.listener(name, *_address(where))) for name, where in self._listeners.items()
+            ]
             change = self._files.write(config.LISTENERS, listeners)
         if self._labels is not None:
             self._run(config.LABELS, self._labels, [config.socket_of(config.LABELS)])
@@ -125,19 +118,21 @@ class EnvoyProxy:
         try:
             shares = self._shares(name).get(split_environment(environment)[0], NOTHING)
             revisions = [key for key in self._revisions() if environment_of(key) == environment]
+            is_retired = self._notes.is_retired(environment)
         except ProxyFault as fault:
             return DataPlaneSeen(problem=str(fault))
         try:
             epoch = self._admin.epoch()
-            stats = self._admin.stats(_rds(name), *(f"cluster.{key}.upstream_rq_" for key in revisions))
-            times = self._admin.times(map(times_of, revisions))
+            counted = [*revisions, *map(testers_of, revisions)]
+            stats = self._admin.stats(_rds(name), *(f"cluster.{key}.upstream_rq_" for key in counted))
+            times = self._admin.times(map(times_of, counted))
             clusters = self._admin.clusters()
             if self._admin.epoch() != epoch:
                 raise ProxyFault("the proxy was started again just now")
             hosts = {key: endpoints(clusters[key]) for key in revisions if key in clusters}
             counters = {key: counter(key, stats, epoch) for key in revisions}
             loads = {key: load(times.get(times_of(key), []), hosts.get(key, {}), epoch) for key in revisions}
-            latencies = {key: latency(key, times.get(times_of(key), []), stats, epoch) for key in revisions}
+            latencies = {key: latency(key, times_of_callers(key, times), stats, epoch) for key in revisions}
             if stats.get(f"{_rds(name)}version_text") != self._files.version(config.routes_file(name)):
                 problem = f"the proxy has not taken its routes: {self._acceptance.reason()}"
         except ProxyFault as fault:
@@ -149,6 +144,7 @@ class EnvoyProxy:
             counters=counters,
             loads=loads,
             latencies=latencies,
+            is_retired=is_retired,
             problem=problem,
         )
 
@@ -201,6 +197,7 @@ class EnvoyProxy:
             unknown = sorted(set(weights) - set(self._revisions()))
             if unknown:
                 raise ProxyFault(f"{environment} cannot send requests to {', '.join(unknown)}: no endpoints are known")
+            self._notes.set_retired(environment, is_retired=False)
             shares = self._shares(name)
             mine = shares.get(model, NOTHING)._replace(weights=dict(weights))
             change = self._write_routes(name, {**shares, model: mine})
@@ -231,6 +228,17 @@ class EnvoyProxy:
         with self._files.locked():
             clusters = self._write_clusters(self._revisions())
         self._acceptance.wait_for(clusters, CDS, refused_clusters)
+
+    def retire(self, environment: str, version: int) -> None:
+        """The model is answered 410 there; returns once that is in force. See the port."""
+        model, name = split_environment(environment)
+        self.endpoint(environment)
+        refused = self._acceptance.rejections(_rds(name))
+        with self._files.locked():
+            self._files.advance(environment, version)
+            self._notes.set_retired(environment, is_retired=True)
+            change = self._write_routes(name, {**self._shares(name), model: NOTHING})
+        self._acceptance.wait_for(change, _rds(name), refused)
 
     def renew_lease(self, environment: str, candidate: str, stable: str) -> None:
         """The candidate keeps its weight and mirror for ``lease_seconds`` without a control plane; see the port."""
@@ -267,15 +275,14 @@ class EnvoyProxy:
         _, name = split_environment(environment)
         if name not in self._listeners:
             raise NotFound(f"there is no environment {name}", environment, f"one of: {', '.join(self._listeners)}")
-        front = self._fronts.get(name)
-        return f"{front.scheme if front else 'http'}://{self._listeners[name]}"
+        return f"{self._notes.scheme(name)}://{self._listeners[name]}"
 
     def renew_certificates(self) -> None:
         """Takes certificates that are others than before.
 
         Refused where one is no good, and ProxyFault where the proxy does not take it: the one in force goes on.
         """
-        for name, secret in self._secrets(time.time()).items():
+        for name, secret in self._notes.secrets(time.time()).items():
             refused = self._acceptance.rejections(f"sds.{name}.")
             with self._files.locked():
                 change = self._files.write(config.secrets_file(name), [secret])
@@ -284,25 +291,16 @@ class EnvoyProxy:
 
     def allow_keys(self, grants: Sequence[Grant], version: int) -> None:
         """These API keys open what they are for; returns once that is in force. See the port."""
-        wanted = [one.model_dump(mode="json", exclude_defaults=True) for one in grants]
         with self._files.locked():
-            if self._files.read(KEYS) != wanted:
-                self._files.advance(KEYS, version)
-                self._files.write(KEYS, wanted)
-        for name in self._fronts:  # also where the keys are known: who wrote them may have ended before the routes
+            self._notes.set_keys(grants, version)
+        for (
+            name
+        ) in self._notes.fronts:  # also where the keys are known: who wrote them may have ended before the routes
             refused = self._acceptance.rejections(_rds(name))
             with self._files.locked():
                 change = self._write_routes(name, self._shares(name))
             if change.before != change.after:
                 self._acceptance.wait_for(change, _rds(name), refused)
-
-    def _listener(self, name: str, where: str) -> config.Document:
-        document, front = config.listener(name, *_address(where)), self._fronts.get(name)
-        return document if front is None else front.listener(document, config.secrets_source(name))
-
-    def _secrets(self, now: float) -> dict[str, config.Document]:
-        found = {name: front.secret(name, now) for name, front in self._fronts.items()}
-        return {name: secret for name, secret in found.items() if secret is not None}
 
     def _lease_file(self, environment: str) -> Path:
         return self._folder / "leases" / f"{environment.replace('/', '.')}.json"
@@ -319,10 +317,7 @@ class EnvoyProxy:
     def _write_routes(self, environment_name: str, shares: Mapping[str, Shares]) -> Change:
         models = {model: mirrors.routes(model, mine) for model, mine in sorted(shares.items())}
         resource = config.routes(environment_name, models, self._labels is not None)
-        front = self._fronts.get(environment_name)
-        if front is not None:
-            resource = front.routes(resource, [Grant.model_validate(one) for one in self._files.read(KEYS)])
-        return self._files.write(config.routes_file(environment_name), [resource])
+        return self._files.write(config.routes_file(environment_name), [self._notes.applied(resource)])
 
     def _write_clusters(self, revisions: Collection[str], copied: Collection[str] = ()) -> Change:
         """Clusters of these revisions, and those for copies: where routes have them, and to ``copied``."""

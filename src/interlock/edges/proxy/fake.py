@@ -30,6 +30,7 @@ class FakeProxy:
         self._endpoints: dict[str, dict[str, EndpointSeen]] = {}
         self._weights: dict[str, dict[str, int]] = {}
         self._mirrors: dict[str, dict[str, int]] = {}
+        self._retired: set[str] = set()
         self._versions: dict[str, int] = {}
 
     def observe(self, environment: str) -> DataPlaneSeen:
@@ -43,6 +44,7 @@ class FakeProxy:
             counters={key: self.counters.get(key, nothing) for key in mine},
             loads={key: self.loads[key] for key in mine if key in self.loads},
             latencies={key: self.latencies[key] for key in mine if key in self.latencies},
+            is_retired=environment in self._retired,
             problem=self.problem,
         )
 
@@ -80,6 +82,13 @@ class FakeProxy:
         if unknown:
             raise ProxyFault(f"{environment} cannot send requests to {', '.join(unknown)}: no endpoints are known")
         self._weights[environment] = dict(weights)
+        self._retired.discard(environment)
+
+    def retire(self, environment: str, version: int) -> None:
+        """No weights and no mirrors, until it gets weights."""
+        self.ensure_weights(environment, {}, version)
+        self._mirrors.pop(environment, None)
+        self._retired.add(environment)
 
     def ensure_mirrors(self, environment: str, copied: Mapping[str, int], version: int) -> None:
         """Which requests are copied to whom; ProxyFault for a revision without endpoints."""

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from interlock.access.caller import Action, Caller
+from interlock.access.recent import RecentCaller
 from interlock.app.services import Services
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment
@@ -174,6 +175,24 @@ def unfreeze(model: Name, name: Name, asked: Reason, request: Request, services:
     row = load_row(services, caller, Kind.ENVIRONMENT, f"{model}/{name}")
     require_unchanged(request, row)
     return Told(because=services.deliveries.unfreeze(caller, row.key, asked.reason))
+
+
+@ROUTES.get("/models/{model}/callers")
+def list_callers(model: Name, services: ServicesOf, caller: CallerOf) -> list[RecentCaller]:
+    """Who asked a model lately, as far as the front's log says."""
+    return services.retiring.callers(caller, model)
+
+
+@ROUTES.post("/models/{model}/retire")
+def retire_model(model: Name, asked: Reason, services: ServicesOf, caller: CallerOf) -> Told:
+    """Takes a model away: the front answers 410 for it, and its replicas are freed."""
+    return Told(because=services.retiring.retire(caller, model, asked.reason))
+
+
+@ROUTES.post("/models/{model}/restore")
+def restore_model(model: Name, asked: Reason, services: ServicesOf, caller: CallerOf) -> Told:
+    """Brings a retired model back as it was."""
+    return Told(because=services.retiring.restore(caller, model, asked.reason))
 
 
 def _listed(
