@@ -17,6 +17,7 @@ ROOMS = (
     "delivery.holding",
     "registry.admission",
     "delivery.looks.evidence",
+    "delivery.replacing",
     "delivery.rollout",
     "delivery.advance",
     "delivery.steering",

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from interlock.delivery.holding import Freeze
+from interlock.delivery.replacing import replicas_of
 from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.delivery.rollout import CRASHES, Rollout, RolloutPhase
 from interlock.vocabulary import Stored
@@ -52,7 +53,8 @@ class Environment(Stored):
     ``replicas`` is how many the load asks for of each revision that scales (None: nobody has looked yet), and
     ``replicas_because`` why. ``previous`` is the last that was stable with another model. ``trouble`` is what keeps
     replicas of the stable revision from living; empty where all do; ``is_dead``: it keeps all of them. ``freeze`` may
-    be over by now.
+    be over by now. While replicas are replaced, ``counts`` is how many there shall be of each revision, by its key;
+    ``room`` is how many there may be at once after a rollout that replaced them.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Environment(Stored):
     trouble: str = ""
     is_dead: bool = False
     freeze: Freeze | None = None
+    counts: dict[str, int] = {}
+    room: int | None = None
 
     @property
     def key(self) -> str:
@@ -90,16 +94,20 @@ class Desired(Stored):
 def desired(environment: Environment) -> Desired:
     """What the data plane should look like for this environment, now and for ever."""
     stable, candidate = environment.stable, environment.candidate
-    is_leased = stable is not None and candidate is not None and environment.weights.get(candidate.key, 0) > 0
+    has_way_back = stable is not None and environment.counts.get(stable.key, stable.replicas) > 0
+    is_leased = has_way_back and candidate is not None and environment.weights.get(candidate.key, 0) > 0
+    sized = (scaled(environment, revision) for revision in (stable, candidate) if revision is not None)
     return Desired(
-        revisions=tuple(scaled(environment, revision) for revision in (stable, candidate) if revision is not None),
+        revisions=tuple(revision for revision in sized if revision.replicas > 0),
         weights=environment.weights,
         leased=candidate.key if is_leased and candidate is not None else None,
     )
 
 
 def scaled(environment: Environment, revision: Revision) -> Revision:
-    """The revision with as many replicas as the load asks for, within its own bounds."""
+    """The revision with as many replicas as the load asks for, within its own bounds, or as its replacement says."""
+    if (count := environment.counts.get(revision.key)) is not None:
+        return revision.model_copy(update={"replicas": count})
     if revision.scaling is None or environment.replicas is None:
         return revision
     replicas = max(revision.replicas, min(environment.replicas, revision.scaling.most))
@@ -118,7 +126,7 @@ def examine(environment: Environment, seen: DataPlaneSeen) -> Environment:
     ill = [(name, replica) for name in names if (replica := seen.replicas.get(name)) is not None and replica.problem]
     told = [f"{name} was started {replica.restarts + 1} times: {replica.problem}" for name, replica in ill]
     trouble = f"{len(ill)} of {len(names)} replicas cannot live: {told[0]}" if told else ""
-    is_dead = len(ill) == len(names) and all(replica.restarts >= CRASHES for _, replica in ill)
+    is_dead = 0 < len(ill) == len(names) and all(replica.restarts >= CRASHES for _, replica in ill)
     return environment.model_copy(update={"trouble": trouble, "is_dead": is_dead})
 
 
@@ -135,6 +143,8 @@ def enter(environment: Environment, rollout: Rollout) -> Environment:
             "rollout": rollout.number,
             "revisions": rollout.candidate.number,
             "because": rollout.because,
+            "counts": rollout.counts,
+            "room": rollout.replacement.room if rollout.replacement else None,
         }
     )
 
@@ -144,7 +154,7 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
     if environment.rollout != rollout.number:
         return environment
     if not rollout.phase.is_final:
-        return environment.model_copy(update={"weights": rollout.weights})
+        return environment.model_copy(update={"weights": rollout.weights, "counts": rollout.counts})
     if rollout.phase is RolloutPhase.PROMOTED:
         return environment.model_copy(
             update={
@@ -156,6 +166,7 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
                 "because": rollout.because,
                 "trouble": "",
                 "is_dead": False,
+                "counts": {},
             }
         )
     return environment.model_copy(
@@ -164,6 +175,7 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
             "rollout": None,
             "weights": {environment.stable.key: 100} if environment.stable else {},
             "because": f"rollout {rollout.number} {rollout.phase}: {rollout.because}",
+            "counts": {},
         }
     )
 
@@ -177,7 +189,7 @@ def _way_back(environment: Environment, promoted: Revision) -> Revision | None:
 
 def differences(environment: Environment, seen: DataPlaneSeen) -> tuple[Act, ...]:
     """What must be made so now, in this order."""
-    wish = desired(environment)
+    wish = wished(environment, seen)
     acts = [Act(name="ensure_replicas", revision=revision.key) for revision in wish.revisions]
     acts += [_endpoints(revision, seen) for revision in wish.revisions if _may_have_endpoints(revision, seen)]
     if _weights_may_change(wish, seen):
@@ -191,6 +203,23 @@ def differences(environment: Environment, seen: DataPlaneSeen) -> tuple[Act, ...
         ]
         acts += _departures(wish, seen)
     return tuple(acts)
+
+
+def wished(environment: Environment, seen: DataPlaneSeen) -> Desired:
+    """What the data plane should look like now: on the way back, where there is no room for two copies, replicas come
+    as those that are not wanted leave.
+    """
+    wish, room = desired(environment), environment.room
+    if room is None or len(wish.revisions) != 1:
+        return wish
+    (wanted,) = wish.revisions
+    own = replicas_of(wanted, seen)
+    others = len(seen.replicas) - own
+    if others == 0:
+        return wish
+    replicas = min(wanted.replicas, max(own, room - others))
+    revisions = (wanted.model_copy(update={"replicas": replicas}),) if replicas > 0 else ()
+    return wish.model_copy(update={"revisions": revisions})
 
 
 def _surplus(revision: Revision, names: Iterable[str]) -> set[str]:

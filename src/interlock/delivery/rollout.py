@@ -10,6 +10,8 @@ from pydantic import model_validator
 from interlock.delivery.analysis.engine import Analysis, conclude
 from interlock.delivery.looks.baseline import NOTHING_KNOWN, Baseline, spread_of
 from interlock.delivery.looks.evidence import TICK_SECONDS, analysis_of, forecast_of
+from interlock.delivery.replacing import Replacement
+from interlock.delivery.replacing import begin as begin_replacement
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, Revision
 from interlock.pipeline.plan import AnalysisPlan, CommandPlan, EnvironmentPlan, StepPlan, StrategyPlan, WindowPlan
 from interlock.vocabulary import Json, Phase, Stored
@@ -78,7 +80,8 @@ class Rollout(Stored):
     many as the load asks of the stable side; 0: its own.
     ``pause`` is who holds it, ``promotion`` who left its further steps out.
     While it is held, ``held_since`` is since when (wall seconds); ``stood`` is how long its clocks stood still before.
-    ``windows`` are those of its environment.
+    ``windows`` are those of its environment. ``replacement``: the replicas are replaced, where
+    there is no room for two copies.
     """
 
     number: int
@@ -106,6 +109,7 @@ class Rollout(Stored):
     windows: tuple[WindowPlan, ...] = ()
     held_since: float | None = None
     stood: float = 0.0
+    replacement: Replacement | None = None
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -130,9 +134,16 @@ class Rollout(Stored):
     def weights(self) -> dict[str, int]:
         """Percent of traffic by revision key, only those above 0; empty when nothing may be served yet."""
         shares = {self.candidate.key: self.weight}
-        if self.stable is not None:
+        if self.stable is not None and not (self.replacement and self.replacement.is_gap):
             shares[self.stable.key] = 100 - self.weight
         return {key: share for key, share in shares.items() if share > 0}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many replicas there shall be by revision key, while they are replaced; empty where they are not."""
+        if self.replacement is None or self.stable is None:
+            return {}
+        return {self.stable.key: self.replacement.stable, self.candidate.key: self.replacement.candidate}
 
     def check_key(self, name: str) -> str:
         """``rollout-N/check/attempt`` of the check's present attempt."""
@@ -186,6 +197,7 @@ def begin(
     """
     strategy = plan.strategy
     is_compared = strategy.kind == "canary" and stable is not None
+    replacement = begin_replacement(candidate, replicas or candidate.replicas) if stable is not None else None
     return Rollout(
         number=number,
         environment=candidate.environment,
@@ -201,9 +213,11 @@ def begin(
         check_runs={check.name: CheckRun() for check in plan.checks},
         replicas=replicas,
         windows=plan.windows,
+        replacement=replacement,
         because=f"{candidate.title} starts"
         + (f" beside {stable.title}" if stable else ": the first here")
-        + (forecast_of(strategy, baseline) if is_compared else ""),
+        + (forecast_of(strategy, baseline) if is_compared else "")
+        + (f"; its replicas are {replacement.told}" if replacement else ""),
     )
 
 

@@ -85,14 +85,17 @@ class CanarySpec(Section):
 
 
 class StrategySpec(Section):
-    """How an environment moves to a new revision. The text `rolling` moves all traffic at once."""
+    """How an environment moves to a new revision. The text `rolling` moves all traffic at once; `recreate` ends the old
+    replicas before it starts the new ones: nobody serves in between.
+    """
 
     canary: CanarySpec
     """By growing weights."""
 
 
+AtOnce = Choice(("rolling", "recreate"), remedy="write rolling, or canary: {steps: [...]}")
+
 Strategy: TypeAlias = Annotated[
-    Annotated[Annotated[str, Choice(("rolling",), remedy="write rolling, or canary: {steps: [...]}")], Tag("<text>")]
-    | Annotated[StrategySpec, Tag("<mapping>")],
+    Annotated[Annotated[str, AtOnce], Tag("<text>")] | Annotated[StrategySpec, Tag("<mapping>")],
     Discriminator(shape_of),
 ]
