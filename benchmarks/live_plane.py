@@ -114,13 +114,16 @@ class Site:
         process.start()
         return process
 
-    def _keep(self) -> None:
-        store = SqlStore(f"sqlite:///{self.folder / 'rows.db'}")
+    def plane(self, store: SqlStore) -> Plane:
+        """The server's own part that looks at the world and changes it."""
         sandbox = SANDBOXES["namespace"]()
         installed, key = Installed(sys.prefix, None), self.signing.public_key()
         inference = PACKAGE / "inference"
         replicas = LocalReplicas(self.data, sandbox, self._place, lambda _revision: installed, inference, key)
-        plane = Plane(store, replicas, self.proxy, Scaling(store, time.monotonic, find_cores(), find_memory()))
+        return Plane(store, replicas, self.proxy, Scaling(store, time.monotonic, find_cores(), find_memory()))
+
+    def _keep(self) -> None:
+        plane = self.plane(SqlStore(f"sqlite:///{self.folder / 'rows.db'}"))
         while True:
             try:
                 plane.keep(KEY)
@@ -133,9 +136,12 @@ class Site:
 
     def change(self, **fields: object) -> None:
         """Saves the environment with other fields."""
-        environment, version = load_state(self.store, Kind.ENVIRONMENT, KEY, Environment)
-        assert environment is not None
-        self.store.save(write_environment(environment.model_copy(update=fields), version, "a change"))
+        self.save(self.environment.model_copy(update=fields))
+
+    def save(self, environment: Environment) -> None:
+        """The environment is like this now."""
+        _, version = load_state(self.store, Kind.ENVIRONMENT, KEY, Environment)
+        self.store.save(write_environment(environment, version, "a change"))
 
     @property
     def environment(self) -> Environment:

@@ -24,8 +24,12 @@ import skops.io
 from live_plane import KEY, Load, MadeOf, Site, percentile
 from sklearn.linear_model import LogisticRegression
 
+from interlock.delivery.advance import advance
+from interlock.delivery.environment import enter, follow
 from interlock.delivery.revision import Revision
+from interlock.delivery.rollout import RolloutPhase, RolloutSeen, begin
 from interlock.errors import InterlockError
+from interlock.pipeline.plan import EnvironmentPlan, SurgePlan
 from interlock.system.files import write_atomically
 
 # ---- changes
@@ -136,8 +140,43 @@ def configuration(site: Site) -> None:
         raise SystemExit("a configuration that no proxy can take was taken")
 
 
+def replace(site: Site, surge: SurgePlan) -> None:
+    """A rollout of the rules, on a machine with no room for two copies; nothing else decides."""
+    stable, candidate = site.environment.stable, site.revision().model_copy(update={"surge": surge})
+    assert stable is not None
+    plan = EnvironmentPlan(name="production")
+    rollout = begin(site.number, candidate, stable, plan, release=1, now=time.time(), replicas=stable.replicas)
+    plane, most = site.plane(site.store), 0
+    site.save(enter(site.environment, rollout))
+    until = time.monotonic() + 120.0
+    while site.environment.rollout is not None or set(site.proxy.observe(KEY).endpoints) != {candidate.key}:
+        seen = plane.observe(KEY)
+        most = max(most, len(seen.replicas))
+        rollout = advance(rollout, RolloutSeen(plane=seen), time.time()).state
+        followed = follow(site.environment, rollout)
+        if followed != site.environment:
+            site.save(followed)
+        if time.monotonic() > until:
+            raise SystemExit(f"not within 120 s: {rollout.because}")
+        time.sleep(0.05)
+    if rollout.phase is not RolloutPhase.PROMOTED or most > stable.replicas + surge.max_surge:
+        raise SystemExit(f"{rollout.phase}: {rollout.because}; {most} replicas at once")
+
+
+def one_more(site: Site) -> None:
+    """Replicas are replaced one after the other, with room for one more."""
+    replace(site, SurgePlan(max_surge=1, max_unavailable=0))
+
+
+def one_fewer(site: Site) -> None:
+    """The same without any more room: one leaves before another starts."""
+    replace(site, SurgePlan(max_surge=0, max_unavailable=1))
+
+
 CHANGES: dict[str, Callable[[Site], None]] = {
     "rolling update": rolling_update,
+    "replaced, one more": one_more,
+    "replaced, one fewer": one_fewer,
     "canary up and down": canary,
     "rollback": rollback,
     "scale up and down": scale,

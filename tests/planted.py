@@ -18,6 +18,7 @@ ROOMS = (
     "registry.admission",
     "delivery.looks.pairs",
     "delivery.looks.evidence",
+    "delivery.replacing",
     "delivery.rollout",
     "delivery.looks.mirroring",
     "delivery.stages.probation",

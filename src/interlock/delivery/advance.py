@@ -17,6 +17,7 @@ or its windows are shut, or its step waits for
 approvals
 it is on probation                                  the table of ``stages/probation.py``
 the deadline passed                                 rolled back: undecided is not good enough
+replicas are replaced one after the other           as ``replacing.following`` says
 the candidate is not healthy in the proxy's eyes    wait
 a step's weight or mirror is not yet in force       wait
 a person promotes it, the candidate is healthy      all traffic, without further steps or proof
@@ -48,6 +49,7 @@ from interlock.delivery.looks.evidence import (
 )
 from interlock.delivery.looks.mirroring import mirror_waits_for
 from interlock.delivery.looks.pairs import ON_PAIRS, growth_of, paired_evidence
+from interlock.delivery.replacing import following, look, waits_for
 from interlock.delivery.revision import DataPlaneSeen
 from interlock.delivery.rollout import CRASHES, CheckRun, Rollout, RolloutPhase, RolloutSeen
 from interlock.delivery.stages.probation import begin_probation, judge_probation
@@ -206,6 +208,8 @@ def _step_waits_for(rollout: Rollout, plane: DataPlaneSeen, now: float) -> str |
     """What the present step still waits for; None when it is over (or none is left and the weight is in force)."""
     if plane.problem is not None:
         return f"the proxy cannot be read: {plane.problem}"
+    if rollout.stable is not None and rollout.replacement is not None and not rollout.replacement.is_over:
+        return waits_for(rollout.replacement, look(rollout.replacement, rollout.stable, rollout.candidate, plane))
     if rollout.weight == 0 and not _is_healthy(rollout, plane):
         return f"{rollout.candidate.title} is starting"
     missing = _not_in_force(rollout, plane)
@@ -259,6 +263,10 @@ def _evidence(rollout: Rollout) -> str:
 
 
 def _next_step(rollout: Rollout, now: float) -> Decision[Rollout]:
+    if rollout.replacement is not None and not rollout.replacement.is_over:
+        after, because = following(rollout.replacement)
+        moved = {"replacement": after, "weight": after.weight, "because": because}
+        return Decision(state=rollout.model_copy(update=moved), because=because)
     if rollout.promotion is not None:
         because = f"weight 100 %: {rollout.promotion.because}{_evidence(rollout)}"
         update = {"step": len(rollout.steps), "since": now, "weight": 100, "mirrored": 0, "because": because}

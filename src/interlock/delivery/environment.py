@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from interlock.delivery.holding import Freeze, Retirement
+from interlock.delivery.replacing import replicas_of
 from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.delivery.rollout import CRASHES, Rollout, RolloutPhase
 from interlock.vocabulary import Stored
@@ -57,6 +58,8 @@ class Environment(Stored):
     ``replicas_because`` why. ``previous`` is the last that was stable with another model. ``trouble`` is what keeps
     replicas of the stable revision from living; empty where all do; ``is_dead``: it keeps all of them. ``freeze`` may
     be over by now. With a ``retirement`` nothing of it serves; what is stable is what a restored one serves again.
+    While replicas are replaced, ``counts`` is how many there shall be of each revision, by its key; ``room`` is how
+    many there may be at once after a rollout that replaced them.
     """
 
     name: str
@@ -75,6 +78,8 @@ class Environment(Stored):
     is_dead: bool = False
     freeze: Freeze | None = None
     retirement: Retirement | None = None
+    counts: dict[str, int] = {}
+    room: int | None = None
 
     @property
     def key(self) -> str:
@@ -102,9 +107,11 @@ def desired(environment: Environment) -> Desired:
         return Desired(revisions=(), weights={}, is_retired=True)
     stable, candidate = environment.stable, environment.candidate
     given = {**environment.mirrors, **environment.weights}
-    is_leased = stable is not None and candidate is not None and given.get(candidate.key, 0) > 0
+    has_way_back = stable is not None and environment.counts.get(stable.key, stable.replicas) > 0
+    is_leased = has_way_back and candidate is not None and given.get(candidate.key, 0) > 0
+    sized = (scaled(environment, revision) for revision in (stable, candidate) if revision is not None)
     return Desired(
-        revisions=tuple(scaled(environment, revision) for revision in (stable, candidate) if revision is not None),
+        revisions=tuple(revision for revision in sized if revision.replicas > 0),
         weights=environment.weights,
         mirrors=environment.mirrors,
         leased=candidate.key if is_leased and candidate is not None else None,
@@ -112,7 +119,9 @@ def desired(environment: Environment) -> Desired:
 
 
 def scaled(environment: Environment, revision: Revision) -> Revision:
-    """The revision with as many replicas as the load asks for, within its own bounds."""
+    """The revision with as many replicas as the load asks for, within its own bounds, or as its replacement says."""
+    if (count := environment.counts.get(revision.key)) is not None:
+        return revision.model_copy(update={"replicas": count})
     if revision.scaling is None or environment.replicas is None:
         return revision
     replicas = max(revision.replicas, min(environment.replicas, revision.scaling.most))
@@ -131,7 +140,7 @@ def examine(environment: Environment, seen: DataPlaneSeen) -> Environment:
     ill = [(name, replica) for name in names if (replica := seen.replicas.get(name)) is not None and replica.problem]
     told = [f"{name} was started {replica.restarts + 1} times: {replica.problem}" for name, replica in ill]
     trouble = f"{len(ill)} of {len(names)} replicas cannot live: {told[0]}" if told else ""
-    is_dead = len(ill) == len(names) and all(replica.restarts >= CRASHES for _, replica in ill)
+    is_dead = 0 < len(ill) == len(names) and all(replica.restarts >= CRASHES for _, replica in ill)
     return environment.model_copy(update={"trouble": trouble, "is_dead": is_dead})
 
 
@@ -148,6 +157,8 @@ def enter(environment: Environment, rollout: Rollout) -> Environment:
             "rollout": rollout.number,
             "revisions": rollout.candidate.number,
             "because": rollout.because,
+            "counts": rollout.counts,
+            "room": rollout.replacement.room if rollout.replacement else None,
         }
     )
 
@@ -157,7 +168,9 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
     if environment.rollout != rollout.number:
         return environment
     if not rollout.phase.is_final:
-        return environment.model_copy(update={"weights": rollout.weights, "mirrors": rollout.mirrors})
+        return environment.model_copy(
+            update={"weights": rollout.weights, "mirrors": rollout.mirrors, "counts": rollout.counts}
+        )
     if rollout.phase is RolloutPhase.PROMOTED:
         return environment.model_copy(
             update={
@@ -170,6 +183,7 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
                 "because": rollout.because,
                 "trouble": "",
                 "is_dead": False,
+                "counts": {},
             }
         )
     return environment.model_copy(
@@ -180,6 +194,7 @@ def follow(environment: Environment, rollout: Rollout) -> Environment:
             "weights": {environment.stable.key: 100} if environment.stable else {},
             "mirrors": {},
             "because": f"rollout {rollout.number} {rollout.phase}: {rollout.because}",
+            "counts": {},
         }
     )
 
@@ -202,7 +217,7 @@ def _way_back(environment: Environment, promoted: Revision) -> Revision | None:
 
 def differences(environment: Environment, seen: DataPlaneSeen) -> tuple[Act, ...]:
     """What must be made so now, in this order."""
-    wish = desired(environment)
+    wish = wished(environment, seen)
     acts = [Act(name="ensure_replicas", revision=revision.key) for revision in wish.revisions]
     acts += [_endpoints(revision, seen) for revision in wish.revisions if _may_have_endpoints(revision, seen)]
     if wish.mirrors != seen.mirrors and all(_has_healthy(key, seen) for key in wish.mirrors):
@@ -220,6 +235,23 @@ def differences(environment: Environment, seen: DataPlaneSeen) -> tuple[Act, ...
         ]
         acts += _departures(wish, seen)
     return tuple(acts)
+
+
+def wished(environment: Environment, seen: DataPlaneSeen) -> Desired:
+    """What the data plane should look like now: on the way back, where there is no room for two copies, replicas come
+    as those that are not wanted leave.
+    """
+    wish, room = desired(environment), environment.room
+    if room is None or len(wish.revisions) != 1:
+        return wish
+    (wanted,) = wish.revisions
+    own = replicas_of(wanted, seen)
+    others = len(seen.replicas) - own
+    if others == 0:
+        return wish
+    replicas = min(wanted.replicas, max(own, room - others))
+    revisions = (wanted.model_copy(update={"replicas": replicas}),) if replicas > 0 else ()
+    return wish.model_copy(update={"revisions": revisions})
 
 
 def _surplus(revision: Revision, names: Iterable[str]) -> set[str]:

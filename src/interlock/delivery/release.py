@@ -10,7 +10,8 @@ its rollout here was promoted                  the next environment, or done
 people have not all approved of it yet         waiting
 the version is not admitted here               stopped, with the condition that does not hold
 the environment is busy with another rollout   waiting
-the environment is frozen, or its window shut  waiting
+the environment is frozen, its window shut,    waiting
+or the machine has no room for the rollout
 otherwise                                      a rollout begins here
 =============================================  =====================================================
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from interlock.pipeline.plan import PythonPlan, ScalingPlan
+from interlock.pipeline.plan import PythonPlan, ScalingPlan, SurgePlan
 from interlock.vocabulary import Digest, Stored
 
 
@@ -14,7 +14,8 @@ class Revision(Stored):
     ``model_digest``, ``lock``, ``golden``, ``reference`` (what is asked of it is counted beside that) and
     ``provenance``, the version's signed statement, are artifacts;
     ``replicas`` how many processes serve it, the fewest where ``scaling`` lets the load decide. ``service_ms`` and
-    ``memory_mb`` are what the gates measured of one process; ``memory`` is what one may use, in bytes.
+    ``memory_mb`` are what the gates measured of one process; ``memory`` is what one may use, in bytes. ``surge``:
+    how its replicas take the place of others, None where there is room for both.
     """
 
     environment: str
@@ -33,6 +34,12 @@ class Revision(Stored):
     service_ms: float | None = None
     memory_mb: float | None = None
     memory: int | None = None
+    surge: SurgePlan | None = None
+
+    @property
+    def footprint(self) -> float:
+        """The memory that one of its replicas needs, in bytes: what it may use, else what was measured; 0: unknown."""
+        return self.memory or (self.memory_mb or 0.0) * 2**20
 
     @property
     def key(self) -> str:

@@ -12,6 +12,8 @@ from interlock.delivery.external.measured import Measured
 from interlock.delivery.holding import Approval, unapproved_because
 from interlock.delivery.looks.baseline import NOTHING_KNOWN, Baseline, spread_of
 from interlock.delivery.looks.evidence import TICK_SECONDS, analysis_of, forecast_of
+from interlock.delivery.replacing import Replacement
+from interlock.delivery.replacing import begin as begin_replacement
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, LatencySeen, PairsSeen, Revision
 from interlock.pipeline.canaries.external import ExternalMetricPlan
 from interlock.pipeline.plan import (
@@ -103,7 +105,8 @@ class Rollout(Stored):
     ``tolerance`` how far equal numbers may be apart.
     It ``is_on_probation`` from ``since`` on, for ``probation`` seconds (0: never), with ``holdback`` percent of the
     traffic left to stable. ``external`` are the metrics that are asked elsewhere, ``measured`` the counts that they
-    answered last. ``approvals`` are those given so far, each for one step.
+    answered last. ``approvals`` are those given so far, each for one step. ``replacement``: the replicas are replaced,
+    where there is no room for two copies.
     """
 
     number: int
@@ -142,6 +145,7 @@ class Rollout(Stored):
     external: tuple[ExternalMetricPlan, ...] = ()
     measured: dict[str, Measured] = {}
     approvals: tuple[Approval, ...] = ()
+    replacement: Replacement | None = None
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -166,7 +170,7 @@ class Rollout(Stored):
     def weights(self) -> dict[str, int]:
         """Percent of traffic by revision key, only those above 0; empty when nothing may be served yet."""
         shares = {self.candidate.key: self.weight}
-        if self.stable is not None:
+        if self.stable is not None and not (self.replacement and self.replacement.is_gap):
             shares[self.stable.key] = 100 - self.weight
         return {key: share for key, share in shares.items() if share > 0}
 
@@ -189,6 +193,13 @@ class Rollout(Stored):
         """What is missing of the approvals of a step; None where it waits for none, or all were given."""
         needed = self.steps[step].approvals if step < len(self.steps) else None
         return unapproved_because(needed or 0, self.approvals, str(step), f"rollout/{self.key}")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many replicas there shall be by revision key, while they are replaced; empty where they are not."""
+        if self.replacement is None or self.stable is None:
+            return {}
+        return {self.stable.key: self.replacement.stable, self.candidate.key: self.replacement.candidate}
 
     def check_key(self, name: str) -> str:
         """``rollout-N/check/attempt`` of the check's present attempt."""
@@ -246,10 +257,11 @@ def begin(
     ``baseline`` is what is known of the stable revision: evidence is worth less where its replicas differ.
     """
     strategy = plan.strategy
-    is_compared = strategy.kind != "rolling" and stable is not None
+    is_compared = strategy.kind in ("canary", "shadow") and stable is not None
     agreement = next((one for one in strategy.analysis.metrics if one.metric == AGREEMENT), None)
     probation = strategy.probation if is_compared else 0.0
     spread = spread_of(baseline)
+    replacement = begin_replacement(candidate, replicas or candidate.replicas) if stable is not None else None
     return Rollout(
         number=number,
         environment=candidate.environment,
@@ -269,9 +281,11 @@ def begin(
         probation=probation,
         holdback=strategy.holdback,
         external=strategy.analysis.external if is_compared else (),
+        replacement=replacement,
         because=f"{candidate.title} starts"
         + (f" beside {stable.title}" if stable else ": the first here")
-        + (forecast_of(strategy, baseline) if is_compared else ""),
+        + (forecast_of(strategy, baseline) if is_compared else "")
+        + (f"; its replicas are {replacement.told}" if replacement else ""),
     )
 
 

@@ -328,6 +328,15 @@ class ScalingPlan(Stored):
     latency_ms: float | None = None
 
 
+class SurgePlan(Stored):
+    """How replicas are replaced by those of another revision: so many more than there shall be may exist at once, and
+    so many fewer may serve.
+    """
+
+    max_surge: int
+    max_unavailable: int
+
+
 class WindowPlan(Stored):
     """A time in which an environment moves forward: from each time of the cron expression ``opens`` for ``seconds``."""
 
@@ -338,8 +347,9 @@ class WindowPlan(Stored):
 
 class EnvironmentPlan(Stored):
     """How the model is delivered to one environment. ``replicas`` are the fewest where there is ``scaling``;
-    ``memory`` is what one may use, in bytes. Without ``windows`` it may always move forward. So many people give their
-    ``approvals`` before a release enters. ``monitoring`` says how what is promoted is watched.
+    ``memory`` is what one may use, in bytes. Without ``surge`` all of the new revision's stand beside those of the old.
+    Without ``windows`` it may always move forward. So many people give their ``approvals`` before a release enters.
+    ``monitoring`` says how what is promoted is watched.
     """
 
     name: str
@@ -349,6 +359,7 @@ class EnvironmentPlan(Stored):
     replicas: int = 2
     scaling: ScalingPlan | None = None
     memory: int | None = None
+    surge: SurgePlan | None = None
     windows: tuple[WindowPlan, ...] = ()
     monitoring: MonitoringPlan = MonitoringPlan()
     approvals: int = 0

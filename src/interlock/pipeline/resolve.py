@@ -41,7 +41,7 @@ from interlock.pipeline.plan import (
     StrategyPlan,
     WindowPlan,
 )
-from interlock.pipeline.replicas.spec import replicas_of, scaling_of
+from interlock.pipeline.replicas.spec import replicas_of, scaling_of, surge_of
 from interlock.pipeline.rules.graph import Makers, folders_around, in_order, is_within, makers_of, needs_of, products_of
 from interlock.pipeline.rules.reading import PipelineFile, read_pipeline
 from interlock.pipeline.rules.work import UNIT_CHECK, gate_of, is_table, lack_of_gpus, model_of
@@ -346,6 +346,7 @@ def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSp
         replicas=replicas.min,
         scaling=scaling_of(replicas, gates),
         memory=replicas.memory,
+        surge=surge_of(replicas, is_recreated=environment.strategy == "recreate"),
         windows=tuple(
             WindowPlan(opens=window.opens, seconds=window.duration, time_zone=window.time_zone)
             for window in environment.windows or ()

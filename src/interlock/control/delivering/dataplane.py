@@ -10,7 +10,7 @@ from interlock.control.delivering.quarantine import forbidden
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.front.keys import granted
 from interlock.control.rows import load_state, save_or_lose, write_environment
-from interlock.delivery.environment import Act, Environment, desired, differences, examine
+from interlock.delivery.environment import Act, Environment, differences, examine, wished
 from interlock.delivery.looks.baseline import Baseline
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, ObservedSeen, PairsSeen, Revision
 from interlock.errors import ServingFault, StaleWrite
@@ -64,6 +64,10 @@ class Plane:
         """What is known of its stable revision from the time before a rollout."""
         return self._scaling.baseline(environment)
 
+    def memory_left(self, environment: str) -> float:
+        """The bytes that are left to the replicas of an environment."""
+        return self._scaling.memory_left(environment)
+
     def keep(self, key: str) -> bool:
         """Acts on every difference of one environment; whether there was anything to change.
 
@@ -77,7 +81,7 @@ class Plane:
         acts = differences(environment, seen)
         try:
             for act in acts:
-                self._act(environment, act, version)
+                self._act(environment, act, version, seen)
         except StaleWrite:
             return False
         return any(act.name not in ("ensure_replicas", "ensure_endpoints", "renew_lease", "end_lease") for act in acts)
@@ -90,7 +94,7 @@ class Plane:
         with suppress(StaleWrite):
             for act in differences(environment, seen):
                 if act.name in ("ensure_weights", "ensure_mirrors"):
-                    self._act(environment, act, version)
+                    self._act(environment, act, version, seen)
 
     def _tell_trouble(self, environment: Environment, version: int, seen: DataPlaneSeen) -> tuple[Environment, int]:
         """The environment with what keeps its replicas from living, saved where that is another thing than before."""
@@ -103,8 +107,8 @@ class Plane:
             return environment, version
         return after, version + 1
 
-    def _act(self, environment: Environment, act: Act, version: int) -> None:
-        wanted: Mapping[str, Revision] = {revision.key: revision for revision in desired(environment).revisions}
+    def _act(self, environment: Environment, act: Act, version: int, seen: DataPlaneSeen) -> None:
+        wanted: Mapping[str, Revision] = {revision.key: revision for revision in wished(environment, seen).revisions}
         if act.name == "ensure_replicas":
             self._replicas.ensure(self._stated(wanted[act.revision]), version)
         elif act.name in ("ensure_endpoints", "drain_endpoints"):

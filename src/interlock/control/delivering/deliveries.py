@@ -21,6 +21,7 @@ from interlock.delivery.external.measured import Measured
 from interlock.delivery.holding import Freeze, held_because
 from interlock.delivery.looks.replaying import observation, of_interest
 from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
+from interlock.delivery.replacing import lack_of_room
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import CheckOutcome, Rollout, RolloutPhase, RolloutSeen
 from interlock.errors import NotFound, Refused, StaleWrite
@@ -159,6 +160,7 @@ class Deliveries:
         if busy_with is not None:
             return ReleaseSeen(rollout=rollout.phase if rollout else None, busy_with=busy_with)
         held = held_because(environment.freeze if environment else None, release.here.windows, self._now())
+        held = held or self._lack_of_room(release, environment)
         if held is not None:
             return ReleaseSeen(rollout=rollout.phase if rollout else None, held=held)
         return ReleaseSeen(
@@ -166,6 +168,15 @@ class Deliveries:
             admission=self._admit(release),
             next_rollout=self._store.number(Kind.ROLLOUT),
         )
+
+    def _lack_of_room(self, release: Release, environment: Environment | None) -> str | None:
+        """Why the machine does not hold what the next rollout needs."""
+        version, _ = load_state(self._store, Kind.VERSION, release.version, ModelVersion)
+        if version is None or release.here is None or environment is None or environment.stable is None:
+            return None
+        candidate = _candidate(version, release.here, environment)
+        replicas = scaled(environment, candidate).replicas
+        return lack_of_room(environment.stable, candidate, replicas, self._plane.memory_left(environment.key))
 
     def _admit(self, release: Release) -> Admission | None:
         version, _ = load_state(self._store, Kind.VERSION, release.version, ModelVersion)
@@ -215,24 +226,7 @@ class Deliveries:
         environment = environment or Environment(name=plan.name, model=release.model)
         if environment.retirement is not None:
             raise StaleWrite(f"{release.model} was retired just now")  # after it was admitted
-        candidate = Revision(
-            environment=key,
-            number=environment.revisions + 1,
-            version=version.number,
-            model=version.model,
-            model_digest=version.digest,
-            lock=version.lock,
-            python=version.python,
-            format=version.format,
-            golden=version.golden,
-            reference=version.reference,
-            provenance=version.provenance,
-            replicas=plan.replicas,
-            scaling=plan.scaling,
-            service_ms=next((version.metrics[name] for name in SERVICE_TIMES if name in version.metrics), None),
-            memory_mb=version.metrics.get("memory_peak_mb"),
-            memory=plan.memory,
-        )
+        candidate = _candidate(version, plan, environment)
         rollout = rollouts.begin(
             release.rollouts[plan.name],
             candidate,
@@ -304,6 +298,29 @@ class Deliveries:
             endpoint = self._plane.endpoint(rollout.environment)
             request = live_request(self._store, rollout, rollout.check_key(check.name), stage, endpoint)
             self._attempts.start(request, lambda _outcome: ())
+
+
+def _candidate(version: ModelVersion, plan: EnvironmentPlan, environment: Environment) -> Revision:
+    """The version as the next revision of the environment."""
+    return Revision(
+        environment=environment.key,
+        number=environment.revisions + 1,
+        version=version.number,
+        model=version.model,
+        model_digest=version.digest,
+        lock=version.lock,
+        python=version.python,
+        format=version.format,
+        golden=version.golden,
+        reference=version.reference,
+        provenance=version.provenance,
+        replicas=plan.replicas,
+        scaling=plan.scaling,
+        service_ms=next((version.metrics[name] for name in SERVICE_TIMES if name in version.metrics), None),
+        memory_mb=version.metrics.get("memory_peak_mb"),
+        memory=plan.memory,
+        surge=plan.surge,
+    )
 
 
 def _refusal(release: Release, because: str) -> Deed:

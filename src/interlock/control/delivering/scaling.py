@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from interlock.control.rows import save_or_lose, write_environment
-from interlock.delivery.environment import Environment, scaled
+from interlock.control.rows import read_state, save_or_lose, write_environment
+from interlock.delivery.environment import Environment, desired, scaled
 from interlock.delivery.looks.baseline import Baseline
 from interlock.delivery.looks.baseline import remember as remember_baseline
 from interlock.delivery.revision import DataPlaneSeen, Revision
 from interlock.delivery.scaling import History, Scope, remember, size, total
 from interlock.ports import Store
+from interlock.vocabulary import Kind
 
 TICK_SECONDS = 1.0
 """Least time between two looks at the load."""
 PER_CORE = 4
 """Replicas that a core may hold: those that wait for something else need none of its time."""
 MEMORY_SHARE = 0.8
-"""How much of the machine's memory the replicas of one revision may take."""
+"""How much of the machine's memory replicas may take."""
 
 
 class Scaling:
@@ -50,6 +51,8 @@ class Scaling:
             self._baselines[environment.key] = remember_baseline(before, environment.stable, seen, self._now())
         revision = environment.stable or environment.candidate
         load = total(seen.loads.values())
+        if environment.counts:  # they are being replaced, as many as there were
+            return environment, version
         if revision is None or revision.scaling is None or load is None or seen.problem is not None:
             return environment, version
         now, history = self._now(), self._histories.get(environment.key, History())
@@ -69,12 +72,18 @@ class Scaling:
             return environment, version
         return after, version + 1
 
+    def memory_left(self, key: str) -> float:
+        """The bytes that the replicas of all other environments leave to those of ``model/environment``."""
+        rows = (row for row in self._store.rows(Kind.ENVIRONMENT) if row.key != key)
+        others = [desired(read_state(row, Environment)).revisions for row in rows]
+        used = sum(one.replicas * one.footprint for revisions in others for one in revisions)
+        return self._memory * MEMORY_SHARE - used
+
     def _scope(self, revision: Revision) -> Scope:
         assert revision.scaling is not None
         room = int(self._cores * PER_CORE)
-        each = revision.memory or (revision.memory_mb or 0.0) * 2**20
-        if each:
-            room = min(room, int(self._memory * MEMORY_SHARE / each))
+        if revision.footprint:
+            room = min(room, int(self._memory * MEMORY_SHARE / revision.footprint))
         latency, service = revision.scaling.latency_ms, revision.service_ms
         return Scope(
             least=revision.replicas,

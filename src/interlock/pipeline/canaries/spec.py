@@ -141,7 +141,9 @@ class ShadowSpec(Section):
 
 
 class StrategySpec(Section):
-    """How an environment moves to a new revision; exactly one key. The text `rolling` moves all traffic at once."""
+    """How an environment moves to a new revision; exactly one key. The text `rolling` moves all traffic at once;
+    `recreate` ends the old replicas before it starts the new ones: nobody serves in between.
+    """
 
     canary: CanarySpec | None = None
     """By growing weights."""
@@ -149,8 +151,9 @@ class StrategySpec(Section):
     """Not at all: requests are copied to the new revision, and its answers compared."""
 
 
+AtOnce = Choice(("rolling", "recreate"), remedy="write rolling, or canary: {steps: [...]}")
+
 Strategy: TypeAlias = Annotated[
-    Annotated[Annotated[str, Choice(("rolling",), remedy="write rolling, or canary: {steps: [...]}")], Tag("<text>")]
-    | Annotated[StrategySpec, Tag("<mapping>")],
+    Annotated[Annotated[str, AtOnce], Tag("<text>")] | Annotated[StrategySpec, Tag("<mapping>")],
     Discriminator(shape_of),
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Discriminator, Field, Tag
 
 from interlock.pipeline.gates.spec import GateSpec
-from interlock.pipeline.plan import ScalingPlan
+from interlock.pipeline.plan import ScalingPlan, SurgePlan
 from interlock.pipeline.rules.values import Section, Size
 
 
@@ -22,6 +22,14 @@ class ReplicasSpec(Section):
     `latency_p99_ms`; without one, to ten times what a request takes. Without this key there are always `min`."""
     memory: Size | None = None
     """The memory that one of them may use. One that uses more is replaced: it answers what it has, and starts anew."""
+    max_surge: Annotated[int, Field(ge=0, le=64)] | None = None
+    """How many more than there shall be may exist while a new revision's take their place, with `strategy: rolling`.
+    Without this key both revisions have all theirs, so that the machine has to hold twice as many."""
+    max_unavailable: Annotated[int, Field(ge=0, le=63)] = 0
+    """How many fewer may serve meanwhile. With `max_surge: 0` it is 1 or more: one leaves before another starts."""
+
+
+MOST = 64
 
 
 def number_or_mapping(value: Any) -> str:
@@ -46,3 +54,14 @@ def scaling_of(replicas: ReplicasSpec, gates: Iterable[GateSpec]) -> ScalingPlan
         return None
     limits = [gate.max for gate in gates if gate.metric == "latency_p99_ms" and gate.max is not None]
     return ScalingPlan(most=replicas.max, latency_ms=min(limits, default=None))
+
+
+def surge_of(replicas: ReplicasSpec, *, is_recreated: bool) -> SurgePlan | None:
+    """How they are replaced by another revision's; None where there is room for both. All at once where they are made
+    anew: then nobody serves in between.
+    """
+    if is_recreated:
+        return SurgePlan(max_surge=0, max_unavailable=MOST)
+    if replicas.max_surge is None:
+        return None
+    return SurgePlan(max_surge=replicas.max_surge, max_unavailable=replicas.max_unavailable)

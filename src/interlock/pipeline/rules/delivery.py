@@ -19,7 +19,7 @@ from interlock.pipeline.canaries.spec import (
 from interlock.pipeline.document import Path, Problem
 from interlock.pipeline.monitoring.resolution import check_monitoring
 from interlock.pipeline.plan import ACCURACY, AGREEMENT, ERROR_RATE, LATENCY_QUANTILES
-from interlock.pipeline.replicas.spec import replicas_of
+from interlock.pipeline.replicas.spec import ReplicasSpec, replicas_of
 from interlock.pipeline.spec import FileSpec
 
 
@@ -44,11 +44,33 @@ def check_environments(spec: FileSpec) -> Iterator[Problem]:
             problem = f"max is {replicas.max}, less than min, which is {replicas.min}"
             yield Problem(("deploy", name, "replicas", "max"), problem, f"write {replicas.min} or more, or remove it")
         yield from check_monitoring(environment.monitoring, ("deploy", name, "monitoring"))
+        yield from _check_surge(replicas, environment.strategy, ("deploy", name, "replicas"))
         checks = [check.name for check in environment.checks]
         for index, check in enumerate(checks):
             if check in checks[:index]:
                 place = ("deploy", name, "checks", index, "name")
                 yield Problem(place, f"the check {check} is given twice", "remove one, or rename it")
+
+
+def _check_surge(replicas: ReplicasSpec, strategy: str | StrategySpec, place: Path) -> Iterator[Problem]:
+    """Replicas can be replaced as it is written, and somebody serves meanwhile."""
+    if replicas.max_surge is None and replicas.max_unavailable == 0:
+        return
+    key = "max_unavailable" if replicas.max_surge is None else "max_surge"
+    if strategy != "rolling":
+        kind = strategy if isinstance(strategy, str) else "canary"
+        problem = f"{key} is of no use with strategy: {kind}"
+        yield Problem((*place, key), problem, "remove it, or write strategy: rolling", at_key=True)
+    elif replicas.max_surge is None:
+        problem = "max_unavailable bounds nothing without max_surge: all new replicas stand beside the old ones"
+        yield Problem((*place, key), problem, "add max_surge: 0", at_key=True)
+    elif replicas.max_surge == 0 and replicas.max_unavailable == 0:
+        problem = "with neither more nor fewer replicas none can be replaced"
+        yield Problem((*place, key), problem, "write max_surge: 1, or max_unavailable: 1")
+    elif replicas.max_unavailable >= replicas.min:
+        problem = f"with {replicas.max_unavailable} of {replicas.min} replicas away nobody serves"
+        remedy = "write strategy: recreate if that may be" if replicas.min == 1 else f"write less than {replicas.min}"
+        yield Problem((*place, "max_unavailable"), problem, remedy)
 
 
 def check_canaries(spec: FileSpec) -> Iterator[Problem]:
