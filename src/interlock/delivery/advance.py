@@ -19,7 +19,10 @@ the candidate is not healthy in the proxy's eyes    wait
 a step's weight is not yet in force                 wait
 a person promotes it, the candidate is healthy      all traffic, without further steps or proof
 an analysis or pause is not over, or shows nothing  wait
-the next step gives 100 %, harmlessness not proven  wait (hold until the deadline)
+the next step gives 100 %, harmlessness not proven  wait (hold until the deadline); where stable is kept that has
+                                                    to be proven at 100 %, when its time is over
+checks come before traffic, not all passed          run them; one that fails, or asks the candidate nothing,
+                                                    rolls back
 the step is over                                    the next step
 no step is left, checks not all passed              run them; one that fails rolls back
 no step is left, all checks passed                  promoted
@@ -35,6 +38,9 @@ from interlock.delivery.looks.evidence import TICK_SECONDS, Sources, evidence_of
 from interlock.delivery.revision import DataPlaneSeen
 from interlock.delivery.rollout import CRASHES, CheckRun, Rollout, RolloutPhase, RolloutSeen
 from interlock.vocabulary import Decision, Phase, Verdict
+
+BLIND_SECONDS = 15.0
+"""Without counters for so long nobody knows how the candidate fares with all traffic: what was proven is old."""
 
 
 def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout]:
@@ -66,8 +72,8 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     if waits_for is not None:
         return Decision(state=rollout.model_copy(update={"because": waits_for}), because=waits_for)
     if rollout.step < len(rollout.steps):
-        return _next_step(rollout, now)
-    return _check(rollout, seen)
+        return _checks_before_traffic(rollout, seen) or _next_step(rollout, now)
+    return _check(rollout, seen) or _promoted(rollout)
 
 
 def _going_on(rollout: Rollout, now: float) -> Rollout:
@@ -124,7 +130,7 @@ def _count(rollout: Rollout, seen: RolloutSeen, now: float) -> Rollout:
     before = Sources(counted=rollout.counted, timed=rollout.timed, labelled=rollout.labelled)
     analysis = rollout.analysis
     measured = new_counts(rollout.measured, seen.measured)
-    found = evidence_of(analysis.rules, before, after)
+    found = {} if rollout.is_previewed else evidence_of(analysis.rules, before, after)
     found |= counted_between(analysis.rules, rollout.measured, measured)
     if found:
         seconds = now - rollout.counted_at
@@ -167,18 +173,28 @@ def _step_waits_for(rollout: Rollout, plane: DataPlaneSeen, now: float) -> str |
     step = rollout.steps[rollout.step]
     if step.set_weight is not None:
         return _weight_waits_for(rollout, step.set_weight)
-    duration = step.analysis if step.analysis is not None else step.pause or 0.0
+    duration = step.analysis if step.analysis is not None else step.pause or step.keep or 0.0
     left = duration - (now - rollout.since)
     told = _evidence(rollout)
     if left > 0:
-        return f"{'analysis' if step.analysis is not None else 'pause'} at {rollout.weight} %, {left:.0f} s left{told}"
+        what = "analysis" if step.analysis is not None else "pause" if step.keep is None else "stable is kept"
+        return f"{what} at {rollout.weight} %, {left:.0f} s left{told}"
+    if step.keep is not None:
+        blind = now - rollout.counted_at
+        return _proof_waits_for(rollout) if blind < BLIND_SECONDS else f"nothing was counted for {blind:.0f} s{told}"
     if step.analysis is not None and rollout.analysis is not None and not _was_exposed(rollout.analysis):
         return f"no request has reached {rollout.candidate.title} yet"
     return None
 
 
 def _weight_waits_for(rollout: Rollout, weight: int) -> str | None:
-    if weight < 100 or rollout.analysis is None:
+    if weight < 100 or rollout.keeps_stable:
+        return None
+    return _proof_waits_for(rollout)
+
+
+def _proof_waits_for(rollout: Rollout) -> str | None:
+    if rollout.analysis is None:
         return None
     result = conclude(rollout.analysis)
     return None if result.verdict is Verdict.PASS else f"not promoted without proof: {result.because}"
@@ -214,7 +230,21 @@ def _checks_wait_for(rollout: Rollout) -> str | None:
     return f"check {', '.join(waiting)}" if waiting else None
 
 
-def _check(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout]:
+def _checks_before_traffic(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout] | None:
+    """What comes of the checks that a step runs; None where it runs none, or they have all passed."""
+    step = rollout.steps[rollout.step]
+    if not step.checks or rollout.promotion is not None:
+        return None
+    counter = seen.plane.counters.get(rollout.candidate.key)
+    if rollout.checks and _checks_wait_for(rollout) is None and (counter is None or counter.requests == 0):
+        asked = f"the header x-interlock-revision: {rollout.candidate.key} ($INTERLOCK_REVISION) asks it"
+        because = f"the checks passed, and asked {rollout.candidate.title} nothing: {asked}"
+        return _end(rollout, RolloutPhase.ROLLED_BACK, because)
+    return _check(rollout, seen)
+
+
+def _check(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout] | None:
+    """The next thing to be done about checks; None where all have passed."""
     for check in rollout.checks:
         run = rollout.check_runs[check.name]
         outcome = seen.checks.get(check.name)
@@ -232,6 +262,10 @@ def _check(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout]:
             return _set_check(rollout, check.name, done, f"passed: {outcome.because}")
         started = CheckRun(phase=Phase.RUNNING, attempt=run.attempt + 1)
         return _set_check(rollout, check.name, started, "starts against the live endpoint")
+    return None
+
+
+def _promoted(rollout: Rollout) -> Decision[Rollout]:
     proven = "" if rollout.analysis is None else f": {conclude(rollout.analysis).because}"
     passed = f", {len(rollout.checks)} checks passed" if rollout.checks else ""
     asked = "" if rollout.promotion is None else f", {rollout.promotion.because}"

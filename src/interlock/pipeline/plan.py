@@ -235,14 +235,16 @@ class CommandPlan(Stored):
 
 
 class StepPlan(Stored):
-    """One step of a canary; exactly one field is set. ``set_weight`` in percent, ``approvals`` a number of people, the
-    others in seconds.
+    """One step; exactly one field is set. ``set_weight`` in percent, ``approvals`` a number of people, the others in
+    seconds. ``checks`` are run before there is traffic; with ``keep`` stable serves nobody, and stays as it is.
     """
 
     set_weight: int | None = None
     analysis: float | None = None
     pause: float | None = None
     approvals: int | None = None
+    checks: bool = False
+    keep: float | None = None
 
 
 LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
@@ -273,13 +275,14 @@ class AnalysisPlan(Stored):
     """``alpha`` is the chance of a false rollback over the whole rollout, however often one looks.
 
     Looks while a replica is younger than ``warm_up`` seconds are not judged. ``external`` are the metrics whose numbers
-    come from elsewhere.
+    come from elsewhere. Where it ``is_alone`` the candidate is held against its limits (``max``), with no stable side.
     """
 
     alpha: float = 0.01
     warm_up: float = 0.0
     metrics: tuple[AnalysisMetricPlan, ...] = (AnalysisMetricPlan(metric=ERROR_RATE),)
     external: tuple[ExternalMetricPlan, ...] = ()
+    is_alone: bool = False
 
     @property
     def counting(self) -> int:
@@ -289,9 +292,9 @@ class AnalysisPlan(Stored):
 
 
 class StrategyPlan(Stored):
-    """How an environment moves from stable to candidate. ``deadline`` in seconds; steps only for ``canary``."""
+    """How an environment moves from stable to candidate. ``deadline`` in seconds; no steps for ``rolling``."""
 
-    kind: Literal["rolling", "canary"] = "rolling"
+    kind: Literal["rolling", "canary", "blue_green"] = "rolling"
     steps: tuple[StepPlan, ...] = ()
     deadline: float = 7200.0
     analysis: AnalysisPlan = AnalysisPlan()

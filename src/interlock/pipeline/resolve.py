@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from blake3 import blake3
 
+from interlock.pipeline.canaries.blue_green import blue_green_plan_of
 from interlock.pipeline.canaries.resolution import analysis_plan_of
 from interlock.pipeline.canaries.spec import CanarySpec
 from interlock.pipeline.checks.resolution import data_checks, serving_checks
@@ -357,7 +358,12 @@ def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSp
 
 def strategy_of(environment: EnvironmentSpec) -> StrategyPlan:
     """How the environment moves to a new revision."""
-    return StrategyPlan() if isinstance(environment.strategy, str) else _canary(environment.strategy.canary)
+    if isinstance(environment.strategy, str):
+        return StrategyPlan()
+    canary, blue_green = environment.strategy.canary, environment.strategy.blue_green
+    if blue_green is not None:
+        return blue_green_plan_of(blue_green)
+    return StrategyPlan() if canary is None else _canary(canary)
 
 
 def _canary(canary: CanarySpec) -> StrategyPlan:

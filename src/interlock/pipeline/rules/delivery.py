@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from interlock.pipeline.canaries.blue_green import check_blue_green
 from interlock.pipeline.canaries.outside import ExternalMetricSpec, check_external
-from interlock.pipeline.canaries.spec import LIVE_METRICS, CanarySpec, LiveMetricSpec, StepSpec, StrategySpec
+from interlock.pipeline.canaries.spec import (
+    LIVE_METRICS,
+    AnalysisSpec,
+    CanarySpec,
+    LiveMetricSpec,
+    StepSpec,
+    StrategySpec,
+)
 from interlock.pipeline.document import Path, Problem
 from interlock.pipeline.plan import ACCURACY, ERROR_RATE, LATENCY_QUANTILES
 from interlock.pipeline.replicas.spec import replicas_of
@@ -41,13 +49,22 @@ def check_environments(spec: FileSpec) -> Iterator[Problem]:
 
 
 def check_canaries(spec: FileSpec) -> Iterator[Problem]:
-    """A canary's weights grow, and it looks before it promotes."""
+    """A canary's weights grow, and it looks before it promotes; blue and green are judged by limits."""
     for name, environment in spec.deploy.items():
-        if isinstance(environment.strategy, StrategySpec):
-            place = ("deploy", name, "strategy", "canary")
-            yield from _check_steps(environment.strategy.canary, (*place, "steps"))
-            yield from _check_times(environment.strategy.canary, place)
-            yield from _check_metrics(environment.strategy.canary, (*place, "analysis", "metrics"))
+        if not isinstance(environment.strategy, StrategySpec):
+            continue
+        place: Path = ("deploy", name, "strategy")
+        canary, blue_green = environment.strategy.canary, environment.strategy.blue_green
+        if len(environment.strategy.model_fields_set) != 1:
+            yield Problem(place, "a strategy has exactly one key", "write canary or blue_green, or the text rolling")
+        if canary is not None:
+            yield from _check_steps(canary, (*place, "canary", "steps"))
+            yield from _check_times(canary, (*place, "canary"))
+            yield from _check_metrics(canary.analysis, (*place, "canary", "analysis", "metrics"))
+        if blue_green is not None:
+            yield from check_blue_green(blue_green, (*place, "blue_green"))
+            if blue_green.analysis is not None:
+                yield from _check_metrics(blue_green.analysis, (*place, "blue_green", "analysis", "metrics"))
 
 
 def span_of(step: StepSpec) -> float:
@@ -87,14 +104,14 @@ def _check_times(canary: CanarySpec, place: Path) -> Iterator[Problem]:
         yield Problem((*place, "deadline"), problem, f"write a deadline well above {least:g}s")
 
 
-def _check_metrics(canary: CanarySpec, place: Path) -> Iterator[Problem]:
-    metrics = [metric.metric for metric in canary.analysis.metrics]
-    if all(metric.dry_run for metric in canary.analysis.metrics):
+def _check_metrics(analysis: AnalysisSpec, place: Path) -> Iterator[Problem]:
+    metrics = [metric.metric for metric in analysis.metrics]
+    if all(metric.dry_run for metric in analysis.metrics):
         yield Problem(place, "every metric is a dry run, so nothing is judged", "let one metric count", at_key=True)
-    elif not any(_counts(metric) for metric in canary.analysis.metrics):
+    elif not any(_counts(metric) for metric in analysis.metrics):
         problem = "plain limits alone do not show that the candidate was asked anything"
         yield Problem(place, problem, f"add {{metric: {ERROR_RATE}}}", at_key=True)
-    for index, metric in enumerate(canary.analysis.metrics):
+    for index, metric in enumerate(analysis.metrics):
         if metric.metric in metrics[:index]:
             yield Problem((*place, index), f"the metric {metric.metric} is given twice", "remove one")
         if isinstance(metric, ExternalMetricSpec):
