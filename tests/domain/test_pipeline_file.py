@@ -489,6 +489,36 @@ def test_a_metric_of_another_source_is_judged(metric: str, problem: str | None) 
         assert any(problem in str(one) for one in refusals(text))
 
 
+GAUGE = "{metric: queue, source: command, cmd: x, min: 1}"
+BLUE_GREEN = [
+    ("{blue_green: {}}", None),
+    ("{blue_green: {keep_for: 30m, analysis: {metrics: [{metric: latency_p99_ms, max: 50}]}}}", None),
+    ("{blue_green: {analysis: {metrics: [{metric: error_rate, max: 0.1}, " + GAUGE + "]}}}", None),
+    ("{}", "a strategy has exactly one key"),
+    ("{blue_green: {}, canary: {steps: [{set_weight: 5}, {analysis: {for: 5m}}]}}", "a strategy has exactly one key"),
+    ("{blue_green: {keep_for: 2h}}", "stable is kept for 7200s, and the deadline is 7200s"),
+    ("{blue_green: {analysis: {metrics: [{metric: error_rate}]}}}", "error_rate has no limit, and no stable side"),
+    ("{blue_green: {analysis: {metrics: [{metric: error_rate, max: 2}]}}}", "every rate is below 1"),
+    (
+        "{blue_green: {analysis: {metrics: [{metric: error_rate, max: 0.1, margin: 0.1}]}}}",
+        "margin compares with stable, which has no traffic",
+    ),
+    (
+        "{blue_green: {analysis: {metrics: [{metric: bad, source: command, cmd: x, margin: 0.1}]}}}",
+        "bad has no limit, and no stable side",
+    ),
+]
+
+
+@pytest.mark.parametrize(("strategy", "problem"), BLUE_GREEN)
+def test_blue_and_green_are_judged_by_limits(strategy: str, problem: str | None) -> None:
+    text = f"version: 1\nstages: {{s: {{cmd: x, outs: [m]}}}}\nmodel: m\ndeploy: {{a: {{strategy: {strategy}}}}}\n"
+    if problem is None:
+        assert read_pipeline(text.encode()).spec.deploy["a"]
+    else:
+        assert any(problem in str(one) for one in refusals(text))
+
+
 @pytest.mark.parametrize("more", ["", ", {metric: error_rate, dry_run: true}"])
 def test_plain_limits_alone_judge_no_canary(more: str) -> None:
     limit = "{metric: queue, source: prometheus, query: q, max: 3}"

@@ -24,6 +24,7 @@ from interlock.pipeline.plan import (
     Resources,
     StagePlan,
     StepPlan,
+    StrategyPlan,
     WindowPlan,
 )
 from interlock.pipeline.resolve import holdout_of, plan_digest, read_pipeline, resolve
@@ -234,6 +235,17 @@ def test_metrics_of_other_sources_are_planned_beside_those_measured_here() -> No
     )
     assert found == AnalysisPlan(metrics=(AnalysisMetricPlan(metric="error_rate"),), external=(queue, bad))
     assert found.counting == 1
+
+
+@pytest.mark.parametrize("more", ["", ", analysis: {metrics: [{metric: error_rate, max: 0.1}]}"])
+def test_blue_and_green_are_planned_as_steps(more: str) -> None:
+    text = f"{FIVE_LINES}deploy: {{production: {{strategy: {{blue_green: {{keep_for: 5m{more}}}}}}}}}\n"
+    errors = AnalysisMetricPlan(metric="error_rate", max=0.1 if more else 0.05)
+    assert planned(text).deploy[0].strategy == StrategyPlan(
+        kind="blue_green",
+        steps=(StepPlan(checks=True), StepPlan(set_weight=100), StepPlan(keep=300.0)),
+        analysis=AnalysisPlan(metrics=(errors,), is_alone=True),
+    )
 
 
 def test_what_begins_a_run_of_the_whole_file() -> None:

@@ -24,7 +24,10 @@ a person promotes it, the candidate is healthy      all traffic, without further
 an analysis or pause is not over, or shows nothing  wait
 a mirror begins                                     requests are copied; once they are, its time begins
 a mirror's time is not over, or no pairs have come  wait (``looks.mirroring``)
-the next step gives 100 %, harmlessness not proven  wait (hold until the deadline)
+the next step gives 100 %, harmlessness not proven  wait (hold until the deadline); where stable is kept that has
+                                                    to be proven at 100 %, when its time is over
+checks come before traffic, not all passed          run them; one that fails, or asks the candidate nothing,
+                                                    rolls back
 the step is over                                    the next step
 no step is left, it is a shadow                     cancelled once safety is proven: it gets no traffic
 no step is left, checks not all passed              run them; one that fails rolls back
@@ -53,7 +56,11 @@ from interlock.delivery.replacing import following, look, waits_for
 from interlock.delivery.revision import DataPlaneSeen
 from interlock.delivery.rollout import CRASHES, CheckRun, Rollout, RolloutPhase, RolloutSeen
 from interlock.delivery.stages.probation import begin_probation, judge_probation
+from interlock.pipeline.plan import StepPlan
 from interlock.vocabulary import Decision, Phase, Verdict
+
+BLIND_SECONDS = 15.0
+"""Without counters for so long nobody knows how the candidate fares with all traffic: what was proven is old."""
 
 
 def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout]:
@@ -84,11 +91,11 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     if waits_for is not None:
         return Decision(state=rollout.model_copy(update={"because": waits_for}), because=waits_for)
     if rollout.step < len(rollout.steps):
-        return _next_step(rollout, now)
+        return _checks_before_traffic(rollout, seen) or _next_step(rollout, now)
     if rollout.is_shadow:
         because = f"{rollout.candidate.title} was tried beside stable and gets no traffic{_evidence(rollout)}"
         return _end(rollout, RolloutPhase.CANCELLED, because)
-    return _check(rollout, seen, now)
+    return _check(rollout, seen) or _passed(rollout, now)
 
 
 def _asked_to_end(rollout: Rollout, seen: RolloutSeen) -> tuple[RolloutPhase, str] | None:
@@ -169,7 +176,7 @@ def _count(rollout: Rollout, seen: RolloutSeen, now: float) -> Rollout:
     before = Sources(counted=rollout.counted, timed=rollout.timed, labelled=rollout.labelled)
     analysis = rollout.analysis
     measured = new_counts(rollout.measured, seen.measured)
-    found = evidence_of(analysis.rules, before, after)
+    found = {} if rollout.is_previewed else evidence_of(analysis.rules, before, after)
     if rollout.mirrored:
         found = {metric: counts for metric, counts in found.items() if metric not in ON_PAIRS}
     found |= counted_between(analysis.rules, rollout.measured, measured)
@@ -223,11 +230,20 @@ def _step_waits_for(rollout: Rollout, plane: DataPlaneSeen, now: float) -> str |
     if step.mirror is not None:
         is_begun = rollout.mirrored == step.mirror.percent
         return mirror_waits_for(rollout, step.mirror, _evidence(rollout), now) if is_begun else None
-    duration = step.analysis if step.analysis is not None else step.pause or 0.0
+    return _span_waits_for(rollout, step, now)
+
+
+def _span_waits_for(rollout: Rollout, step: StepPlan, now: float) -> str | None:
+    """What a step waits for that lasts some time."""
+    duration = step.analysis if step.analysis is not None else step.pause or step.keep or 0.0
     left = duration - (now - rollout.since)
     told = _evidence(rollout)
     if left > 0:
-        return f"{'analysis' if step.analysis is not None else 'pause'} at {rollout.weight} %, {left:.0f} s left{told}"
+        what = "analysis" if step.analysis is not None else "pause" if step.keep is None else "stable is kept"
+        return f"{what} at {rollout.weight} %, {left:.0f} s left{told}"
+    if step.keep is not None:
+        blind = now - rollout.counted_at
+        return _proof_waits_for(rollout) if blind < BLIND_SECONDS else f"nothing was counted for {blind:.0f} s{told}"
     if step.analysis is not None and rollout.analysis is not None and not _was_exposed(rollout, rollout.analysis):
         return f"no request has reached {rollout.candidate.title} yet"
     return None
@@ -244,7 +260,13 @@ def _not_in_force(rollout: Rollout, plane: DataPlaneSeen) -> str | None:
 
 
 def _weight_waits_for(rollout: Rollout, weight: int) -> str | None:
-    if weight < 100 or rollout.analysis is None:
+    if weight < 100 or rollout.keeps_stable:
+        return None
+    return _proof_waits_for(rollout)
+
+
+def _proof_waits_for(rollout: Rollout) -> str | None:
+    if rollout.analysis is None:
         return None
     result = conclude(rollout.analysis)
     return None if result.verdict is Verdict.PASS else f"not promoted without proof: {result.because}"
@@ -292,7 +314,21 @@ def _checks_wait_for(rollout: Rollout) -> str | None:
     return f"check {', '.join(waiting)}" if waiting else None
 
 
-def _check(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout]:
+def _checks_before_traffic(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout] | None:
+    """What comes of the checks that a step runs; None where it runs none, or they have all passed."""
+    step = rollout.steps[rollout.step]
+    if not step.checks or rollout.promotion is not None:
+        return None
+    counter = seen.plane.counters.get(rollout.candidate.key)
+    if rollout.checks and _checks_wait_for(rollout) is None and (counter is None or counter.requests == 0):
+        asked = f"the header x-interlock-revision: {rollout.candidate.key} ($INTERLOCK_REVISION) asks it"
+        because = f"the checks passed, and asked {rollout.candidate.title} nothing: {asked}"
+        return _end(rollout, RolloutPhase.ROLLED_BACK, because)
+    return _check(rollout, seen)
+
+
+def _check(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout] | None:
+    """The next thing to be done about checks; None where all have passed."""
     for check in rollout.checks:
         run = rollout.check_runs[check.name]
         outcome = seen.checks.get(check.name)
@@ -310,6 +346,11 @@ def _check(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout]
             return _set_check(rollout, check.name, done, f"passed: {outcome.because}")
         started = CheckRun(phase=Phase.RUNNING, attempt=run.attempt + 1)
         return _set_check(rollout, check.name, started, "starts against the live endpoint")
+    return None
+
+
+def _passed(rollout: Rollout, now: float) -> Decision[Rollout]:
+    """What comes after all steps and checks."""
     if rollout.probation and rollout.promotion is None:
         state = begin_probation(rollout, now)
         return Decision(state=state, because=state.because)

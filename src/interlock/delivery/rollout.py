@@ -189,6 +189,16 @@ class Rollout(Stored):
         """Whether it ends without ever giving the candidate traffic."""
         return all(step.set_weight is None for step in self.steps)
 
+    @property
+    def is_previewed(self) -> bool:
+        """Whether its candidate is asked by nobody yet but its checks, and testers: that is no evidence of traffic."""
+        return self.weight == 0 and any(step.checks for step in self.steps)
+
+    @property
+    def keeps_stable(self) -> bool:
+        """Whether stable is kept beside the candidate that has all traffic, which is judged then."""
+        return any(step.keep is not None for step in self.steps)
+
     def unapproved(self, step: int) -> str | None:
         """What is missing of the approvals of a step; None where it waits for none, or all were given."""
         needed = self.steps[step].approvals if step < len(self.steps) else None
@@ -257,7 +267,7 @@ def begin(
     ``baseline`` is what is known of the stable revision: evidence is worth less where its replicas differ.
     """
     strategy = plan.strategy
-    is_compared = strategy.kind in ("canary", "shadow") and stable is not None
+    is_compared = strategy.kind != "rolling" and stable is not None
     agreement = next((one for one in strategy.analysis.metrics if one.metric == AGREEMENT), None)
     probation = strategy.probation if is_compared else 0.0
     spread = spread_of(baseline)
@@ -284,7 +294,7 @@ def begin(
         replacement=replacement,
         because=f"{candidate.title} starts"
         + (f" beside {stable.title}" if stable else ": the first here")
-        + (forecast_of(strategy, baseline) if is_compared else "")
+        + (forecast_of(strategy, baseline) if is_compared and not strategy.analysis.is_alone else "")
         + (f"; its replicas are {replacement.told}" if replacement else ""),
     )
 

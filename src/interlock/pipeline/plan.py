@@ -243,8 +243,8 @@ class MirrorPlan(Stored):
 
 
 class StepPlan(Stored):
-    """One step; exactly one field is set. ``set_weight`` in percent, ``analysis`` and ``pause`` in seconds,
-    ``approvals`` a number of people.
+    """One step; exactly one field is set. ``set_weight`` in percent, ``approvals`` a number of people, the others in
+    seconds. ``checks`` are run before there is traffic; with ``keep`` stable serves nobody, and stays as it is.
     """
 
     set_weight: int | None = None
@@ -252,6 +252,8 @@ class StepPlan(Stored):
     pause: float | None = None
     mirror: MirrorPlan | None = None
     approvals: int | None = None
+    checks: bool = False
+    keep: float | None = None
 
 
 LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
@@ -291,13 +293,14 @@ class AnalysisPlan(Stored):
     """``alpha`` is the chance of a false rollback over the whole rollout, however often one looks.
 
     Looks while a replica is younger than ``warm_up`` seconds are not judged. ``external`` are the metrics whose numbers
-    come from elsewhere.
+    come from elsewhere. Where it ``is_alone`` the candidate is held against its limits (``max``), with no stable side.
     """
 
     alpha: float = 0.01
     warm_up: float = 0.0
     metrics: tuple[AnalysisMetricPlan, ...] = (AnalysisMetricPlan(metric=ERROR_RATE),)
     external: tuple[ExternalMetricPlan, ...] = ()
+    is_alone: bool = False
 
     @property
     def counting(self) -> int:
@@ -313,7 +316,7 @@ class StrategyPlan(Stored):
     for so many seconds (0: it is not), in which ``holdback`` percent of the traffic stay with stable.
     """
 
-    kind: Literal["rolling", "canary", "shadow"] = "rolling"
+    kind: Literal["rolling", "canary", "blue_green", "shadow"] = "rolling"
     steps: tuple[StepPlan, ...] = ()
     deadline: float = 7200.0
     analysis: AnalysisPlan = AnalysisPlan()

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from blake3 import blake3
 
+from interlock.pipeline.canaries.blue_green import blue_green_plan_of
 from interlock.pipeline.canaries.resolution import strategy_plan_of
 from interlock.pipeline.checks.resolution import data_checks, serving_checks
 from interlock.pipeline.document import Path, Problem, refuse_all
@@ -358,7 +359,10 @@ def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSp
 
 def strategy_of(environment: EnvironmentSpec) -> StrategyPlan:
     """How the environment moves to a new revision."""
-    return StrategyPlan() if isinstance(environment.strategy, str) else strategy_plan_of(environment.strategy)
+    if isinstance(environment.strategy, str):
+        return StrategyPlan()
+    blue_green = environment.strategy.blue_green
+    return strategy_plan_of(environment.strategy) if blue_green is None else blue_green_plan_of(blue_green)
 
 
 def _warnings(spec: FileSpec) -> Iterator[str]:

@@ -294,7 +294,13 @@ class Deliveries:
         for check in rollout.checks:
             if rollout.check_runs[check.name].phase is not Phase.RUNNING or rollout.phase.is_final:
                 continue
-            stage = StagePlan(name=check.name, kind="check", command=check.command, timeout=check.timeout)
+            stage = StagePlan(
+                name=check.name,
+                kind="check",
+                command=check.command,
+                timeout=check.timeout,
+                env={"INTERLOCK_REVISION": rollout.candidate.key},
+            )
             endpoint = self._plane.endpoint(rollout.environment)
             request = live_request(self._store, rollout, rollout.check_key(check.name), stage, endpoint)
             self._attempts.start(request, lambda _outcome: ())

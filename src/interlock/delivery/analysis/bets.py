@@ -32,6 +32,16 @@ def safety_gains(candidate: Side, stable: Side, margin: float) -> tuple[float, .
     return tuple([x1 * math.log1p(-stake) + x0 * math.log1p(stake * n1 / n0) + stake * n1 * margin for stake in STAKES])
 
 
+def limit_bets(candidate: Side, limit: float) -> tuple[float, ...]:
+    """Evidence of one tick that the candidate's rate is below ``limit``, with nobody beside it.
+
+    For a stake s: x ln(1 - s) + s n l, what ``safety_gains`` is without a stable side: its mean is at most
+    exp(-n p s + s n l) <= 1 where p >= l.
+    """
+    events, requests = candidate
+    return tuple([events * math.log1p(-stake) + stake * requests * limit for stake in STAKES])
+
+
 def paired_safety_gains(worse: int, better: int, pairs: int, margin: float) -> tuple[float, ...]:
     """The same of ``pairs`` of answers to one request: ``worse`` where the candidate alone is wrong, ``better`` where
     stable alone is. The factor of a pair is 1 + s (right of candidate - right of stable + m).

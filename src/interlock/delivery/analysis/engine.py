@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from pydantic import model_validator
 
-from interlock.delivery.analysis.bets import STAKES, log_wealth
+from interlock.delivery.analysis.bets import STAKES, limit_bets, log_wealth
 from interlock.delivery.analysis.streams import Rule, Stream, begin_stream, grow, learn_only
 from interlock.delivery.analysis.ticks import Counts, Tick
 from interlock.delivery.external.limits import Limit, Standing, with_limits
@@ -183,7 +183,7 @@ def _conclude(analysis: Analysis) -> GateResult:
     slowest = min(range(len(analysis.rules)), key=lambda index: analysis.streams[index].log_safety)
     safety = math.exp(min(600.0, analysis.streams[slowest].log_safety))
     if analysis.streams[slowest].log_safety >= -math.log(SAFETY_ALPHA):
-        within = ", ".join(map(_within, analysis.rules))
+        within = ", ".join(map(_bound_of, analysis.rules))
         because = (
             f"{_sides(analysis, slowest)}: proven safe: {within} "
             f"(e-value {safety:.4g}, needed {1.0 / SAFETY_ALPHA:.4g})"
@@ -196,12 +196,19 @@ def _conclude(analysis: Analysis) -> GateResult:
     return GateResult(gate=_GATE, verdict=Verdict.UNDECIDED, because=because, evidence=evidence)
 
 
+def _bound_of(rule: Rule) -> str:
+    """What is proven of a metric that is safe."""
+    if rule.kind == "agreement":
+        return f"less than {100.0 * rule.margin:.3g} % of answers unequal to stable's"
+    return f"{rule.metric} below {rule.max:g}" if rule.is_alone else f"{rule.metric} within {rule.margin:g} of stable"
+
+
 def requests_needed(analysis: Analysis) -> int | None:
     """How many more candidate requests prove safety if rates stay as seen; None where they never will, or none came."""
     most = 1
     for rule, stream in zip(analysis.rules, analysis.streams, strict=True):
         requests = stream.totals.candidate_requests
-        if not requests or not stream.totals.stable_requests:
+        if not requests or not (stream.totals.stable_requests or rule.is_alone):
             return None
         paces = [pace / requests for pace in _paces(rule, stream.totals)]
         if max(paces) <= 0.0:
@@ -225,6 +232,8 @@ def _proves(bets: Sequence[float], paces: Sequence[float], requests: int) -> boo
 def _paces(rule: Rule, totals: Counts) -> list[float]:
     """What all requests so far are worth in the long run, by stake: it is how the next ones are expected to count."""
     (x1, n1), (x0, n0) = totals.candidate, totals.stable
+    if rule.is_alone:
+        return list(limit_bets(totals.candidate, rule.limit or 0.0))
     if rule.kind in ("pairs", "agreement"):
         ties = n1 - x1 - x0
         return [
@@ -248,10 +257,10 @@ def _why_undecided(analysis: Analysis, slowest: int, more: int | None, minutes: 
     if totals.candidate_requests == 0:
         answered = any(stream.totals.candidate_requests for stream in analysis.streams)
         return f"no evidence of {metric} yet" if answered else "the candidate has answered no request yet"
-    if totals.stable_requests == 0:
+    if totals.stable_requests == 0 and not analysis.rules[slowest].is_alone:
         return f"{_sides(analysis, slowest)}: no stable side has answered, so there is nothing to compare with"
     if more is None or minutes is None:
-        return f"{_sides(analysis, slowest)}: at these rates it will not be proven to be within the margin"
+        return f"{_sides(analysis, slowest)}: at these rates it will not be proven to be within its bounds"
     return (
         f"{_sides(analysis, slowest)}: neither harm nor safety is proven; about {more} more candidate requests needed, "
         f"{max(1, math.ceil(minutes))} min at this traffic"
@@ -263,12 +272,6 @@ def _worst(analysis: Analysis) -> str:
     return _sides(analysis, harm.index(max(harm)))
 
 
-def _within(rule: Rule) -> str:
-    if rule.kind == "agreement":
-        return f"less than {100.0 * rule.margin:.3g} % of answers unequal to stable's"
-    return f"{rule.metric} within {rule.margin:g} of stable"
-
-
 def _sides(analysis: Analysis, index: int) -> str:
     totals, rule = analysis.streams[index].totals, analysis.rules[index]
     if rule.kind == "agreement":
@@ -277,7 +280,7 @@ def _sides(analysis: Analysis, index: int) -> str:
         return f"{rule.metric}: {events} unequal of {requests} answers{share}"
     is_error = rule.metric == "error_rate"
     what = {"rate": "errors" if is_error else "wrong", "latency": "slow", "pairs": "alone wrong"}[rule.kind]
-    sides = (("candidate", totals.candidate), ("stable", totals.stable))
+    sides = [("candidate", totals.candidate), ("stable", totals.stable)][: 1 if rule.is_alone else 2]
     return ("" if is_error else f"{rule.metric}: ") + ", ".join(
         f"{name} {events} {what} in {requests} requests" + (f" ({100.0 * events / requests:.2f} %)" if requests else "")
         for name, (events, requests) in sides

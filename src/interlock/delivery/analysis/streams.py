@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from interlock.delivery.analysis.bets import NO_BETS, log_wealth, paired_safety_gains, safety_gains
+from interlock.delivery.analysis.bets import NO_BETS, limit_bets, log_wealth, paired_safety_gains, safety_gains
 from interlock.delivery.analysis.gains import Side, limit_gains, odds_gains, paired_gains, ratio_gains
 from interlock.delivery.analysis.latency import QUANTILES, Histogram, exceeding, limit_bin, tolerance_bins
 from interlock.delivery.analysis.spread import Spread
@@ -35,7 +35,8 @@ class Rule(Stored):
     middle one of them more than ``max`` milliseconds. ``pairs``: it may be alone wrong as often as stable is alone
     wrong. ``margin`` must be proven to promote: of a rate, of answers above the middle quantile, of pairs. ``spreads``
     says by channel how far replicas differ by themselves. A dry run decides nothing. What comes ``delay`` seconds late
-    is judged on probation only.
+    is judged on probation only. Where it ``is_alone`` nothing is compared, for no stable side has traffic: the
+    candidate's rate has to be proven to be below ``max``, or above it.
     """
 
     metric: str
@@ -48,6 +49,7 @@ class Rule(Stored):
     quantiles: tuple[float, ...] = QUANTILES
     is_dry_run: bool = False
     delay: float = 0.0
+    is_alone: bool = False
 
     @property
     def quantile(self) -> float:
@@ -112,6 +114,8 @@ def _channel(quantile: float) -> str:
 def begin_stream(rule: Rule, strata: tuple[str, ...], horizon: int) -> Stream:
     """A stream without evidence. ``strata`` are the named ones, beside all other requests."""
     fresh = paired_process(horizon) if rule.kind == "pairs" else EProcess(horizon=horizon)
+    if rule.is_alone:
+        return Stream(harm={"max": fresh})
     names = list(channels_of(rule))
     names += [f"{channel} in {stratum}" for channel in channels_of(rule) for stratum in strata]
     if rule.max is not None:
@@ -121,6 +125,11 @@ def begin_stream(rule: Rule, strata: tuple[str, ...], horizon: int) -> Stream:
 
 def grow(stream: Stream, rule: Rule, seen: Mapping[str, Seen], seconds: float) -> Stream:
     """The stream with what one tick brings, by stratum; other kinds than the rule's say nothing."""
+    return _grow_alone(stream, rule, seen) if rule.is_alone else _grow_beside(stream, rule, seen, seconds)
+
+
+def _grow_beside(stream: Stream, rule: Rule, seen: Mapping[str, Seen], seconds: float) -> Stream:
+    """The stream where the candidate is compared with stable."""
     harm = dict(stream.harm)
     bets = stream.bets
     expected = dict(stream.expected)
@@ -152,6 +161,18 @@ def grow(stream: Stream, rule: Rule, seen: Mapping[str, Seen], seconds: float) -
     for channel, gains in sums.items():
         harm[channel] = harm[channel].grow(gains)
     return Stream(harm=harm, bets=bets, histograms=_learnt(stream, seen, seconds), expected=expected, totals=totals)
+
+
+def _grow_alone(stream: Stream, rule: Rule, seen: Mapping[str, Seen]) -> Stream:
+    """The stream where the candidate is held against its limit and nothing else."""
+    limit = rule.limit
+    assert limit is not None, "without a stable side there has to be a limit"
+    process, bets, totals = stream.harm["max"], stream.bets, stream.totals
+    for _, candidate in _limited(rule, seen):
+        process = process.grow(limit_gains(candidate, limit))
+        bets = _added(bets, limit_bets(candidate, limit))
+        totals = _counted(totals, candidate, (0, 0))
+    return Stream(harm={"max": process}, bets=bets, totals=totals)
 
 
 def learn_only(stream: Stream, seen: Mapping[str, Seen], seconds: float) -> Stream:

@@ -49,6 +49,8 @@ def analysis_of(plan: AnalysisPlan, seconds: float, spread: Spread | None = None
     share = 1.0 / max(1, plan.counting)
     rules = [_rule(metric, 1.0 if metric.dry_run else share, spread) for metric in plan.metrics]
     rules += [_external_rule(one, 1.0 if one.dry_run else share) for one in plan.external if one.is_counted]
+    if plan.is_alone:
+        rules = [rule.model_copy(update={"is_alone": True, "spreads": {}}) for rule in rules]
     limits = [
         Limit(metric=one.metric, min=one.min, max=one.max, seconds=one.seconds, every=one.every, is_dry_run=one.dry_run)
         for one in plan.external

@@ -49,8 +49,8 @@ def check_agreement(metric: LiveMetricSpec, is_mirrored: bool, place: Path) -> I
             yield Problem((*place, key), f"agreement has no {key}", "write min")
 
 
-def check_shadow(shadow: ShadowSpec, has_checks: bool, place: Path, checks: Path) -> Iterator[Problem]:
-    """What is never asked by a caller cannot be checked or timed, and is not on probation."""
+def check_shadow(shadow: ShadowSpec, place: Path) -> Iterator[Problem]:
+    """What is never asked by a caller cannot be timed, and is not on probation."""
     if shadow.duration >= shadow.deadline:
         problem = f"the trial takes {shadow.duration:g}s at least, and the deadline is {shadow.deadline:g}s"
         yield Problem((*place, "deadline"), problem, f"write a deadline well above {shadow.duration:g}s")
@@ -65,6 +65,3 @@ def check_shadow(shadow: ShadowSpec, has_checks: bool, place: Path, checks: Path
         if metric.delay is not None:
             problem = "a metric with a delay is judged in probation, and a shadow has none"
             yield Problem((*where, "delay"), problem, "remove delay")
-    if has_checks:
-        problem = "checks ask the live endpoint, where a shadow does not answer"
-        yield Problem(checks, problem, "remove them, or choose another strategy", at_key=True)

@@ -140,6 +140,23 @@ class ShadowSpec(Section):
     """How the pairs of answers are judged."""
 
 
+class BlueGreenSpec(Section):
+    """A rollout all at once. The candidate stands beside stable with all its replicas, healthy and warm; the checks of
+    the environment run against it before it has traffic, and have to ask it something (with the header
+    `x-interlock-revision: $INTERLOCK_REVISION`); then it has all traffic, and stable stays as it is.
+    """
+
+    keep_for: Duration = 600.0
+    """How long stable is kept with all its replicas, as a way back that takes effect at once. Meanwhile the candidate
+    is judged: harm gives all traffic back; when the time is over it is promoted, once it is proven to be below every
+    limit."""
+    deadline: Duration = 7200.0
+    """After this time a rollout that is not promoted is rolled back."""
+    analysis: AnalysisSpec | None = None
+    """How it is judged: each metric needs a limit (`max`), for no stable side has traffic to compare with. Without
+    this key: `error_rate` with `max: 0.05`."""
+
+
 class StrategySpec(Section):
     """How an environment moves to a new revision; exactly one key. The text `rolling` moves all traffic at once;
     `recreate` ends the old replicas before it starts the new ones: nobody serves in between.
@@ -147,6 +164,8 @@ class StrategySpec(Section):
 
     canary: CanarySpec | None = None
     """By growing weights."""
+    blue_green: BlueGreenSpec | None = None
+    """All at once, with stable kept as the way back."""
     shadow: ShadowSpec | None = None
     """Not at all: requests are copied to the new revision, and its answers compared."""
 

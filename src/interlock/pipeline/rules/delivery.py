@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from interlock.pipeline.canaries.blue_green import check_blue_green
 from interlock.pipeline.canaries.mirrors import check_agreement, check_choice, check_mirror_steps, check_shadow
 from interlock.pipeline.canaries.outside import ExternalMetricSpec, check_external
 from interlock.pipeline.canaries.probation import check_probation
@@ -74,23 +75,34 @@ def _check_surge(replicas: ReplicasSpec, strategy: str | StrategySpec, place: Pa
 
 
 def check_canaries(spec: FileSpec) -> Iterator[Problem]:
-    """A canary's weights grow, and it looks before it promotes; a shadow is judged by what copies show."""
+    """A canary's weights grow, and it looks before it promotes; copies judge a shadow, limits blue and green."""
     for name, environment in spec.deploy.items():
         if not isinstance(environment.strategy, StrategySpec):
             continue
         place: Path = ("deploy", name, "strategy")
         yield from check_choice(environment.strategy, place)
-        canary, shadow = environment.strategy.canary, environment.strategy.shadow
-        if canary is not None:
-            yield from _check_steps(canary, (*place, "canary", "steps"))
-            yield from _check_times(canary, (*place, "canary"))
-            is_mirrored = any(step.mirror for step in canary.steps)
-            yield from _check_metrics(canary.analysis, is_mirrored, (*place, "canary", "analysis", "metrics"))
-            yield from check_probation(canary, (*place, "canary"))
-        if shadow is not None:
-            checks: Path = ("deploy", name, "checks")
-            yield from check_shadow(shadow, bool(environment.checks), (*place, "shadow"), checks)
-            yield from _check_metrics(shadow.analysis, True, (*place, "shadow", "analysis", "metrics"))
+        yield from _check_strategy(environment.strategy, place)
+        if environment.strategy.shadow is not None and environment.checks:
+            problem = "checks ask the live endpoint, where a shadow does not answer"
+            remedy = "remove them, or choose another strategy"
+            yield Problem(("deploy", name, "checks"), problem, remedy, at_key=True)
+
+
+def _check_strategy(strategy: StrategySpec, place: Path) -> Iterator[Problem]:
+    canary, blue_green, shadow = strategy.canary, strategy.blue_green, strategy.shadow
+    if canary is not None:
+        yield from _check_steps(canary, (*place, "canary", "steps"))
+        yield from _check_times(canary, (*place, "canary"))
+        is_mirrored = any(step.mirror for step in canary.steps)
+        yield from _check_metrics(canary.analysis, is_mirrored, (*place, "canary", "analysis", "metrics"))
+        yield from check_probation(canary, (*place, "canary"))
+    if blue_green is not None:
+        yield from check_blue_green(blue_green, (*place, "blue_green"))
+        if blue_green.analysis is not None:
+            yield from _check_metrics(blue_green.analysis, False, (*place, "blue_green", "analysis", "metrics"))
+    if shadow is not None:
+        yield from check_shadow(shadow, (*place, "shadow"))
+        yield from _check_metrics(shadow.analysis, True, (*place, "shadow", "analysis", "metrics"))
 
 
 def span_of(step: StepSpec) -> float:
