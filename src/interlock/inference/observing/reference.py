@@ -20,13 +20,22 @@ MISSING, STRANGE, FIRST = 0, 1, 2
 """Places in the counts of a column: no value; a value that the reference has not (outside, unseen); its first bin."""
 
 
+HELD = 512
+"""Values of a column that wait to be counted: so many together take little more than one."""
+
+
 class Column(Protocol):
-    """One column, counted."""
+    """One column, counted. Values are copied: to keep the arrays of many requests costs more than to count them."""
 
     name: str
+    counts: Counts
+    """How many of the values that were settled fell where; each is counted once."""
 
-    def count(self, values: NDArray[Any]) -> Counts:
-        """How many of the values fell where. Whatever the values are, each is counted once."""
+    def hold(self, values: NDArray[Any]) -> None:
+        """Takes values, to be counted later. TypeError or ValueError where they are of another kind."""
+
+    def settle(self) -> None:
+        """Counts all that were taken."""
 
 
 class NumberColumn:
@@ -36,15 +45,33 @@ class NumberColumn:
         self.name = str(document["name"])
         self._edges = np.asarray(document["edges"], float)
         self._lowest, self._highest = float(document["lowest"]), float(document["highest"])
-        self._size = FIRST + len(self._edges) + 1
+        self.counts: Counts = np.zeros(FIRST + len(self._edges) + 1, np.int64)
+        self._held = np.empty(HELD)
+        self._holds = 0
 
-    def count(self, values: NDArray[Any]) -> Counts:
+    def hold(self, values: NDArray[Any]) -> None:
         """See ``Column``."""
-        numbers = values.astype(float) if values.dtype != object else _numbers(values)
+        rows = values.size
+        if rows > HELD - self._holds:
+            self.settle()
+        if values.dtype == object:
+            values = _numbers(values.ravel())
+        if rows > HELD:
+            self._count(values.astype(float).ravel())
+        else:
+            self._held[self._holds : self._holds + rows] = values if values.ndim == 1 else values.ravel()
+            self._holds += rows
+
+    def settle(self) -> None:
+        """See ``Column``."""
+        self._count(self._held[: self._holds])
+        self._holds = 0
+
+    def _count(self, numbers: NDArray[np.float64]) -> None:
         places = np.searchsorted(self._edges, numbers, side="right") + FIRST
         places[(numbers < self._lowest) | (numbers > self._highest)] = STRANGE
         places[np.isnan(numbers)] = MISSING
-        return np.bincount(places, minlength=self._size)
+        self.counts += np.bincount(places, minlength=len(self.counts))
 
 
 class CategoryColumn:
@@ -53,16 +80,25 @@ class CategoryColumn:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.name = str(document["name"])
         bins = int(document["bins"])
-        self._size = FIRST + bins
+        self.counts: Counts = np.zeros(FIRST + bins, np.int64)
+        self._held: list[int] = []
         self._places: dict[Any, int] = {
             value: FIRST + min(place, bins - 1) for place, value in enumerate(document["values"])
         }
         self._places[None] = MISSING
 
-    def count(self, values: NDArray[Any]) -> Counts:
+    def hold(self, values: NDArray[Any]) -> None:
         """See ``Column``."""
         place = self._places.get
-        return np.bincount([place(value, STRANGE) for value in values.tolist()], minlength=self._size)
+        self._held += [place(value, STRANGE) for value in values.ravel().tolist()]
+        if len(self._held) > HELD:
+            self.settle()
+
+    def settle(self) -> None:
+        """See ``Column``."""
+        if self._held:
+            self.counts += np.bincount(self._held, minlength=len(self.counts))
+            self._held.clear()
 
 
 def read_columns(document: Mapping[str, Any]) -> tuple[dict[str, Column], dict[str, Column]]:
