@@ -13,7 +13,7 @@ from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, Environmen
 from interlock.vocabulary import Kind
 
 PRODUCTION = "small/production"
-PROBATION, DELAY = 60.0, 10.0
+PROBATION, DELAY = 30.0, 10.0
 ERRORS = AnalysisMetricPlan(metric="error_rate", margin=0.05, max=0.1)
 LATE = AnalysisMetricPlan(metric="accuracy", margin=0.05, max=0.1, delay=DELAY)
 CANARY = StrategyPlan(
@@ -135,7 +135,7 @@ def test_labels_that_speak_against_it_take_it_back_and_the_next_push_waits_for_a
         "frozen by interlock until it is unfrozen: rolled back on probation" in site.last(Kind.RELEASE).state["because"]
     )
     site.requests.unfreeze(ADA, PRODUCTION, "the fault is mended")
-    site.turn(100)
+    site.turn(70)
     assert site.environment("production").stable.version == 3
 
 
@@ -165,7 +165,7 @@ def test_the_next_environment_waits_until_a_probation_is_over(tmp_path: Path) ->
     site.release(1)
     Plant.turn(site, 10)
     site.release(2)
-    Plant.turn(site, 50)
+    Plant.turn(site, 25)
     assert (site.rollout()["environment"], site.rollout()["is_on_probation"]) == ("small/staging", True)
     Plant.turn(site, 40)
     assert site.environment("production").stable.version == 2
