@@ -101,9 +101,7 @@ MISTAKES = {
     "a candidate is not started": Mistake(
         ENVIRONMENT, "for revision in (stable, candidate) if", "for revision in (stable,) if"
     ),
-    "a weight is no lease": Mistake(
-        ENVIRONMENT, "is_leased = stable is not None and", "is_leased = stable is None and"
-    ),
+    "a weight is no lease": Mistake(ENVIRONMENT, "is_leased = has_way_back and", "is_leased = not has_way_back and"),
     "traffic is sent to the sick": Mistake(ENVIRONMENT, "any(endpoint.is_healthy for", "any(True for"),
     "who has traffic may leave": Mistake(
         ENVIRONMENT,
@@ -156,8 +154,8 @@ MISTAKES = {
     "an act is of no version": Mistake(DATAPLANE, "act.weights, version)", "act.weights, 0)"),
     "an act is of the newest version, not of that it was decided at": Mistake(
         DATAPLANE,
-        "for act in acts:\n                self._act(environment, act, version)",
-        "for act in acts:\n                self._act(environment, act, self._store.version(Kind.ENVIRONMENT, key))",
+        "for act in acts:\n                self._act(environment, act, version,",
+        "for act in acts:\n                self._act(environment, act, self._store.version(Kind.ENVIRONMENT, key),",
     ),
 }
 
