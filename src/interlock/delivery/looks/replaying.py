@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from interlock.delivery.advance import advance
 from interlock.delivery.analysis.engine import begin_again
+from interlock.delivery.replacing import begin
 from interlock.delivery.revision import DataPlaneSeen, EndpointSeen
 from interlock.delivery.rollout import CheckRun, Order, Rollout, RolloutPhase, RolloutSeen
 from interlock.delivery.steering import ORDER, obey
@@ -84,6 +85,7 @@ def origin(rollout: Rollout) -> Rollout:
         check_runs={check.name: CheckRun() for check in rollout.checks},
         replicas=rollout.replicas,
         windows=rollout.windows,
+        replacement=begin(rollout.candidate, rollout.replacement.replicas) if rollout.replacement is not None else None,
         phase=RolloutPhase.PROGRESSING,
     )
 
