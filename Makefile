@@ -7,7 +7,7 @@ BENCHMARKS := help plan push webhooks history logs followers environments pipeli
 	latency_gate model_server model_peers exported autoscaling step rollouts
 
 .PHONY: setup demo test lint architecture coverage crash-points rollout-points histories storm fuzz hostile clients edits soak \
-	soak-serving zero-loss bad-revisions benchmarks clean
+	soak-serving slow-faults zero-loss bad-revisions benchmarks clean
 .DEFAULT_GOAL := setup
 
 setup: .venv/.ready
@@ -68,6 +68,9 @@ soak: setup  ## half an hour of pushes, webhooks, reads and followers: memory an
 
 soak-serving: setup  ## an hour of steady requests through Envoy: memory, descriptors and latency stay flat
 	$(BIN)/python benchmarks/soak_serving.py
+
+slow-faults: setup  ## a model that takes a minute to start, ten minutes without a control plane, under load; twelve minutes
+	$(BIN)/python benchmarks/faults.py
 
 zero-loss: setup  ## rollouts, scaling, kills and configurations under 500 requests/s; five minutes (all of it: see the script)
 	$(BIN)/python benchmarks/zero_loss.py --seconds 15 --runs 1

@@ -20,8 +20,10 @@ from interlock.app.parts import PACKAGE
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.rows import load_state, write_environment
-from interlock.delivery.environment import Environment
+from interlock.delivery.advance import advance
+from interlock.delivery.environment import Environment, enter, follow
 from interlock.delivery.revision import DataPlaneSeen, Revision
+from interlock.delivery.rollout import RolloutPhase, RolloutSeen, begin
 from interlock.edges.blobs import LocalBlobs
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.sandbox import SANDBOXES
@@ -29,7 +31,7 @@ from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, 
 from interlock.edges.signing import LocalSigning
 from interlock.edges.store import SqlStore
 from interlock.errors import InterlockError
-from interlock.pipeline.plan import ScalingPlan
+from interlock.pipeline.plan import EnvironmentPlan, ScalingPlan
 from interlock.system.machine import find_cores, find_memory
 from interlock.system.sockets import free_port
 from interlock.vocabulary import Digest, Json, Kind
@@ -76,8 +78,7 @@ class Site:
         self.blobs = LocalBlobs(folder / "artifacts")
         self.proxy = EnvoyProxy(self.data, {"production": f"127.0.0.1:{free_port()}"})
         self.signing = LocalSigning(folder / "keys")
-        self.digest = self.blobs.put(str(made_of.model))
-        self.statement = signed(self.signing, self.blobs, self.digest)
+        self.bring(made_of.model)
         self.number = 0
         self.keeper: multiprocessing.process.BaseProcess | None = None
 
@@ -91,8 +92,13 @@ class Site:
         self.keeper = self.start_keeper()
         self.wait(lambda seen: self.is_served(seen, first), "the first revision serves")
 
+    def bring(self, model: Path) -> None:
+        """The next revisions serve this model."""
+        self.digest = self.blobs.put(str(model))
+        self.statement = signed(self.signing, self.blobs, self.digest)
+
     def revision(self) -> Revision:
-        """The next one; all serve the same model."""
+        """The next one."""
         self.number += 1
         return Revision(
             environment=KEY,
@@ -149,6 +155,29 @@ class Site:
         environment, _ = load_state(self.store, Kind.ENVIRONMENT, KEY, Environment)
         assert environment is not None
         return environment
+
+    def roll_out(self, candidate: Revision, seconds: float = 120.0) -> list[DataPlaneSeen]:
+        """Moves the environment to it by the rules of rollouts, all at once or as its surge says; what was seen on the
+        way.
+        """
+        stable, plan = self.environment.stable, EnvironmentPlan(name="production")
+        assert stable is not None
+        rollout = begin(candidate.number, candidate, stable, plan, release=1, now=time.time(), replicas=stable.replicas)
+        plane, looks = self.plane(self.store), list[DataPlaneSeen]()
+        self.save(enter(self.environment, rollout))
+        until = time.monotonic() + seconds
+        while self.environment.rollout is not None or set(self.proxy.observe(KEY).endpoints) != {candidate.key}:
+            looks.append(plane.observe(KEY))
+            rollout = advance(rollout, RolloutSeen(plane=looks[-1]), time.time()).state
+            followed = follow(self.environment, rollout)
+            if followed != self.environment:
+                self.save(followed)
+            if time.monotonic() > until:
+                raise SystemExit(f"not within {seconds:g} s: {rollout.because}")
+            time.sleep(0.05)
+        if rollout.phase is not RolloutPhase.PROMOTED:
+            raise SystemExit(f"{rollout.phase}: {rollout.because}")
+        return looks
 
     def wait(self, holds: Callable[[DataPlaneSeen], bool], what: str, seconds: float = 90.0) -> None:
         """Until the proxy shows it."""

@@ -24,12 +24,9 @@ import skops.io
 from live_plane import KEY, Load, MadeOf, Site, percentile
 from sklearn.linear_model import LogisticRegression
 
-from interlock.delivery.advance import advance
-from interlock.delivery.environment import enter, follow
 from interlock.delivery.revision import Revision
-from interlock.delivery.rollout import RolloutPhase, RolloutSeen, begin
 from interlock.errors import InterlockError
-from interlock.pipeline.plan import EnvironmentPlan, SurgePlan
+from interlock.pipeline.plan import SurgePlan
 from interlock.system.files import write_atomically
 
 # ---- changes
@@ -141,26 +138,11 @@ def configuration(site: Site) -> None:
 
 
 def replace(site: Site, surge: SurgePlan) -> None:
-    """A rollout of the rules, on a machine with no room for two copies; nothing else decides."""
-    stable, candidate = site.environment.stable, site.revision().model_copy(update={"surge": surge})
-    assert stable is not None
-    plan = EnvironmentPlan(name="production")
-    rollout = begin(site.number, candidate, stable, plan, release=1, now=time.time(), replicas=stable.replicas)
-    plane, most = site.plane(site.store), 0
-    site.save(enter(site.environment, rollout))
-    until = time.monotonic() + 120.0
-    while site.environment.rollout is not None or set(site.proxy.observe(KEY).endpoints) != {candidate.key}:
-        seen = plane.observe(KEY)
-        most = max(most, len(seen.replicas))
-        rollout = advance(rollout, RolloutSeen(plane=seen), time.time()).state
-        followed = follow(site.environment, rollout)
-        if followed != site.environment:
-            site.save(followed)
-        if time.monotonic() > until:
-            raise SystemExit(f"not within 120 s: {rollout.because}")
-        time.sleep(0.05)
-    if rollout.phase is not RolloutPhase.PROMOTED or most > stable.replicas + surge.max_surge:
-        raise SystemExit(f"{rollout.phase}: {rollout.because}; {most} replicas at once")
+    """A rollout on a machine with no room for two copies."""
+    candidate = site.revision().model_copy(update={"surge": surge})
+    most = max(len(seen.replicas) for seen in site.roll_out(candidate))
+    if most > candidate.replicas + surge.max_surge:
+        raise SystemExit(f"{most} replicas at once")
 
 
 def one_more(site: Site) -> None:

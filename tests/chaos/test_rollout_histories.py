@@ -223,9 +223,8 @@ MISTAKES = {
     "an act is of no version": Mistake(DATAPLANE, "act.weights, version)", "act.weights, 0)"),
     "an act is of the newest version, not of that it was decided at": Mistake(
         DATAPLANE,
-        "for act in acts:\n                self._act(environment, act, version, seen)",
-        "for act in acts:\n                "
-        "self._act(environment, act, self._store.version(Kind.ENVIRONMENT, key), seen)",
+        "for act in acts:\n                self._act(environment, act, version,",
+        "for act in acts:\n                self._act(environment, act, self._store.version(Kind.ENVIRONMENT, key),",
     ),
 }
 

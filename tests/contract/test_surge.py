@@ -7,6 +7,8 @@ from typing import Any
 
 from tests.plant import Plant
 
+from interlock.delivery.looks.replaying import replay
+from interlock.delivery.rollout import Rollout
 from interlock.pipeline.plan import EnvironmentPlan, SurgePlan
 from interlock.vocabulary import Kind
 
@@ -41,6 +43,10 @@ def test_a_release_waits_before_traffic_and_says_what_can_be_written(tmp_path: P
     assert plant.environment("production").stable.version == 3
     assert most == 3
     assert {weight for weight in weights if 0 not in weight} == {(100,), (50, 50)}
+    row = plant.last(Kind.ROLLOUT)
+    again = replay(Rollout.model_validate(row.state), plant.store.events(Kind.ROLLOUT, row.key))
+    assert (again.differences, again.unknown) == ((), 0)
+    assert again.decisions > 4
     assert plant.faults == []
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+from pathlib import Path
+from types import ModuleType
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.revisions import revision
 
+from interlock.delivery import advance as advancing
+from interlock.delivery import replacing
 from interlock.delivery.advance import advance
 from interlock.delivery.environment import Act, Environment, desired, differences, enter, examine, follow, wished
 from interlock.delivery.replacing import Replacement, ReplacementSeen, following, lack_of_room, waits_for
@@ -213,21 +220,17 @@ class World:
 surges = st.tuples(st.integers(1, 6), st.integers(0, 3), st.integers(0, 6)).filter(lambda one: one[1] + one[2] > 0)
 
 
-@settings(max_examples=120, deadline=None)
-@given(surges, st.integers(0, 60), st.lists(st.booleans(), max_size=60))
-def test_never_more_than_the_machine_holds_and_never_fewer_than_may_serve(
-    asked: tuple[int, int, int], back_at: int, starts: list[bool]
-) -> None:
-    replicas, surge, unavailable = asked
-    world = World(replicas, SurgePlan(max_surge=surge, max_unavailable=unavailable))
+def play(replicas: int, surge: SurgePlan, back_at: int, starts: list[bool]) -> None:
+    """One rollout, taken back at a turn, with replicas that are ready when ``starts`` says so."""
+    world = World(replicas, surge)
     for turn in range(200):
         if not world.rollout.phase.is_final:
             world.decide("enough" if turn == back_at else None)
         world.act(starts[turn] if turn < len(starts) else True)
-        room = replicas + (surge if world.rollout.phase is not RolloutPhase.ROLLED_BACK else max(1, surge))
-        assert len(world.there) <= room
-        assert world.rollout.phase is RolloutPhase.ROLLED_BACK or world.serving() >= replicas - unavailable
-        assert unavailable >= replicas or world.serving() > 0
+        is_taken_back = world.rollout.phase is RolloutPhase.ROLLED_BACK
+        assert len(world.there) <= replicas + (max(1, surge.max_surge) if is_taken_back else surge.max_surge)
+        assert is_taken_back or world.serving() >= replicas - surge.max_unavailable
+        assert surge.max_unavailable >= replicas or world.serving() > 0
         if world.rollout.phase.is_final and world.is_settled(replicas):
             break
     stays = world.rollout.candidate if world.rollout.phase is RolloutPhase.PROMOTED else world.rollout.stable
@@ -236,6 +239,53 @@ def test_never_more_than_the_machine_holds_and_never_fewer_than_may_serve(
     assert world.there == [stays.replica(index) for index in range(replicas)]
     assert world.weights == {stays.key: 100}
     assert set(world.endpoints) == {stays.key}
+
+
+surges = st.builds(SurgePlan, max_surge=st.integers(0, 3), max_unavailable=st.integers(0, 6)).filter(
+    lambda surge: surge.max_surge + surge.max_unavailable > 0
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 6), surges, st.integers(0, 60), st.lists(st.booleans(), max_size=60))
+def test_never_more_than_the_machine_holds_and_never_fewer_than_may_serve(
+    replicas: int, surge: SurgePlan, back_at: int, starts: list[bool]
+) -> None:
+    play(replicas, surge, back_at, starts)
+
+
+MISTAKES = {
+    "those that start are forgotten": (" - replacement.stable - replacement.candidate", " - replacement.stable"),
+    "one more leaves": ("replacement.max_unavailable - moved)", "replacement.max_unavailable - moved - 1)"),
+    "nobody waits for who leaves": ("if seen.stable > replacement.stable:", "if seen.stable < replacement.stable:"),
+    "nobody waits for who starts": ("if missing > 0:", "if missing > 1:"),
+    "stable leaves before the candidate serves": ("min(replacement.stable, all_ - moved)", "0"),
+}
+
+
+def play_slowly() -> None:
+    for replicas, more, fewer in itertools.product((1, 2, 3), (0, 1, 2), (0, 1)):
+        if more + fewer:
+            surge = SurgePlan(max_surge=more, max_unavailable=fewer)
+            play(replicas, surge, -1, [turn % 3 == 2 for turn in range(60)])
+
+
+def test_a_grid_of_rollouts_with_replicas_that_start_slowly_keeps_every_promise() -> None:
+    play_slowly()
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_planted_mistake_breaks_a_promise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, wrong = MISTAKES[name]
+    text = Path(replacing.__file__).read_text()
+    assert text.count(right) == 1
+    rules = ModuleType(replacing.__name__)
+    monkeypatch.setitem(sys.modules, rules.__name__, rules)
+    exec(compile(text.replace(right, wrong), replacing.__file__, "exec"), rules.__dict__)
+    for function in ("following", "waits_for"):
+        monkeypatch.setattr(advancing, function, getattr(rules, function))
+    with pytest.raises(AssertionError):
+        play_slowly()
 
 
 def test_while_all_are_made_anew_nobody_has_traffic_and_that_is_no_trouble() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from interlock.delivery.advance import advance
 from interlock.delivery.analysis.engine import begin_again
-from interlock.delivery.replacing import begin as begin_replacement
+from interlock.delivery.replacing import begin
 from interlock.delivery.revision import DataPlaneSeen, EndpointSeen
 from interlock.delivery.rollout import CheckRun, Order, Rollout, RolloutPhase, RolloutSeen
 from interlock.delivery.steering import ORDER, obey
@@ -72,7 +72,6 @@ def observation(seen: RolloutSeen, now: float) -> dict[str, Json]:
 
 def origin(rollout: Rollout) -> Rollout:
     """The rollout as it began: everything that was frozen, and nothing of what came later."""
-    replacement = rollout.replacement
     return Rollout(
         number=rollout.number,
         environment=rollout.environment,
@@ -92,7 +91,7 @@ def origin(rollout: Rollout) -> Rollout:
         probation=rollout.probation,
         holdback=rollout.holdback,
         external=rollout.external,
-        replacement=begin_replacement(rollout.candidate, replacement.replicas) if replacement else None,
+        replacement=begin(rollout.candidate, rollout.replacement.replicas) if rollout.replacement is not None else None,
         phase=RolloutPhase.PROGRESSING,
     )
 
