@@ -18,7 +18,7 @@ from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Kind
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")
-"""It is a header's value, a part of counters' names, and a word in lists."""
+"""It is a header's value, and a word in lists."""
 PLACE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62})?")
 
 
