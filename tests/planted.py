@@ -16,7 +16,10 @@ from tests.plant import Rules
 ROOMS = (
     "delivery.holding",
     "registry.admission",
+    "delivery.external.limits",
+    "delivery.analysis.engine",
     "delivery.looks.evidence",
+    "delivery.external.answers",
     "delivery.rollout",
     "delivery.advance",
     "delivery.steering",
