@@ -45,7 +45,7 @@ rollout-points: setup  ## a control plane killed, or stopped and woken, at each 
 	ROLLOUT_POINTS=1 $(BIN)/pytest -q -s tests/chaos/test_rollout_points.py
 
 histories: setup  ## a thousand random histories of rollouts, and a planted mistake at a time; half an hour
-	HISTORIES=1000 MISTAKES=every $(BIN)/pytest -q -s tests/chaos/test_rollout_histories.py
+	HISTORIES=1000 MISTAKES=every $(BIN)/pytest -q -s tests/chaos/test_rollout_histories.py tests/chaos/test_rollout_stories.py
 
 storm: setup  ## fifty kill storms of twenty runs, ten kills under traffic, a minute's sleep in a canary; an hour
 	STORM_SEEDS=50 ASLEEP_SECONDS=60 KILLS=every $(BIN)/pytest -q tests/chaos/test_kill_storm.py \

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from interlock.access.caller import Caller, Role
 from interlock.control import loop
 from interlock.control.delivering import dataplane, deliveries, requests
+from interlock.control.delivering.measuring import measure_nothing
 from interlock.control.delivering.requests import Requests
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.loop import Loop
@@ -97,6 +98,7 @@ class Plant:
         self.proxy = FakeProxy({"staging": "127.0.0.1:1", "production": "127.0.0.1:2"})
         self.replicas = FakeReplicas()
         self.faults: list[str] = []
+        self.measure: Callable[[Any], dict[str, Any]] = measure_nothing
         git = CommandGit(folder / "snapshots")
         lookups = Lookups(self.store, git, self.blobs, NoEnvironments(), platform="p", program="q")
         self.sealing = Sealing(self.store, self.blobs, self.signing, lookups, BUILDER)
@@ -112,9 +114,12 @@ class Plant:
         attempts = Attempts(store, FakeExecutor(), self.blobs, "life 1", lambda: None)
         runs = Runs(store, self.blobs, attempts, self._lookups, self.sealing, self._clock)
         plane = rules.dataplane.Plane(store, replicas, proxy, Scaling(store, self._clock, 2.0, 2.0**33))
-        delivering = rules.deliveries.Deliveries(store, attempts, self.sealing, plane, self._clock)
+        delivering = rules.deliveries.Deliveries(store, attempts, self.sealing, plane, self._clock, self._measured)
         begun = rules.loop.Loop(store, runs, delivering, plane, SERVER, self.faults.append, self._make_room)
         return begun, rules.requests.Requests(store, self._clock)
+
+    def _measured(self, rollout: Any) -> dict[str, Any]:
+        return self.measure(rollout)
 
     def _make_room(self) -> bool:
         has_room, self.store.is_full = self.store.is_full, False

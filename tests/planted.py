@@ -16,8 +16,11 @@ from tests.plant import Rules
 ROOMS = (
     "delivery.holding",
     "registry.admission",
+    "delivery.external.limits",
+    "delivery.analysis.engine",
     "delivery.looks.pairs",
     "delivery.looks.evidence",
+    "delivery.external.answers",
     "delivery.replacing",
     "delivery.rollout",
     "delivery.looks.mirroring",

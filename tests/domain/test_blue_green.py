@@ -84,7 +84,7 @@ def play(rollout: Rollout, world: World, seconds: int = 300, outcome: CheckOutco
         for name, run in told.rollout.check_runs.items():
             if run.phase is Phase.RUNNING and name not in begun:
                 begun[name] = now
-                world.requests[CANDIDATE.key] += asks
+            world.requests[CANDIDATE.key] += asks if begun.get(name) == now - 1 else 0
         world.weights = told.rollout.weights
         world.serve(1.0)
     return told
