@@ -245,6 +245,13 @@ def test_contexts_are_of_one_project_and_no_two_are_alike() -> None:
     ]
 
 
+def test_what_waits_for_people_is_pending() -> None:
+    because = "0 of 1 of the approvals it waits for were given"
+    waiting = Delivery(environment="production", phase=RolloutPhase.PROGRESSING, because=because, is_waiting=True)
+    (status,) = delivery_statuses(a_run(), [waiting], URL)
+    assert (status.state, status.description) == ("pending", f"waits: {because}")
+
+
 def test_deliveries_are_told_once_they_ended_or_are_on_probation_and_the_newest_of_an_environment_counts() -> None:
     deliveries = [
         Delivery(environment="staging", phase=RolloutPhase.PROMOTED, because="flights v3 has all traffic"),
