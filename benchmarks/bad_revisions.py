@@ -53,14 +53,8 @@ from interlock.edges.serving import Installed, LocalReplicas, ensure_supervise, 
 from interlock.edges.signing import LocalSigning
 from interlock.edges.store import SqlStore
 from interlock.errors import InterlockError
-from interlock.pipeline.plan import (
-    AnalysisMetricPlan,
-    AnalysisPlan,
-    EnvironmentPlan,
-    MirrorPlan,
-    StepPlan,
-    StrategyPlan,
-)
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, MirrorPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import EnvironmentPlan
 from interlock.system.sockets import free_port
 from interlock.vocabulary import Digest, Kind
 

@@ -22,15 +22,8 @@ from interlock.edges.proxy import FakeProxy
 from interlock.edges.serving import FakeReplicas
 from interlock.edges.store import MemoryStore
 from interlock.errors import InterlockError, ProxyFault
-from interlock.pipeline.plan import (
-    AnalysisMetricPlan,
-    AnalysisPlan,
-    EnvironmentPlan,
-    MirrorPlan,
-    StepPlan,
-    StrategyPlan,
-    WindowPlan,
-)
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, MirrorPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import EnvironmentPlan, WindowPlan
 from interlock.vocabulary import Fact, Kind, Row, Write
 
 STAGING, PRODUCTION = "small/staging", "small/production"

@@ -29,14 +29,8 @@ from interlock.edges.signing import LocalSigning
 from interlock.edges.store import MemoryStore
 from interlock.errors import StoreFault
 from interlock.gate.judgement import Judgement
-from interlock.pipeline.plan import (
-    AnalysisMetricPlan,
-    AnalysisPlan,
-    EnvironmentPlan,
-    PythonPlan,
-    StepPlan,
-    StrategyPlan,
-)
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import EnvironmentPlan, PythonPlan
 from interlock.ports import Proxy, Replicas, Store
 from interlock.registry.attestation import attest_provenance, attest_summary
 from interlock.registry.version import ModelVersion

@@ -33,13 +33,8 @@ from interlock.edges.serving.local import LocalReplicas
 from interlock.edges.serving.supervising import ensure_supervise, stop_supervise
 from interlock.edges.store import SqlStore
 from interlock.errors import InterlockError
-from interlock.pipeline.plan import (
-    AnalysisMetricPlan,
-    AnalysisPlan,
-    EnvironmentPlan,
-    StepPlan,
-    StrategyPlan,
-)
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import EnvironmentPlan
 from interlock.ports import Isolation
 from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Kind, Row

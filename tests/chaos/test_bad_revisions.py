@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from interlock.delivery.looks.replaying import replay
-from interlock.pipeline.plan import StepPlan
+from interlock.pipeline.canaries.plan import StepPlan
 from interlock.vocabulary import Kind
 
 QUICK = (StepPlan(set_weight=50), StepPlan(analysis=1.0), StepPlan(set_weight=100))

@@ -23,15 +23,8 @@ from interlock.delivery.revision import CounterSeen
 from interlock.delivery.rollout import OrderName, Rollout
 from interlock.errors import Conflict, InterlockError
 from interlock.pipeline.canaries.external import ExternalMetricPlan
-from interlock.pipeline.plan import (
-    AnalysisMetricPlan,
-    AnalysisPlan,
-    CommandPlan,
-    EnvironmentPlan,
-    Plan,
-    StepPlan,
-    StrategyPlan,
-)
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import CommandPlan, EnvironmentPlan, Plan
 from interlock.run import run as runs
 from interlock.source.commit import Commit, Occasion
 from interlock.vocabulary import Digest, Kind

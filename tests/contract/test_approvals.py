@@ -14,7 +14,8 @@ from interlock.control.rows import load_state, write_state
 from interlock.delivery.release import Release
 from interlock.delivery.rollout import OrderName, Rollout
 from interlock.errors import Conflict, Forbidden, NotFound, Refused
-from interlock.pipeline.plan import EnvironmentPlan, Plan, StepPlan
+from interlock.pipeline.canaries.plan import StepPlan
+from interlock.pipeline.plan import EnvironmentPlan, Plan
 from interlock.run import run as runs
 from interlock.source.commit import Commit, Occasion
 from interlock.vocabulary import Digest, Kind

@@ -29,7 +29,8 @@ from interlock.delivery.rollout import RolloutPhase
 from interlock.delivery.rollout import begin as begin_rollout
 from interlock.errors import Fault, ServingFault
 from interlock.gate.judgement import GateResult, Judgement
-from interlock.pipeline.plan import EnvironmentPlan, Plan, StagePlan, StepPlan, StrategyPlan
+from interlock.pipeline.canaries.plan import StepPlan, StrategyPlan
+from interlock.pipeline.plan import EnvironmentPlan, Plan, StagePlan
 from interlock.run.run import StageRun
 from interlock.run.run import begin as begin_run
 from interlock.run.stage import Problem

@@ -27,7 +27,8 @@ from interlock.edges.telemetry import MemoryTelemetry
 from interlock.errors import TelemetryFault
 from interlock.gate.judgement import Judgement
 from interlock.pipeline.canaries.external import ExternalMetricPlan
-from interlock.pipeline.plan import AnalysisPlan, EnvironmentPlan, Plan, PythonPlan, StepPlan, StrategyPlan
+from interlock.pipeline.canaries.plan import AnalysisPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import EnvironmentPlan, Plan, PythonPlan
 from interlock.ports import Executor, Telemetry
 from interlock.registry.version import ModelVersion
 from interlock.run import run as runs

@@ -25,7 +25,8 @@ from interlock.edges.store import MemoryStore
 from interlock.errors import AlreadyExists
 from interlock.gate.judgement import GateResult, Judgement, Override
 from interlock.inference.joined import Joined
-from interlock.pipeline.plan import EnvironmentPlan, GatePlan, ModelPlan, Plan, ScalingPlan, StagePlan, StepPlan
+from interlock.pipeline.canaries.plan import StepPlan
+from interlock.pipeline.plan import EnvironmentPlan, GatePlan, ModelPlan, Plan, ScalingPlan, StagePlan
 from interlock.pipeline.trace import KeyInputs, Lookup, Trace
 from interlock.registry.version import ModelVersion
 from interlock.run.run import Run, StageRun

@@ -15,7 +15,7 @@ from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
 from interlock.delivery.rollout import Order, OrderName, Rollout, RolloutPhase, RolloutSeen, begin
 from interlock.delivery.steering import ORDER, obey
 from interlock.errors import Conflict, Refused
-from interlock.pipeline.plan import StepPlan
+from interlock.pipeline.canaries.plan import StepPlan
 from interlock.registry.admission import Admission
 from interlock.source.commit import is_author
 

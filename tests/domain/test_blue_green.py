@@ -27,14 +27,8 @@ from interlock.delivery.rollout import (
 )
 from interlock.delivery.steering import obey
 from interlock.pipeline.canaries.blue_green import ERRORS
-from interlock.pipeline.plan import (
-    AnalysisMetricPlan,
-    AnalysisPlan,
-    CommandPlan,
-    EnvironmentPlan,
-    StepPlan,
-    StrategyPlan,
-)
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import CommandPlan, EnvironmentPlan
 from interlock.vocabulary import Phase, Verdict
 
 KEEP = 30.0

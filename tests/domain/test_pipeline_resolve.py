@@ -12,21 +12,9 @@ from hypothesis import strategies as st
 
 from interlock.errors import SeveralRefused
 from interlock.pipeline.canaries.external import ExternalMetricPlan
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, MirrorPlan, StepPlan, StrategyPlan
 from interlock.pipeline.entries import entry_files, has_tests
-from interlock.pipeline.plan import (
-    AnalysisMetricPlan,
-    AnalysisPlan,
-    ConcurrencyPlan,
-    DataPlan,
-    GatePlan,
-    MirrorPlan,
-    Plan,
-    Resources,
-    StagePlan,
-    StepPlan,
-    StrategyPlan,
-    WindowPlan,
-)
+from interlock.pipeline.plan import ConcurrencyPlan, DataPlan, GatePlan, Plan, Resources, StagePlan, WindowPlan
 from interlock.pipeline.resolve import holdout_of, plan_digest, read_pipeline, resolve
 from interlock.pipeline.rules.graph import find_cycle, in_order, needs_of
 from interlock.pipeline.spec import FileSpec, StageSpec

@@ -22,15 +22,8 @@ from interlock.delivery.rollout import (
     steps_of,
     summary,
 )
-from interlock.pipeline.plan import (
-    AnalysisMetricPlan,
-    AnalysisPlan,
-    CommandPlan,
-    EnvironmentPlan,
-    StepPlan,
-    StrategyPlan,
-    WindowPlan,
-)
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import CommandPlan, EnvironmentPlan, WindowPlan
 from interlock.vocabulary import Event, Json, Kind, Phase
 
 STABLE, CANDIDATE = revision(1), revision(2)

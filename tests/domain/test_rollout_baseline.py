@@ -16,14 +16,8 @@ from interlock.delivery.looks.baseline import (
 )
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen
 from interlock.delivery.rollout import begin
-from interlock.pipeline.plan import (
-    AnalysisMetricPlan,
-    AnalysisPlan,
-    EnvironmentPlan,
-    MirrorPlan,
-    StepPlan,
-    StrategyPlan,
-)
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, MirrorPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import EnvironmentPlan
 from interlock.vocabulary import Verdict
 
 STABLE, CANDIDATE = revision(1, 4), revision(2, 4)

@@ -24,7 +24,8 @@ from interlock.delivery.revision import (
     ReplicaSeen,
 )
 from interlock.delivery.rollout import Rollout, RolloutPhase, RolloutSeen, begin, judges, summary
-from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import EnvironmentPlan
 from interlock.vocabulary import Event, Kind
 
 STABLE, CANDIDATE = revision(1), revision(2)

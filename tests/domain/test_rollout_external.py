@@ -16,7 +16,8 @@ from interlock.delivery.looks.replaying import observation, of_interest, replay
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, ReplicaSeen
 from interlock.delivery.rollout import Rollout, RolloutPhase, RolloutSeen, begin, summary
 from interlock.pipeline.canaries.external import ExternalMetricPlan, filled, placeholders_in
-from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import EnvironmentPlan
 from interlock.vocabulary import Event, Kind, Verdict
 
 STABLE, CANDIDATE = revision(1), revision(2)

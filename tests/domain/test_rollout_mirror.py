@@ -25,14 +25,8 @@ from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen
 from interlock.delivery.rollout import Order, OrderName, Rollout, RolloutPhase, RolloutSeen, begin, steps_of
 from interlock.delivery.steering import obey
 from interlock.errors import Refused
-from interlock.pipeline.plan import (
-    AnalysisMetricPlan,
-    AnalysisPlan,
-    EnvironmentPlan,
-    MirrorPlan,
-    StepPlan,
-    StrategyPlan,
-)
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, MirrorPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import EnvironmentPlan
 from interlock.vocabulary import Event, Kind, Verdict
 
 STABLE, CANDIDATE = revision(1), revision(2)

@@ -27,7 +27,8 @@ from interlock.delivery.rollout import (
     summary,
 )
 from interlock.delivery.steering import ORDER, obey
-from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, CommandPlan, EnvironmentPlan, StrategyPlan
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StrategyPlan
+from interlock.pipeline.plan import CommandPlan, EnvironmentPlan
 from interlock.vocabulary import Phase
 
 PROBATION, DELAY, DEADLINE, HOLDBACK = 120.0, 40, 300.0, 20

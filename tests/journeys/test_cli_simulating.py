@@ -8,7 +8,7 @@ import pytest
 
 from interlock.cli import main
 from interlock.cli.simulating.playing import Exposure, exposures
-from interlock.pipeline.plan import MirrorPlan, StepPlan, StrategyPlan
+from interlock.pipeline.canaries.plan import MirrorPlan, StepPlan, StrategyPlan
 
 FILE = """
 version: 1

@@ -9,7 +9,8 @@ import pytest
 from tests.plant import ADA, Plant
 
 from interlock.delivery.revision import CounterSeen
-from interlock.pipeline.plan import AnalysisMetricPlan, AnalysisPlan, EnvironmentPlan, StepPlan, StrategyPlan
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
+from interlock.pipeline.plan import EnvironmentPlan
 from interlock.vocabulary import Kind
 
 PRODUCTION = "small/production"

@@ -56,7 +56,7 @@ from interlock.delivery.replacing import following, look, waits_for
 from interlock.delivery.revision import DataPlaneSeen
 from interlock.delivery.rollout import CRASHES, CheckRun, Rollout, RolloutPhase, RolloutSeen
 from interlock.delivery.stages.probation import begin_probation, judge_probation
-from interlock.pipeline.plan import StepPlan
+from interlock.pipeline.canaries.plan import StepPlan
 from interlock.vocabulary import Decision, Phase, Verdict
 
 BLIND_SECONDS = 15.0

@@ -16,17 +16,15 @@ from interlock.delivery.replacing import Replacement
 from interlock.delivery.replacing import begin as begin_replacement
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, LatencySeen, PairsSeen, Revision
 from interlock.pipeline.canaries.external import ExternalMetricPlan
-from interlock.pipeline.plan import (
+from interlock.pipeline.canaries.plan import (
     ACCURACY,
     AGREEMENT,
     AnalysisMetricPlan,
     AnalysisPlan,
-    CommandPlan,
-    EnvironmentPlan,
     StepPlan,
     StrategyPlan,
-    WindowPlan,
 )
+from interlock.pipeline.plan import CommandPlan, EnvironmentPlan, WindowPlan
 from interlock.vocabulary import Json, Phase, Stored
 
 CRASHES = 3

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from blake3 import blake3
 
 from interlock.pipeline.canaries.blue_green import blue_green_plan_of
+from interlock.pipeline.canaries.plan import StrategyPlan
 from interlock.pipeline.canaries.resolution import strategy_plan_of
 from interlock.pipeline.checks.resolution import data_checks, serving_checks
 from interlock.pipeline.document import Path, Problem, refuse_all
@@ -39,7 +40,6 @@ from interlock.pipeline.plan import (
     PythonPlan,
     Resources,
     StagePlan,
-    StrategyPlan,
     WindowPlan,
 )
 from interlock.pipeline.replicas.spec import replicas_of, scaling_of, surge_of

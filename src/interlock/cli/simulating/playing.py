@@ -20,7 +20,7 @@ from interlock.delivery.analysis.streams import Rule
 from interlock.delivery.analysis.ticks import WHOLE, Counts, Latencies, Pairs, Seen, Tick
 from interlock.delivery.looks.evidence import analysis_of
 from interlock.delivery.looks.pairs import ON_PAIRS
-from interlock.pipeline.plan import ACCURACY, StrategyPlan
+from interlock.pipeline.canaries.plan import ACCURACY, StrategyPlan
 
 TICK = 10.0
 """Seconds between two looks. Live ones are closer, which changes little: each is judged within itself."""

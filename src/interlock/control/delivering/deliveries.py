@@ -25,7 +25,8 @@ from interlock.delivery.replacing import lack_of_room
 from interlock.delivery.revision import Revision
 from interlock.delivery.rollout import CheckOutcome, Rollout, RolloutPhase, RolloutSeen
 from interlock.errors import NotFound, Refused, StaleWrite
-from interlock.pipeline.plan import ACCURACY, EnvironmentPlan, StagePlan
+from interlock.pipeline.canaries.plan import ACCURACY
+from interlock.pipeline.plan import EnvironmentPlan, StagePlan
 from interlock.ports import Store
 from interlock.registry.admission import Admission, Evidence, admit
 from interlock.registry.version import ModelVersion

@@ -18,8 +18,8 @@ from interlock.delivery.monitoring.reference import Reference, read_reference
 from interlock.delivery.monitoring.tallies import Tally, counts_between, tally_of
 from interlock.delivery.revision import Revision
 from interlock.errors import ArtifactFault, Refused
+from interlock.pipeline.canaries.plan import ACCURACY
 from interlock.pipeline.monitoring.plan import MonitoringPlan
-from interlock.pipeline.plan import ACCURACY
 from interlock.ports import Blobs, Store
 from interlock.registry.version import ModelVersion
 from interlock.vocabulary import Json, Kind, Write

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from interlock.delivery.analysis.wealth import RATIO_WEIGHTS, RATIOS
-from interlock.pipeline.plan import ERROR_RATE, StrategyPlan
+from interlock.pipeline.canaries.plan import ERROR_RATE, StrategyPlan
 
 
 class Visible(NamedTuple):

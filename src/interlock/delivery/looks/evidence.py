@@ -19,7 +19,7 @@ from interlock.delivery.looks.baseline import Baseline, traffic_of
 from interlock.delivery.looks.pairs import agreement_rule
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, PairsSeen, Revision
 from interlock.pipeline.canaries.external import ExternalMetricPlan
-from interlock.pipeline.plan import (
+from interlock.pipeline.canaries.plan import (
     ACCURACY,
     AGREEMENT,
     ERROR_RATE,

@@ -7,7 +7,7 @@ import math
 from interlock.delivery.analysis.engine import SAFETY_ALPHA
 from interlock.delivery.revision import PairsSeen
 from interlock.delivery.rollout import Rollout
-from interlock.pipeline.plan import MirrorPlan
+from interlock.pipeline.canaries.plan import MirrorPlan
 
 
 def mirror_waits_for(rollout: Rollout, mirror: MirrorPlan, evidence: str, now: float) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from interlock.delivery.analysis.streams import Rule
 from interlock.delivery.analysis.ticks import WHOLE, Pairs, Seen
 from interlock.delivery.revision import PairsSeen
-from interlock.pipeline.plan import ACCURACY, AGREEMENT, AnalysisMetricPlan
+from interlock.pipeline.canaries.plan import ACCURACY, AGREEMENT, AnalysisMetricPlan
 
 ERROR_RATE = "error_rate"
 ON_PAIRS = (ERROR_RATE, ACCURACY, AGREEMENT)

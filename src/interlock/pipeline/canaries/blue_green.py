@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from interlock.pipeline.canaries.outside import ExternalMetricSpec
+from interlock.pipeline.canaries.plan import ERROR_RATE, AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
 from interlock.pipeline.canaries.resolution import analysis_plan_of
 from interlock.pipeline.canaries.spec import BlueGreenSpec, LiveMetricSpec
 from interlock.pipeline.document import Path, Problem
-from interlock.pipeline.plan import ERROR_RATE, AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
 
 ERRORS = AnalysisMetricPlan(metric=ERROR_RATE, max=0.05)
 """What is judged where the file says nothing."""

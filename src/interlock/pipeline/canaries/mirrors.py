@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from interlock.pipeline.canaries.outside import ExternalMetricSpec
+from interlock.pipeline.canaries.plan import AGREEMENT, LATENCY_QUANTILES
 from interlock.pipeline.canaries.spec import LiveMetricSpec, ShadowSpec, StepSpec, StrategySpec
 from interlock.pipeline.document import Path, Problem
-from interlock.pipeline.plan import AGREEMENT, LATENCY_QUANTILES
 
 
 def check_choice(strategy: StrategySpec, place: Path) -> Iterator[Problem]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from interlock.pipeline.canaries.plan import ACCURACY
 from interlock.pipeline.canaries.spec import CanarySpec, LiveMetricSpec
 from interlock.pipeline.document import Path, Problem
-from interlock.pipeline.plan import ACCURACY
 
 
 def check_probation(canary: CanarySpec, place: Path) -> Iterator[Problem]:

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from interlock.pipeline.canaries.outside import ExternalMetricSpec, external_plan_of
+from interlock.pipeline.canaries.plan import (
+    LATENCY_QUANTILES,
+    AnalysisMetricPlan,
+    AnalysisPlan,
+    MirrorPlan,
+    StepPlan,
+    StrategyPlan,
+)
 from interlock.pipeline.canaries.spec import (
     AnalysisSpec,
     CanarySpec,
@@ -10,14 +18,6 @@ from interlock.pipeline.canaries.spec import (
     MirrorSpec,
     ShadowSpec,
     StrategySpec,
-)
-from interlock.pipeline.plan import (
-    LATENCY_QUANTILES,
-    AnalysisMetricPlan,
-    AnalysisPlan,
-    MirrorPlan,
-    StepPlan,
-    StrategyPlan,
 )
 
 LATENCY_MARGIN = 0.05

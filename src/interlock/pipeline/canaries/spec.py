@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, Tag
 
 from interlock.pipeline.canaries.outside import SOURCES, ExternalMetricSpec
-from interlock.pipeline.plan import ACCURACY, AGREEMENT, ERROR_RATE, LATENCY_QUANTILES
+from interlock.pipeline.canaries.plan import ACCURACY, AGREEMENT, ERROR_RATE, LATENCY_QUANTILES
 from interlock.pipeline.rules.values import Alpha, Choice, Duration, Section, shape_of
 
 LIVE_METRICS = (ERROR_RATE, *LATENCY_QUANTILES, ACCURACY, AGREEMENT)

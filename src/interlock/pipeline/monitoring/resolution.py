@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from interlock.pipeline.canaries.plan import ACCURACY, LATENCY_QUANTILES
 from interlock.pipeline.document import Path, Problem
 from interlock.pipeline.monitoring.plan import COLUMN_METRICS, DEFAULT_RULES, MonitoringPlan, MonitorRulePlan
 from interlock.pipeline.monitoring.spec import MonitoringSpec, MonitorRuleSpec
-from interlock.pipeline.plan import ACCURACY, LATENCY_QUANTILES
 
 SHARES = (*COLUMN_METRICS, "error_rate")
 

@@ -6,8 +6,8 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Discriminator, Field, Tag
 
+from interlock.pipeline.canaries.plan import ACCURACY, LATENCY_QUANTILES
 from interlock.pipeline.monitoring.plan import COLUMN_METRICS
-from interlock.pipeline.plan import ACCURACY, LATENCY_QUANTILES
 from interlock.pipeline.rules.values import Alpha, Choice, Duration, Section, Text, shape_of
 
 WATCHED_METRICS = (*COLUMN_METRICS, "error_rate", *LATENCY_QUANTILES, "saturation", ACCURACY)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from interlock.pipeline.canaries.blue_green import check_blue_green
 from interlock.pipeline.canaries.mirrors import check_agreement, check_choice, check_mirror_steps, check_shadow
 from interlock.pipeline.canaries.outside import ExternalMetricSpec, check_external
+from interlock.pipeline.canaries.plan import ACCURACY, AGREEMENT, ERROR_RATE, LATENCY_QUANTILES
 from interlock.pipeline.canaries.probation import check_probation
 from interlock.pipeline.canaries.spec import (
     LIVE_METRICS,
@@ -19,7 +20,6 @@ from interlock.pipeline.canaries.spec import (
 )
 from interlock.pipeline.document import Path, Problem
 from interlock.pipeline.monitoring.resolution import check_monitoring
-from interlock.pipeline.plan import ACCURACY, AGREEMENT, ERROR_RATE, LATENCY_QUANTILES
 from interlock.pipeline.replicas.spec import ReplicasSpec, replicas_of
 from interlock.pipeline.spec import FileSpec
 
