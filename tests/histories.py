@@ -923,8 +923,9 @@ class History:
         self.unfreeze()
 
     def be_tried(self) -> None:
-        """All is well until a candidate is on probation; there it meets something."""
+        """All is well until a candidate is on probation, but that labels may never come; there it meets something."""
         self._mend()
+        self._has_labels = self._chance.random() < 0.7
         self.unfreeze()
         self._wait_for_window()
         number = self._chance.choice([1, 2, LAST, *WRONG_VERSIONS])
