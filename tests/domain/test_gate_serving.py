@@ -15,7 +15,7 @@ from interlock.gate.serving.consistency import is_served_as_predicted, judge_ser
 from interlock.pipeline.checks.resolution import serving_checks
 from interlock.pipeline.checks.serving import ServingChecksSpec
 from interlock.probes.consistency import measure_consistency, read_outputs, rows_in
-from interlock.probes.offline import compare_offline
+from interlock.probes.offline import compare_offline, read_holdout
 from interlock.vocabulary import Json, Verdict
 
 Table = list[list[float | None]]
@@ -213,7 +213,8 @@ def asked_offline(
         return None if is_broken else {"prediction": served, "probability": [one / 10 for one in served]}
 
     settings = {"predictions": str(tmp_path / "p.csv"), "holdout": {"path": str(tmp_path / "h.csv"), "id": "id"}}
-    return compare_offline(settings, golden((1.0, "AA"), (None, "AA")) if requests is None else requests, ask)
+    rows = read_holdout(settings, golden((1.0, "AA"), (None, "AA")) if requests is None else requests)
+    return compare_offline(rows, ask)
 
 
 RIGHT = "id,prediction,probability\na,3,0.3\nb,5.0,0.5\nc,1,0.1\nd,8,0.8\n"
@@ -295,7 +296,7 @@ def test_truth_values_whole_numbers_and_classes_are_compared_as_what_they_are(tm
 
     requests = [{"inputs": [column("paid", "BOOL", True), column("seats", "INT64", 30)]}]
     settings = {"predictions": str(tmp_path / "p.csv"), "holdout": {"path": str(tmp_path / "h.csv"), "id": "id"}}
-    found = compare_offline(settings, requests, ask)
+    found = compare_offline(read_holdout(settings, requests), ask)
     assert [tensor["data"] for tensor in seen[0]["inputs"]] == [[True, False, None], [30, None, 7]]
     assert found == {"asked": 3, "worst": 1.0, "where": "id 3: prediction 1 offline, False as served"}
 
