@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from interlock.app.operating.refusals import refused
 from tests.fronts import GuardedPlane
 
 from interlock.access.keys import Grant
 from interlock.access.tokens import token_digest, token_text
+from interlock.app.operating.outside import refused
 from interlock.edges.front import Front, Quota
 from interlock.edges.front.quotas import TEXT
 

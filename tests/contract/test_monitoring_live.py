@@ -15,12 +15,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from interlock.edges.serving.observed import read_observed
 from tests.watched import WHERE, World
 
 from interlock.delivery.revision import ObservedSeen
 from interlock.edges.blobs import LocalBlobs
 from interlock.edges.serving import FakeReplicas
+from interlock.edges.serving.local import read_observed
 from interlock.probes.consistency import read_outputs, rows_in
 from interlock.probes.offline import make_reference, read_holdout
 from interlock.system.sockets import http_over

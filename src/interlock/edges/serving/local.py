@@ -89,7 +89,7 @@ class LocalReplicas:
         if not names:
             return {}
         with ThreadPoolExecutor(max_workers=min(PROBED_AT_ONCE, len(names))) as pool:
-            found = pool.map(lambda name: _read_observed(self._folder / "s" / name), names)
+            found = pool.map(lambda name: read_observed(self._folder / "s" / name), names)
             return {name: seen for name, seen in zip(names, found, strict=True) if seen is not None}
 
     def ensure(self, revision: Revision, version: int) -> None:
@@ -274,7 +274,7 @@ def _artifacts(revision: Revision) -> list[Digest]:
     return [revision.model_digest, *(one for one in beside if one is not None)]
 
 
-def _read_observed(folder: Path) -> ObservedSeen | None:
+def read_observed(folder: Path) -> ObservedSeen | None:
     """The counts of the replica whose socket is in ``folder``; None where it has none, or does not tell now."""
     try:
         answer = http_over(folder, "http", "GET", "/interlock/observed", timeout=READY_SECONDS)
