@@ -500,6 +500,10 @@ BLUE_GREEN = [
     ("{blue_green: {analysis: {metrics: [{metric: error_rate}]}}}", "error_rate has no limit, and no stable side"),
     ("{blue_green: {analysis: {metrics: [{metric: error_rate, max: 2}]}}}", "every rate is below 1"),
     (
+        "{blue_green: {analysis: {metrics: [{metric: accuracy, source: labels, max: 0.1, delay: 1h}]}}}",
+        "blue/green has none",
+    ),
+    (
         "{blue_green: {analysis: {metrics: [{metric: error_rate, max: 0.1, margin: 0.1}]}}}",
         "margin compares with stable, which has no traffic",
     ),

@@ -1,8 +1,8 @@
 """The keys of ``interlock.yaml``: their types, their defaults and what they mean.
 
 What one value may be is said in ``rules.values``, what must hold between values in ``rules.work`` and
-``rules.delivery``. A key that is planned but not acted on yet is declared as ``NotYet``, so that it is refused with a
-remedy and never ignored. The reference page and the JSON Schema are made from these models and their docstrings.
+``rules.delivery``. What is not known is refused and never ignored. The reference page and the JSON Schema are made from
+these models and their docstrings.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ keys and empty values are refused. All problems of a file are told at once, each
 `interlock validate` shows them.
 
 Paths are relative to the folder of the file. Durations are a number and a unit: `30s`, `5m`, `2h`, `1d`; so are sizes:
-`512MiB`, `4GiB`. Keys marked "not yet" are planned: a file that uses them is refused, never run without them.
+`512MiB`, `4GiB`. What is not known here is refused, never ignored.
 
 Patterns of branches, tags and paths: `*` is any run of characters but `/`, `?` one character but `/`, `**` any run of
 characters (`docs/**`, `**/*.py`). One that begins with `!` takes away what those before it let in; the last one that
@@ -73,7 +73,7 @@ def write_page() -> str:
     for section, name in names.items():
         part = schema if section == _ROOT else schema["$defs"][section]
         parts.append(f"## {name}\n\n{part['description']}\n")
-        rows = ["| key | type | default | meaning | today |", "|---|---|---|---|---|"]
+        rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
         required = part.get("required", [])
         rows += [_row(key, value, key in required, names) for key, value in part["properties"].items()]
         parts.append("\n".join(rows) + "\n")
@@ -97,7 +97,7 @@ def _mended(name: str, section: Schema) -> Schema:
         is_plain = isinstance(default, bool | int | float | str) or (
             isinstance(default, list) and all(isinstance(part, str) for part in default)
         )
-        if is_plain and not value.get("$comment"):
+        if is_plain:
             value["default"] = default
     kept = {key: value for key, value in section.items() if key in {"additionalProperties", "required", "type"}}
     return {**kept, "description": section["description"], "properties": properties}
@@ -166,13 +166,8 @@ def _sections_in(value: Schema, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _row(key: str, value: Schema, is_required: bool, names: Mapping[str, str]) -> str:
-    comment = value.get("$comment", "")
-    today = "not yet" if comment else "yes"
-    if comment and "enum" in value:
-        today = f"only {', '.join(str(word) for word in value['enum'])}"
     default = "required" if is_required else f"`{json.dumps(value['default'])}`" if "default" in value else ""
-    kind = "" if comment else _kind(value, names)
-    return f"| `{key}` | {kind} | {default} | {value['description']} | {today} |"
+    return f"| `{key}` | {_kind(value, names)} | {default} | {value['description']} |"
 
 
 def _kind(value: Schema, names: Mapping[str, str]) -> str:

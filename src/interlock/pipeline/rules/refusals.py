@@ -115,8 +115,6 @@ def _problem(details: Any, document: Document) -> Problem:
     name = next((part for part in reversed(path) if isinstance(part, str)), "the file")
     if kind == "extra_forbidden":
         return Problem(path, f"the key {name} is unknown", _nearest_key(str(name), loc), at_key=True)
-    if kind == "not_yet":
-        return Problem(path, f"{name} is not supported yet", context["remedy"], at_key=True)
     if kind == "missing":
         return Problem(path, f"the key {loc[-1]} is missing", f"add `{loc[-1]}: ...` here")
     if kind == "refused":

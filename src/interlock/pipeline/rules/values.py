@@ -144,28 +144,6 @@ class Choice:
         return {"type": "string", "enum": list(self.known)}
 
 
-@dataclass(frozen=True)
-class NotYet:
-    """A planned key. ``harmless`` values mean nothing beyond what happens today, so they are accepted."""
-
-    remedy: str
-    harmless: tuple[int, ...] = ()
-
-    def check(self, value: Any) -> Any:
-        """The harmless value; everything else is refused."""
-        if not isinstance(value, bool) and value in self.harmless:
-            return int(value)
-        raise PydanticCustomError("not_yet", "not supported yet", {"remedy": self.remedy})
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.check)
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        comment = f"not supported yet: {self.remedy}"
-        allowed: dict[str, Any] = {"enum": list(self.harmless)} if self.harmless else {"not": {}}
-        return {"$comment": comment, **allowed}
-
-
 def named(pattern: str, words: str) -> Any:
     """A text of this pattern, which ``words`` tell to people."""
 
