@@ -157,13 +157,18 @@ class Site:
         return environment
 
     def roll_out(self, candidate: Revision, seconds: float = 120.0) -> list[DataPlaneSeen]:
-        """Moves the environment to it by the rules of rollouts, all at once or as its surge says; what was seen on the
-        way.
+        """Moves the environment to it by the rules of rollouts, all at once or as its surge says, once stable is alone;
+        what was seen on the way.
         """
         stable, plan = self.environment.stable, EnvironmentPlan(name="production")
         assert stable is not None
-        rollout = begin(candidate.number, candidate, stable, plan, release=1, now=time.time(), replicas=stable.replicas)
         plane, looks = self.plane(self.store), list[DataPlaneSeen]()
+        until = time.monotonic() + seconds
+        while any(name.rpartition(".")[0] != stable.key for name in plane.observe(KEY).replicas):
+            if time.monotonic() > until:
+                raise SystemExit(f"not within {seconds:g} s: what served before has left")
+            time.sleep(0.05)
+        rollout = begin(candidate.number, candidate, stable, plan, release=1, now=time.time(), replicas=stable.replicas)
         self.save(enter(self.environment, rollout))
         until = time.monotonic() + seconds
         while self.environment.rollout is not None or set(self.proxy.observe(KEY).endpoints) != {candidate.key}:
