@@ -11,13 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.unix_server import SERVE
+
 from interlock.edges.front import Front
 from interlock.edges.proxy import EnvoyProxy
 from interlock.edges.proxy.configuration import LABELS, socket_of
 from interlock.edges.serving import ensure_supervise, stop_supervise
 from interlock.system.sockets import free_port
 
-ECHO = """
+ECHO = (
+    """
 import http.server, json, socketserver, sys
 name, socket = sys.argv[1:]
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -30,16 +33,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-    do_POST = do_GET
-    def address_string(self):
-        return "unix"
-    def log_message(self, *_):
-        pass
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-    request_queue_size = 128
-Server(socket, Handler).serve_forever()
-"""
+    do_POST = do_GET"""
+    + SERVE
+)
 MODELS = ("flights", "delays")
 
 

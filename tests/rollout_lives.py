@@ -23,6 +23,7 @@ from typing import Any
 
 from tests.calls import Calls
 from tests.plant import ADA, Plant
+from tests.unix_server import SERVE
 
 from interlock.control.rows import load_state
 from interlock.delivery.environment import Environment
@@ -58,7 +59,8 @@ DEPLOY = (EnvironmentPlan(name="production", strategy=CANARY, replicas=1),)
 AGREEMENT_SECONDS = 10.0
 FINAL = ("promoted", "rolled_back", "superseded", "cancelled")
 
-REPLICA = """
+REPLICA = (
+    """
 import http.server, itertools, json, socketserver, sys
 revision, address, is_bad = sys.argv[1], sys.argv[2], len(sys.argv) > 3
 asked = itertools.count()
@@ -71,16 +73,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-    do_GET = do_POST = answer
-    def address_string(self):
-        return "unix"
-    def log_message(self, *_):
-        pass
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-    request_queue_size = 128
-Server(address, Handler).serve_forever()
-"""
+    do_GET = do_POST = answer"""
+    + SERVE
+)
 
 
 class LightSandbox:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from tests.unix_server import SERVE
 
 from interlock.delivery.revision import DataPlaneSeen
 from interlock.edges.proxy.configuration import socket_of
@@ -25,7 +26,8 @@ from interlock.errors import NotFound, ProxyFault, StaleWrite
 from interlock.system.files import write_atomically
 from interlock.system.sockets import free_port
 
-REPLICA = """
+REPLICA = (
+    """
 import http.server, os, socketserver, sys, time
 from pathlib import Path
 name, socket = sys.argv[1:]
@@ -39,16 +41,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(name)))
         self.end_headers()
-        self.wfile.write(name.encode())
-    def address_string(self):
-        return "unix"
-    def log_message(self, *_):
-        pass
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-    request_queue_size = 128
-Server(socket, Handler).serve_forever()
-"""
+        self.wfile.write(name.encode())"""
+    + SERVE
+)
 KILLS = 10 if os.environ.get("KILLS") == "every" else 2
 STABLE, CANDIDATE = "flights.production.r1", "flights.production.r2"
 ENVIRONMENT = "flights/production"

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.domain.test_delivery import PRODUCTION, STAGING, version
-from tests.domain.test_rollout import CANARY, CANDIDATE, STABLE, World, event, play
+from tests.domain.test_rollout import CANARY, CANDIDATE, STABLE, World, play
 from tests.domain.test_rollout_steering import look, seen_event
+from tests.looks import event
 
 from interlock.delivery import release as releases
 from interlock.delivery.advance import advance

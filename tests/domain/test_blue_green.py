@@ -6,7 +6,8 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.domain.test_rollout import CANDIDATE, STABLE, World, event
+from tests.domain.test_rollout import CANDIDATE, STABLE, World
+from tests.looks import event
 
 from interlock.delivery.advance import advance
 from interlock.delivery.analysis.bets import STAKES, limit_bets, safety_gains

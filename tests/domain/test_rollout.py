@@ -1,16 +1,16 @@
 """A rollout's decisions: each row of its table, and what holds over any history."""
 
-import json
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.looks import decide, event
 from tests.revisions import revision
 
 from interlock.delivery.advance import advance
 from interlock.delivery.holding import Freeze, frozen_because, held_because
-from interlock.delivery.looks.replaying import observation, of_interest, origin, replay
+from interlock.delivery.looks.replaying import of_interest, origin, replay
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, ReplicaSeen, Revision
 from interlock.delivery.rollout import (
     CRASHES,
@@ -24,7 +24,7 @@ from interlock.delivery.rollout import (
 )
 from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
 from interlock.pipeline.plan import CommandPlan, EnvironmentPlan, WindowPlan
-from interlock.vocabulary import Event, Json, Kind, Phase
+from interlock.vocabulary import Event, Phase
 
 STABLE, CANDIDATE = revision(1), revision(2)
 ANALYSIS = AnalysisPlan(metrics=(AnalysisMetricPlan(metric="error_rate", margin=0.02, max=0.05),))
@@ -413,23 +413,13 @@ def told(
         if now == wish_at:
             rollout = rollout.model_copy(update={"wish": "rolled back by a person: odd numbers"})
             events.append(event(rollout, "a person asked", {}))
-        seen = of_interest(rollout, RolloutSeen(plane=world.seen(), held="frozen by ada" if now in held else None))
-        decision = advance(rollout, seen, float(now))
-        if decision.state != rollout:
-            rollout = decision.state
-            looked = json.loads(json.dumps(observation(seen, float(now))))
-            events.append(event(rollout, decision.because, looked | {"weight": rollout.weight, **summary(rollout)}))
+        seen = RolloutSeen(plane=world.seen(), held="frozen by ada" if now in held else None)
+        rollout = decide(rollout, seen, float(now), events)
         if rollout.phase.is_final:
             break
         world.weights = rollout.weights
         world.serve(1.0)
     return rollout, events
-
-
-def event(rollout: Rollout, because: str, observed: dict[str, Json]) -> Event:
-    return Event(
-        number=1, kind=Kind.ROLLOUT, key="4", version=1, phase=rollout.phase, at=0.0, because=because, observed=observed
-    )
 
 
 @pytest.mark.parametrize(

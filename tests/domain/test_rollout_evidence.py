@@ -1,21 +1,20 @@
 """Live evidence of a rollout: latencies from spans of milliseconds, warm-up, sources that are missing."""
 
-import json
 import math
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.looks import decide, event
 from tests.revisions import revision
 
-from interlock.delivery.advance import advance
 from interlock.delivery.analysis.engine import begin_analysis, harm_of, observe
 from interlock.delivery.analysis.latency import bins_of_sides, edge_of, exceeding, limit_bin, tolerance_bins
 from interlock.delivery.analysis.spread import Spread
 from interlock.delivery.analysis.streams import Rule
 from interlock.delivery.analysis.ticks import Counts, Latencies, Tick
 from interlock.delivery.looks.evidence import latencies_between
-from interlock.delivery.looks.replaying import observation, of_interest, replay
+from interlock.delivery.looks.replaying import of_interest, replay
 from interlock.delivery.revision import (
     CounterSeen,
     DataPlaneSeen,
@@ -26,7 +25,6 @@ from interlock.delivery.revision import (
 from interlock.delivery.rollout import Rollout, RolloutPhase, RolloutSeen, begin, judges, summary
 from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
 from interlock.pipeline.plan import EnvironmentPlan
-from interlock.vocabulary import Event, Kind
 
 STABLE, CANDIDATE = revision(1), revision(2)
 ERRORS = AnalysisMetricPlan(metric="error_rate", margin=0.05)
@@ -76,22 +74,13 @@ class World:
         )
 
 
-def event(rollout, because, observed):
-    about = {"kind": Kind.ROLLOUT, "key": "4", "version": 1, "phase": rollout.phase, "at": 0.0}
-    return Event(number=1, because=because, observed=observed, **about)
-
-
 def play(rollout, world, seconds, change=lambda second, seen: seen):
     """Second by second until it ends or time is up: the rollout, when, and the events that the loop stores."""
     events = [event(rollout, "begins", {})]
     second = 0
     for second in range(seconds):
-        seen = of_interest(rollout, RolloutSeen(plane=change(second, world.seen())))
-        decision = advance(rollout, seen, float(second))
-        if decision.state != rollout:
-            rollout = decision.state
-            observed = json.loads(json.dumps(observation(seen, float(second)) | {"weight": rollout.weight}))
-            events.append(event(rollout, decision.because, observed))
+        seen = RolloutSeen(plane=change(second, world.seen()))
+        rollout = decide(rollout, seen, float(second), events)
         if rollout.phase.is_final:
             break
         world.weights = rollout.weights

@@ -1,24 +1,23 @@
 """Live metrics of other sources: plain limits held for a time, counts of both sides, and evidence that is not there."""
 
-import json
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.looks import decide, event
 from tests.revisions import revision
 
-from interlock.delivery.advance import advance
 from interlock.delivery.external.limits import LATE, Limit, Standing, grow_old, judge, look
 from interlock.delivery.external.measured import COUNTED, Measured, counter_of
 from interlock.delivery.external.questions import questions_of
-from interlock.delivery.looks.replaying import observation, of_interest, replay
+from interlock.delivery.looks.replaying import replay
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, ReplicaSeen
 from interlock.delivery.rollout import Rollout, RolloutPhase, RolloutSeen, begin, summary
 from interlock.pipeline.canaries.external import ExternalMetricPlan, filled, placeholders_in
 from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StepPlan, StrategyPlan
 from interlock.pipeline.plan import EnvironmentPlan
-from interlock.vocabulary import Event, Kind, Verdict
+from interlock.vocabulary import Verdict
 
 STABLE, CANDIDATE = revision(1), revision(2)
 ERRORS = AnalysisMetricPlan(metric="error_rate", margin=0.05)
@@ -51,11 +50,6 @@ def canary(*external, metrics=(ERRORS,), deadline=300.0):
     return begin(4, CANDIDATE, STABLE, EnvironmentPlan(name="production", strategy=strategy), release=1, now=0.0)
 
 
-def event(rollout, because, observed):
-    about = {"kind": Kind.ROLLOUT, "key": "4", "version": 1, "phase": rollout.phase, "at": 0.0}
-    return Event(number=1, because=because, observed=observed, **about)
-
-
 def play(rollout, answer, seconds=400):
     """Forty requests a second, none of them fails. ``answer(second)`` are the newest answers of other sources."""
     events, weights, served = [event(rollout, "begins", {})], {}, {STABLE.key: 0, CANDIDATE.key: 0}
@@ -68,12 +62,8 @@ def play(rollout, answer, seconds=400):
             weights=weights,
             counters={key: CounterSeen(epoch="one", requests=count, errors=0) for key, count in served.items()},
         )
-        seen = of_interest(rollout, RolloutSeen(plane=plane, measured=answer(second)))
-        decision = advance(rollout, seen, float(second))
-        if decision.state != rollout:
-            rollout = decision.state
-            observed = json.loads(json.dumps(observation(seen, float(second)) | {"weight": rollout.weight}))
-            events.append(event(rollout, decision.because, observed))
+        seen = RolloutSeen(plane=plane, measured=answer(second))
+        rollout = decide(rollout, seen, float(second), events)
         if rollout.phase.is_final:
             break
         weights = rollout.weights

@@ -1,6 +1,5 @@
 """Steps on copies of requests: pairs of answers are judged before any caller meets the candidate."""
 
-import json
 import math
 import random
 from itertools import pairwise
@@ -8,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.looks import decide, event
 from tests.revisions import revision
 
 from interlock.delivery import release as releases
@@ -19,7 +19,7 @@ from interlock.delivery.analysis.ticks import Pairs, Tick
 from interlock.delivery.analysis.wealth import PAIR_RATIOS, RATIOS
 from interlock.delivery.environment import Environment, desired, differences, enter, follow
 from interlock.delivery.looks.pairs import growth_of, paired_evidence
-from interlock.delivery.looks.replaying import observation, of_interest, replay
+from interlock.delivery.looks.replaying import replay
 from interlock.delivery.release import Release, ReleasePhase, ReleaseSeen
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, PairsSeen, ReplicaSeen
 from interlock.delivery.rollout import Order, OrderName, Rollout, RolloutPhase, RolloutSeen, begin, steps_of
@@ -27,7 +27,7 @@ from interlock.delivery.steering import obey
 from interlock.errors import Refused
 from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, MirrorPlan, StepPlan, StrategyPlan
 from interlock.pipeline.plan import EnvironmentPlan
-from interlock.vocabulary import Event, Kind, Verdict
+from interlock.vocabulary import Verdict
 
 STABLE, CANDIDATE = revision(1), revision(2)
 ERRORS = AnalysisMetricPlan(metric="error_rate", margin=0.05)
@@ -85,23 +85,14 @@ def play(rollout, world, seconds, change=lambda second, seen: seen, start=0):
     """Second by second until it ends or time is up: the rollout, when, and the events that the loop stores."""
     events, second = [event(rollout, "begins", {})], start
     for second in range(start, start + seconds):
-        seen = of_interest(rollout, RolloutSeen(plane=change(second, world.seen())))
-        decision = advance(rollout, seen, float(second))
-        if decision.state != rollout:
-            rollout = decision.state
-            observed = json.loads(json.dumps(observation(seen, float(second)) | {"weight": rollout.weight}))
-            events.append(event(rollout, decision.because, observed))
+        seen = RolloutSeen(plane=change(second, world.seen()))
+        rollout = decide(rollout, seen, float(second), events)
         if rollout.phase.is_final:
             break
         if world.is_taken:
             world.weights, world.mirrors = rollout.weights, rollout.mirrors
         world.serve(second)
     return rollout, second, events
-
-
-def event(rollout, because, observed):
-    about = {"kind": Kind.ROLLOUT, "key": "4", "version": 1, "phase": rollout.phase, "at": 0.0}
-    return Event(number=1, because=because, observed=observed, **about)
 
 
 # ---- how it goes

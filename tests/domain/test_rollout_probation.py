@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.domain.test_rollout import CANARY, CANDIDATE, STABLE, World, event
+from tests.domain.test_rollout import CANARY, CANDIDATE, STABLE, World
+from tests.looks import decide, event
 
 from interlock.delivery.advance import advance
 from interlock.delivery.environment import Environment, enter, follow
 from interlock.delivery.holding import Freeze
 from interlock.delivery.looks.evidence import tick_seconds
-from interlock.delivery.looks.replaying import observation, of_interest, replay
+from interlock.delivery.looks.replaying import replay
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, EndpointSeen, LateLabels
 from interlock.delivery.rollout import (
     CRASHES,
@@ -24,7 +23,6 @@ from interlock.delivery.rollout import (
     RolloutSeen,
     begin,
     late_labels,
-    summary,
 )
 from interlock.delivery.steering import ORDER, obey
 from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StrategyPlan
@@ -329,12 +327,8 @@ def test_its_decisions_are_made_again_from_what_was_stored() -> None:
             order = Order(name=OrderName.PAUSE, by="ada", reason="lunch")
             rollout = obey(rollout, order).state
             events.append(event(rollout, rollout.because, {ORDER: order.model_dump(mode="json")}))
-        seen = of_interest(rollout, RolloutSeen(plane=world.seen()))
-        decision = advance(rollout, seen, float(now))
-        if decision.state != rollout:
-            rollout = decision.state
-            looked = json.loads(json.dumps(observation(seen, float(now))))
-            events.append(event(rollout, decision.because, looked | {"weight": rollout.weight, **summary(rollout)}))
+        seen = RolloutSeen(plane=world.seen())
+        rollout = decide(rollout, seen, float(now), events)
         if rollout.phase.is_final:
             break
         world.weights = rollout.weights

@@ -5,7 +5,8 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.domain.test_rollout import CANARY, CANDIDATE, ROLLING, STABLE, World, canary, event, play
+from tests.domain.test_rollout import CANARY, CANDIDATE, ROLLING, STABLE, World, canary, play
+from tests.looks import event
 
 from interlock.delivery.advance import advance, proven_harm
 from interlock.delivery.looks.replaying import observation, of_interest, replay
