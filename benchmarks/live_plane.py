@@ -14,7 +14,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+import uvloop
 
 from interlock.app.parts import PACKAGE
 from interlock.control.delivering.dataplane import Plane
@@ -41,6 +43,7 @@ LOCK = Digest("blake3:none")
 BODY = json.dumps(
     {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1, 4], "data": [0.1, 0.2, 0.3, 0.4]}]}
 ).encode()
+REQUEST = f"POST /v2/models/small/infer HTTP/1.1\r\nHost: m\r\nContent-Length: {len(BODY)}\r\n\r\n".encode() + BODY
 
 
 class MadeOf(NamedTuple):
@@ -230,7 +233,7 @@ class Load:
     def __init__(self, address: str, rate: Callable[[float], float]) -> None:
         context = multiprocessing.get_context("fork")
         self._ours, theirs = context.Pipe()
-        self._process = context.Process(target=lambda: asyncio.run(_ask_on(address, rate, theirs)), daemon=True)
+        self._process = context.Process(target=lambda: uvloop.run(_ask_on(address, rate, theirs)), daemon=True)
         self._process.start()
 
     def end(self) -> tuple[list[Answered], list[str]]:
@@ -241,33 +244,81 @@ class Load:
         return answered, failed
 
 
+class _Connection(asyncio.Protocol):
+    """Asks one request at a time; ``idle`` holds those that wait for the next one."""
+
+    def __init__(self, idle: list[_Connection], answered: list[Answered], failed: list[str]) -> None:
+        self._idle, self._answered, self._failed = idle, answered, failed
+        self._loop = asyncio.get_running_loop()
+        self._received = b""
+        self._due: float | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def ask(self, due: float) -> None:
+        """The request that was due then."""
+        self._due = due
+        self._late = self._loop.call_later(20.0, self._give_up)
+        self._transport.write(REQUEST)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, blank, body = self._received.partition(b"\r\n\r\n")
+        if not blank:
+            return
+        fields = head.lower()
+        if len(body) < int(fields.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]):
+            return
+        if head.startswith(b"HTTP/1.1 200"):
+            assert self._due is not None
+            self._answered.append(Answered(self._due, self._loop.time() - self._due))
+        else:
+            self._failed.append(f"{head[:20]!r} {body[:200]!r}")
+        self._received, self._due = b"", None
+        self._late.cancel()
+        if b"connection: close" in fields:
+            self._transport.close()
+        else:
+            self._idle.append(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self in self._idle:
+            self._idle.remove(self)
+        if self._due is not None:
+            self._fail(f"the connection was lost: {exc!r}")
+
+    def _give_up(self) -> None:
+        self._fail("no answer within 20 s")
+        self._transport.abort()
+
+    def _fail(self, problem: str) -> None:
+        self._failed.append(problem)
+        self._due = None
+        self._late.cancel()
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a request is under way."""
+        return self._due is not None
+
+
 async def _ask_on(address: str, rate: Callable[[float], float], pipe: Any) -> None:
     host, port = address.removeprefix("http://").split(":")
-    head = f"POST /v2/models/small/infer HTTP/1.1\r\nHost: m\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
-    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    idle: list[_Connection] = []
     answered: list[Answered] = []
     failed: list[str] = []
-
     loop = asyncio.get_running_loop()
+    connections: set[_Connection] = set()
 
-    async def ask(due: float) -> None:
+    async def connect(due: float) -> None:
         try:
-            reader, writer = idle.pop() if idle else await asyncio.open_connection(host, int(port))
-            writer.write(head + BODY)
-            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20.0)
-            length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            body = await reader.readexactly(int(length.partition(b":")[2]))
-        except (OSError, EOFError, TimeoutError, StopIteration) as problem:
+            made = await loop.create_connection(lambda: _Connection(idle, answered, failed), host, int(port))
+        except OSError as problem:
             failed.append(repr(problem))
             return
-        if answer.startswith(b"HTTP/1.1 200"):
-            answered.append(Answered(due, loop.time() - due))
-        else:
-            failed.append(f"{answer[:20]!r} {body[:200]!r}")
-        if b"connection: close" in answer.lower():
-            writer.close()
-        else:
-            idle.append((reader, writer))
+        connections.add(made[1])
+        made[1].ask(due)
 
     tasks: set[asyncio.Task[None]] = set()
     began = due = loop.time()
@@ -275,10 +326,15 @@ async def _ask_on(address: str, rate: Callable[[float], float], pipe: Any) -> No
         due += 1.0 / rate(due - began)
         if due > loop.time():
             await asyncio.sleep(due - loop.time())
-        task = loop.create_task(ask(due))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        if idle:
+            idle.pop().ask(due)
+        else:
+            task = loop.create_task(connect(due))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
+    while any(one.is_asking for one in connections):
+        await asyncio.sleep(0.01)
     pipe.send((answered, failed))
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/soak_serving.py [--minutes MINUTES] [--rate PER_SECOND]
 
-Real Envoy before two real replicas, and the part of the control plane that keeps them. The load is half of what they
-answer when asked without a pause, unless a rate is given. Each minute is a load of its own: connections come and go.
+Real Envoy before two real replicas, and the part of the control plane that keeps them. The load is half of the
+highest rate that they keep up with, unless a rate is given. Each minute is a load of its own: connections come and go.
 Ends with 1 where a request fails, or where the last quarter of the minutes, beside the second one (the first warms),
 shows for one of the processes 10 % and 4 MB of memory more, more than 2 descriptors more, or 1.5 times the p99: medians
 of minutes. A few minutes show a leak of some size.
@@ -19,13 +19,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import uvloop
-from http_load import load, post
-from live_plane import BODY, KEY, Load, MadeOf, Site, percentile
+from live_plane import KEY, Load, MadeOf, Site, percentile
 from model_server import family_of, memory_of
 from zero_loss import logistic_regression
 
-CONNECTIONS = 32
+MOST_BUSY = 50.0  # ms
 MOST_GROWTH, SMALLEST_GROWTH, MOST_DESCRIPTORS, MOST_LATE = 1.10, 4.0, 2, 1.5
 
 
@@ -64,9 +62,15 @@ def main() -> int:
 
 
 def capacity(site: Site) -> float:
-    """Requests a second, asked without a pause for ten seconds."""
-    port = site.proxy.endpoint(KEY).rpartition(":")[2]
-    return uvloop.run(load(port, post("/v2/models/small/infer", BODY), 10.0, CONNECTIONS)).rate
+    """The highest rate that is kept for ten seconds with a p99 below ``MOST_BUSY``, by steps of a fifth."""
+    rate = 500.0
+    while True:
+        asking = Load(site.proxy.endpoint(KEY), lambda _seconds, rate=rate: rate)
+        time.sleep(10.0)
+        answered, failed = asking.end()
+        if failed or percentile([one.seconds for one in answered], 0.99) > MOST_BUSY:
+            return rate / 1.2
+        rate *= 1.2
 
 
 def play(site: Site, rate: float) -> Minute:
@@ -74,6 +78,7 @@ def play(site: Site, rate: float) -> Minute:
     asking = Load(site.proxy.endpoint(KEY), lambda _seconds: rate)
     time.sleep(60.0)
     answered, failed = asking.end()
+    time.sleep(2.0)  # until its connections are closed everywhere
     stable = site.environment.stable
     assert stable is not None
     assert site.keeper is not None
