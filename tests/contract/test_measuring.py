@@ -212,6 +212,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Loca
     repository = folder / "repository"
     repository.mkdir()
     (repository / "requirements.txt").write_text("")
+    (repository / "shop.py").write_text("import os\nprint(len(os.environ['SHOP_KEY']))\n")
     (repository / "revenue.py").write_text(
         "import json, os\n"
         "print(json.dumps({os.environ['INTERLOCK_CANDIDATE'].rpartition('.')[0] == 'flights.production' and side:\n"
@@ -224,7 +225,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Loca
     probes = Path(interlock.__file__).parent / "probes"
     environments = UvEnvironments(folder / "environments")
     executor = LocalExecutor(
-        edge, LocalBlobs(folder / "blobs"), environments, BubblewrapSandbox(), folder / "executor", probes
+        edge,
+        LocalBlobs(folder / "blobs"),
+        environments,
+        BubblewrapSandbox(),
+        folder / "executor",
+        probes,
+        secrets=lambda of, names: dict.fromkeys(names, of),
     )
     yield folder, executor, edge.commit("small", str(repository / ".git"), "refs/heads/main")
     executor.close()
@@ -242,18 +249,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Loca
                 counts=dict.fromkeys(("candidate", "stable"), CounterSeen(epoch=COUNTED, requests=40, errors=1)),
             ),
         ),
+        ("python shop.py", False, Measured(at=100.0, value=float(len("small/flights/production")))),
         ("echo much; exit 3", False, None),
         ("head -c 100000 /dev/zero", False, Measured(at=100.0, problem="the command printed more than 4096 bytes")),
         ("ls /root /work", False, None),
     ],
-    ids=["a number", "counts", "it fails", "too much", "it sees no machine"],
+    ids=["a number", "counts", "it is given secrets", "it fails", "too much", "it sees no machine"],
 )
 def test_a_real_command_in_its_sandbox(
     world: tuple[Path, LocalExecutor, Commit], command: str, is_counted: bool, expected: Measured | None
 ) -> None:
     folder, executor, commit = world
     room = Room(folder, executor, MemoryTelemetry(), commit)
-    plan = COMMAND.model_copy(update={"command": command, "is_counted": is_counted})
+    plan = COMMAND.model_copy(update={"command": command, "is_counted": is_counted, "secrets": ("SHOP_KEY",)})
     found = room.soon(canary(plan, number=sum(command.encode())), "revenue")
     if expected is not None:
         assert found == expected

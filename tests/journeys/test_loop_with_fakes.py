@@ -327,6 +327,15 @@ def test_traffic_is_given_back_in_the_very_step_that_decides(plant: Plant) -> No
     assert plant.faults == []
 
 
+def test_a_check_is_given_the_secrets_of_its_environment(plant: Plant) -> None:
+    checked = "staging: {strategy: rolling, replicas: 1, checks: [{name: contract, cmd: x, secrets: [MODEL_KEY]}]}"
+    plant.commit("one = 1", PIPELINE.replace("staging: {strategy: rolling, replicas: 1}", checked))
+    plant.finish(b"one")
+    plant.turn(3)
+    (request,) = (one for one in plant.executor.started if one.stage.name == "contract")
+    assert (request.stage.secrets, request.secrets_of) == (("MODEL_KEY",), "small/small/staging")
+
+
 def test_a_person_rolls_back_a_rollout_and_a_promoted_version(plant: Plant) -> None:
     delivered(plant)
     with pytest.raises(Refused):

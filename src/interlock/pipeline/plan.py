@@ -228,11 +228,12 @@ def is_row_loss(metric: str) -> bool:
 
 
 class CommandPlan(Stored):
-    """A named command, run against a live endpoint."""
+    """A named command, run against a live endpoint. ``secrets`` are given to it by name."""
 
     name: str
     command: str
     timeout: float = 600.0
+    secrets: tuple[str, ...] = ()
 
 
 class ScalingPlan(Stored):

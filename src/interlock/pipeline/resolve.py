@@ -230,8 +230,8 @@ def _checks(spec: FileSpec, there: Collection[str], python: PythonPlan) -> tuple
     checks: Sequence[str | CheckSpec] = spec.checks if spec.checks is not None else BUILTIN_CHECKS
     if spec.checks is None and has_tests(there):
         checks = (*checks, UNIT_CHECK)
-    live = [check for environment in spec.deploy.values() for check in environment.checks]
-    commands = [check.cmd for check in (*checks, *live) if isinstance(check, CheckSpec)]
+    live = [check.cmd for environment in spec.deploy.values() for check in environment.checks]
+    commands = [*(check.cmd for check in checks if isinstance(check, CheckSpec)), *live]
     entries = entry_files([*commands, *(stage.cmd for stage in spec.stages.values())], there)
     locks = tuple(path for path in (python.lock, "pyproject.toml") if path in there)
     planned: list[StagePlan] = []
@@ -337,7 +337,8 @@ def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSp
     replicas = replicas_of(environment.replicas)
     strategy = strategy_of(environment)
     checks = tuple(
-        CommandPlan(name=check.name, command=check.cmd, timeout=check.timeout) for check in environment.checks
+        CommandPlan(name=check.name, command=check.cmd, timeout=check.timeout, secrets=tuple(check.secrets))
+        for check in environment.checks
     )
     return EnvironmentPlan(
         name=name,

@@ -34,6 +34,7 @@ from interlock.pipeline.rules.values import (
     ModelName,
     ParamName,
     Path,
+    Secrets,
     Section,
     Size,
     StageName,
@@ -132,6 +133,20 @@ class CheckSpec(Section):
     """How long it may take."""
 
 
+class LiveCheckSpec(Section):
+    """A command that is run against a live endpoint, and must exit with 0."""
+
+    name: StageName
+    """Its name in rollouts and messages."""
+    cmd: Text
+    """The command line, run in the project's folder. The endpoint's address is `INTERLOCK_ENDPOINT`."""
+    timeout: Duration = 600.0
+    """How long it may take."""
+    secrets: Secrets = []
+    """Secrets of the environment, or of its repository, that it is given as environment variables of these names: an
+    API key of the front, say."""
+
+
 BuiltinCheck: TypeAlias = Annotated[
     str, Choice(BUILTIN_CHECKS, remedy=f"use {', '.join(BUILTIN_CHECKS)}, or a command: {{name: unit, cmd: pytest -q}}")
 ]
@@ -214,7 +229,7 @@ class StageSpec(Section):
     """What it may use of the machine."""
     timeout: Duration = 3600.0
     """How long it may take."""
-    secrets: list[Variable] = []
+    secrets: Secrets = []
     """Secrets of the repository that it is given as environment variables of these names, in runs of trusted refs."""
     determinism: Annotated[Literal["check"], Choice(("check",))] | None = None
     """`check`: it is executed twice, and fails where the two made different products."""
@@ -272,7 +287,7 @@ class EnvironmentSpec(Section):
     """How it moves to a new revision."""
     replicas: Replicas = 2
     """How many processes serve: a number, or a mapping with bounds between which the load decides."""
-    checks: list[CheckSpec] = []
+    checks: list[LiveCheckSpec] = []
     """Commands run against the live endpoint; one that fails rolls back."""
     approvals: Annotated[int, Field(ge=0, le=MOST_APPROVALS)] = 0
     """How many different people must approve of a release before it enters: `interlock approve release/N`."""

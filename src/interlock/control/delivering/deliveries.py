@@ -300,6 +300,7 @@ class Deliveries:
                 kind="check",
                 command=check.command,
                 timeout=check.timeout,
+                secrets=check.secrets,
                 env={"INTERLOCK_REVISION": rollout.candidate.key},
             )
             endpoint = self._plane.endpoint(rollout.environment)

@@ -99,6 +99,7 @@ class Measuring:
             command=command,
             outs=(ANSWER,),
             env=dict(question.variables),
+            secrets=question.plan.secrets,
             timeout=COMMAND_SECONDS,
         )
         attempt = f"rollout-{rollout.number}/{question.plan.metric}/{int(self._now() * 1000)}"
@@ -172,7 +173,10 @@ def read_printed(content: bytes, at: float, is_counted: bool) -> Measured:
 
 
 def live_request(store: Store, rollout: Rollout, attempt: str, stage: StagePlan, endpoint: str) -> StageRequest:
-    """A stage of the run that made the candidate, against the endpoint there. NotFound where the run is gone."""
+    """A stage of the run that made the candidate, against the endpoint there, with the environment's secrets.
+
+    NotFound where the run is gone.
+    """
     version, _ = load_state(store, Kind.VERSION, f"{rollout.candidate.model}/{rollout.candidate.version}", ModelVersion)
     run, _ = load_state(store, Kind.RUN, version.run, Run) if version else (None, 0)
     if run is None:
@@ -183,6 +187,7 @@ def live_request(store: Store, rollout: Rollout, attempt: str, stage: StagePlan,
         commit=run.commit,
         project=run.plan.project,
         python=run.plan.python,
+        secrets_of=f"{run.commit.repository}/{rollout.environment}" if stage.secrets else None,
         endpoint=endpoint,
     )
 

@@ -17,7 +17,8 @@ _PLACEHOLDER = re.compile(r"\$([A-Za-z_]\w*)")
 
 class ExternalMetricPlan(Stored):
     """One such metric. ``queries`` by what they are for: ``value``, or ``events`` and ``requests``, asked for each
-    side; a ``command`` has none. ``server`` names one of the Prometheus servers of the settings.
+    side; a ``command`` has none, and is given its ``secrets`` by name. ``server`` names one of the Prometheus servers
+    of the settings.
 
     Where it ``is_counted`` it is judged as a rate is: by ``max_ratio``, ``max`` and ``margin``. Else its value has to
     be from ``min`` to ``max``, and is beyond or within once it was so for ``seconds``. It is asked ``every`` so many
@@ -29,6 +30,7 @@ class ExternalMetricPlan(Stored):
     server: str | None = None
     queries: dict[str, str] = {}
     command: str | None = None
+    secrets: tuple[str, ...] = ()
     is_counted: bool = False
     every: float = 15.0
     seconds: float = 60.0

@@ -17,7 +17,7 @@ from interlock.pipeline.canaries.external import (
     placeholders_in,
 )
 from interlock.pipeline.document import Path, Problem
-from interlock.pipeline.rules.values import Choice, Duration, ModelName, Section, Text, named
+from interlock.pipeline.rules.values import Choice, Duration, ModelName, Secrets, Section, Text, named
 
 SOURCES = ("prometheus", "command")
 COUNTED_KEYS = ("max_ratio", "margin")
@@ -48,6 +48,8 @@ class ExternalMetricSpec(Section):
     cmd: Text | None = None
     """The command line, run as checks of an environment are. It prints a number, or `{"value": 0.97}`; with `margin` or
     `max_ratio` the counts so far: `{"candidate": {"events": 1, "requests": 400}, "stable": {...}}`."""
+    secrets: Secrets = []
+    """Secrets of the environment, or of its repository, that the command is given as environment variables."""
     min: float | None = None
     """The least that its value may be."""
     max: float | None = None
@@ -80,6 +82,8 @@ def check_external(metric: ExternalMetricSpec, place: Path, known: tuple[str, ..
     for key in QUERY_KEYS if is_command else ("cmd",):
         if getattr(metric, key) is not None:
             yield Problem((*place, key), f"{key} is for another source than {metric.source}", "remove it")
+    if not is_command and metric.secrets:
+        yield Problem((*place, "secrets"), "secrets are for a command", "remove them")
     if is_command and metric.cmd is None:
         yield Problem(place, f"{metric.metric} names no command", "add `cmd: ...`")
     if not is_command:
@@ -134,6 +138,7 @@ def external_plan_of(metric: ExternalMetricSpec) -> ExternalMetricPlan:
         server=metric.server,
         queries={what: query for what, query in written.items() if query is not None},
         command=metric.cmd,
+        secrets=tuple(metric.secrets),
         is_counted=metric.is_counted,
         every=metric.every,
         seconds=metric.held_for,

@@ -39,8 +39,6 @@ def check_secrets(spec: FileSpec) -> Iterator[Problem]:
     """A stage is given each variable once."""
     for name, stage in spec.stages.items():
         for index, secret in enumerate(stage.secrets):
-            place = ("stages", name, "secrets", index)
             if secret in stage.env:
+                place = ("stages", name, "secrets", index)
                 yield Problem(place, f"{secret} is given by env already", "remove it from env, or from secrets")
-            elif secret in stage.secrets[:index]:
-                yield Problem(place, f"the secret {secret} is given twice", "remove one")

@@ -96,6 +96,13 @@ def relative(path: str) -> str:
     return normal
 
 
+def _once(secrets: list[str]) -> list[str]:
+    for index, secret in enumerate(secrets):
+        if secret in secrets[:index]:
+            raise wrong(f"the secret {secret} is given twice", "remove one")
+    return secrets
+
+
 def ends_with(*endings: str) -> AfterValidator:
     """A path with one of these endings."""
 
@@ -169,6 +176,7 @@ ModelName: TypeAlias = Annotated[
     Text, *named("[a-z0-9][a-z0-9-]{0,62}", "at most 63 lower-case letters, digits and -, no - first")
 ]
 Variable: TypeAlias = Annotated[Text, *named("[A-Za-z_][A-Za-z0-9_]*", "letters, digits and _, no digit first")]
+Secrets: TypeAlias = Annotated[list[Variable], AfterValidator(_once)]
 ParamName: TypeAlias = Annotated[
     Text, *named(r"[^\s.=]+(\.[^\s.=]+)*", "a dotted name of params.yaml: train.max_depth")
 ]
