@@ -372,6 +372,8 @@ class Connections:
         """The head and the body of the answer."""
         body = json.dumps(document).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: m\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        while self._idle and self._idle[-1][0].at_eof():
+            self._idle.pop()[1].close()  # nobody asked by it for minutes, and the proxy closed it
         if self._idle:
             reader, writer = self._idle.pop()
         else:
