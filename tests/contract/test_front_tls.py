@@ -30,7 +30,7 @@ from interlock.cli.show import format_time
 from interlock.control.rows import write_environment
 from interlock.delivery.environment import Environment
 from interlock.edges.front import Certificate, Front
-from interlock.errors import ProxyFault, Refused
+from interlock.errors import ProxyFault, Refused, SeveralRefused
 
 TEXT = "ilm_" + "A" * 43
 SHOWN = {"x-api-key": TEXT}
@@ -141,7 +141,7 @@ def test_the_end_of_a_certificate_is_told_before_it_comes(
             ends = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + days * DAY
             plane.chain.write_bytes((pair := plane.authority.pair(until=ends))[0])
             plane.key.write_bytes(pair[1])
-            with pytest.raises(Refused, match=told) if told else nullcontext():
+            with pytest.raises(SeveralRefused, match=told) if told else nullcontext():
                 renew_certificates(plane.proxy, plane.folder, time.time)
             assert certificates(plane.folder) == {"production": ends.timestamp()}
         with Reading.open(tmp_path) as reading:

@@ -15,7 +15,7 @@ from interlock.edges.proxy.admin import Admin
 from interlock.edges.proxy.configuration import ADMIN, FOLDER
 from interlock.edges.proxy.envoy import EnvoyProxy
 from interlock.edges.telemetry import PrometheusServer, PrometheusServers
-from interlock.errors import ProxyFault, Refused
+from interlock.errors import ProxyFault, Refused, SeveralRefused
 
 LABELS = r"environment\.(?P<environment>[^.]*)\.model\.(?P<model>[^.]*)\.status\.(?P<status>\d+)"
 DAY = 86_400.0
@@ -77,10 +77,15 @@ def certificates(data: Path) -> dict[str, float]:
 
 
 def renew_certificates(proxy: EnvoyProxy, data: Path, now: Callable[[], float]) -> None:
-    """The proxy shows the certificates that the settings name. Refused while one has few days left, too."""
+    """The proxy shows the certificates that the settings name. SeveralRefused while some have few days left, too."""
     proxy.renew_certificates()
+    ending = []
     for name, until in sorted(certificates(data).items()):
         within = next((days for days in TOLD_AT if until - now() < days * DAY), None)
         if within is not None:
             told = f"the certificate ends {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC, within {within} days"
-            raise Refused(told, f"environments.{name}.tls", "renew its files: the server takes them as they come")
+            ending.append(
+                Refused(told, f"environments.{name}.tls", "renew its files: the server takes them as they come")
+            )
+    if ending:
+        raise SeveralRefused(ending)
