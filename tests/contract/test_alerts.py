@@ -38,6 +38,7 @@ STABLE = Revision(
 CANDIDATE = STABLE.model_copy(update={"number": 2, "version": 2})
 ALERTS = {rule["alert"]: rule for group in yaml.safe_load(RULES)["groups"] for rule in group["rules"]}
 ROUND = {"round": "repository small"}
+FRONT = {"environment": "production"}
 HERE = {"environment": WHERE}
 CASES = [
     # alert, a series by its name and labels, its values minute by minute, when it fires, and a minute before it does
@@ -48,6 +49,8 @@ CASES = [
     ("InterlockRolledBack", "interlock_rollouts_total", {**HERE, "phase": "rolled_back"}, "0 0 1x30", 3, 1),
     ("InterlockProbationHeld", "interlock_probation_left_seconds", HERE, "240-60x30", 12, 9),
     ("InterlockReplicasCannotLive", "interlock_environment_troubled", HERE, "0 0 1x30", 4, 2),
+    ("InterlockCertificateEnds", "interlock_certificate_left_seconds", FRONT, "1209720-60x200", 64, 61),
+    ("InterlockCertificateEndsSoon", "interlock_certificate_left_seconds", FRONT, "259320-60x30", 4, 2),
     ("InterlockDrift", "interlock_monitor_firing", {**HERE, "metric": "unseen"}, "0 0 3x30", 3, 1),
     ("InterlockQuality", "interlock_monitor_firing", {**HERE, "metric": "accuracy"}, "0 0 1x30", 3, 1),
     ("InterlockServesBadly", "interlock_monitor_firing", {**HERE, "metric": "latency_p99_ms"}, "0 0 1x30", 3, 1),

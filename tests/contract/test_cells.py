@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from interlock.edges.sandbox import BubblewrapSandbox, NoSandbox, cells, cgroups, landlock
+from interlock.edges.sandbox import BubblewrapSandbox, NoSandbox, bounded, cells, cgroups, landlock
 from interlock.edges.sandbox.cgroups import FirstGroup, Places, SecondGroup
 from interlock.ports import Bounds, Cell, Isolation, Sandbox
 from interlock.system.usage import DiskGuard, measure, shared_out, size_on_disk
@@ -241,6 +242,18 @@ def test_without_groups_a_stage_has_cores_of_its_own(monkeypatch: pytest.MonkeyP
             assert run_in(cell, sandbox, show).stdout.strip() == str(cores)
     assert all(len(one.split(",")) == 1 for one in seen)
     assert len(set(seen)) == min(2, len(cores))
+
+
+def test_without_groups_a_program_is_bound_to_cores_and_says_what_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Places:
+        raise PermissionError("not allowed")
+
+    monkeypatch.setattr(bounded, "Places", refuse)
+    with ThreadPoolExecutor(1) as own:  # the cores of a thread
+        said = own.submit(bounded.bound, 0.5).result()
+        cores = own.submit(os.sched_getaffinity, 0).result()
+    assert len(cores) == 1
+    assert said == ("its limit of 0.5 (replicas.cpu) is not kept: no control groups (not allowed); it runs on 1 core\n")
 
 
 # --- programs that wait at a gate until they are held, as version 2 of control groups needs it ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
 import json
 import os
@@ -11,6 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import httpx
@@ -21,8 +23,14 @@ from tests.fronts import GuardedPlane
 
 from interlock.access.keys import Grant
 from interlock.access.tokens import token_digest
+from interlock.app.operating.outside import certificates, renew_certificates
+from interlock.app.reading import Reading
+from interlock.cli.group import run_command
+from interlock.cli.show import format_time
+from interlock.control.rows import write_environment
+from interlock.delivery.environment import Environment
 from interlock.edges.front import Certificate, Front
-from interlock.errors import ProxyFault, Refused
+from interlock.errors import ProxyFault, Refused, SeveralRefused
 
 TEXT = "ilm_" + "A" * 43
 SHOWN = {"x-api-key": TEXT}
@@ -121,6 +129,29 @@ def test_a_renewed_certificate_is_taken_without_losing_a_connection(plane: TlsPl
     plane.serial = serial
     assert len(answers) > 50
     assert set(answers) == {200}
+
+
+def test_the_end_of_a_certificate_is_told_before_it_comes(
+    plane: TlsPlane, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").symlink_to(plane.folder)
+    sound = plane.chain.read_bytes(), plane.key.read_bytes()
+    try:
+        for days, told in [(20, None), (10, "within 14 days"), (2, "within 3 days")]:
+            ends = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + days * DAY
+            plane.chain.write_bytes((pair := plane.authority.pair(until=ends))[0])
+            plane.key.write_bytes(pair[1])
+            with pytest.raises(SeveralRefused, match=told) if told else nullcontext():
+                renew_certificates(plane.proxy, plane.folder, time.time)
+            assert certificates(plane.folder) == {"production": ends.timestamp()}
+        with Reading.open(tmp_path) as reading:
+            reading.store.save(write_environment(Environment(name="production", model="flights"), 0, "a test"))
+        assert run_command(["status", "--state", str(tmp_path)]) == 0
+        assert f"production  renew it until {format_time(ends.timestamp())}, in 2 days" in capsys.readouterr().out
+    finally:
+        plane.chain.write_bytes(sound[0])
+        plane.key.write_bytes(sound[1])
+        renew_certificates(plane.proxy, plane.folder, time.time)
 
 
 def test_a_pair_that_is_no_good_is_refused_and_the_one_in_force_goes_on(plane: TlsPlane) -> None:

@@ -83,6 +83,7 @@ def test_a_save_is_made_only_when_the_number_changes() -> None:
     ("revision", "cores", "most"),
     [
         (REVISION, 0.75, 3),
+        (REVISION.model_copy(update={"cpu": 0.5}), 1.5, 3),
         (REVISION.model_copy(update={"memory": 2**31}), 4.0, 3),
         (REVISION.model_copy(update={"memory_mb": 2048.0}), 4.0, 3),
     ],

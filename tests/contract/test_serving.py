@@ -15,21 +15,25 @@ from blake3 import blake3
 
 from interlock.delivery.revision import ReplicaSeen, Revision
 from interlock.edges.sandbox import BubblewrapSandbox, NoSandbox
+from interlock.edges.sandbox.cells import Cells
 from interlock.edges.serving import FakeReplicas, Installed, LocalReplicas, ensure_supervise, stop_supervise
 from interlock.errors import ServingFault, StaleWrite
 from interlock.ports import Replicas, Sandbox
 from interlock.system.sockets import http_over
+from interlock.system.usage import measure, tree_of
 from interlock.vocabulary import Digest
 
 ENVIRONMENT = "flights/production"
 PROGRAM = """
-import argparse, http.server, json, os, signal, socketserver, sys
+import argparse, http.server, json, os, signal, socketserver, sys, threading
 from pathlib import Path
 parser = argparse.ArgumentParser()
 for name in ("name", "model", "digest", "format", "socket", "golden", "revision", "predictions", "version"):
     parser.add_argument("--" + name)
 options = parser.parse_args()
 model = Path(options.model).read_text()
+if model == "spins":
+    threading.Thread(target=lambda: [0 for _ in iter(int, 1)], daemon=True).start()
 if model == "broken":
     sys.exit("the model cannot be loaded")
 Path(options.predictions, options.revision + ".jsonl").write_text("{}")
@@ -80,7 +84,7 @@ def revision(number: int = 1, model: str = "a", environment: str = ENVIRONMENT, 
     )
 
 
-CONTENTS = {digest("a"): "good", digest("b"): "broken", digest("c"): "slow", GOLDEN: "golden"}
+CONTENTS = {digest("a"): "good", digest("b"): "broken", digest("c"): "slow", digest("d"): "spins", GOLDEN: "golden"}
 
 
 def eventually(holds: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
@@ -343,6 +347,26 @@ def test_a_copy_whose_bytes_have_changed_is_made_again(machine: Machine) -> None
 
 
 def test_what_may_be_used_and_where_it_is_asked_is_told_to_supervise(machine: Machine) -> None:
-    machine.replicas.ensure(revision().model_copy(update={"memory": 2**30}), 1)
+    machine.replicas.ensure(revision().model_copy(update={"memory": 2**30, "cpu": 2.5}), 1)
     told = json.loads((machine.folder / "processes" / f"{R1[0]}.json").read_bytes())
     assert (told["memory"], told["pulse"]) == (2**30, f"s/{R1[0]}/http")
+    bound = told["argv"].index("interlock.edges.sandbox.bounded")
+    assert told["argv"][bound + 1] == "2.5"
+    threads = told["argv"].index("OMP_NUM_THREADS")
+    assert told["argv"][threads + 1] == "2"  # as many as whole cores
+
+
+@pytest.mark.skipif("cgroup" not in Cells().walls, reason="this user may make no control groups")
+def test_a_replica_that_spins_gets_no_more_of_the_processor_than_it_may(machine: Machine) -> None:
+    machine.replicas.ensure(revision(model="d").model_copy(update={"cpu": 0.3, "replicas": 1}), 1)
+    eventually(lambda: are_ready(machine.replicas, R1[0]), "it is ready")
+    stub = machine.status(R1[0])["pid"]
+    assert isinstance(stub, int)
+    pids = tree_of(stub)
+    used, began = measure(pids).cpu_seconds, time.monotonic()
+    time.sleep(1.0)
+    took = time.monotonic() - began
+    assert measure(pids).cpu_seconds - used < 0.3 * (took + 0.1) + 0.05
+    (told,) = Path("/sys/fs/cgroup").rglob(f"interlock-*-{pids[1]}-*/cpu.stat")
+    counted = dict(line.split() for line in told.read_text().splitlines())
+    assert int(counted["nr_throttled"]) > 0

@@ -7,7 +7,7 @@ import pytest
 from interlock.errors import SeveralRefused
 from interlock.pipeline.plan import ScalingPlan, SurgePlan
 from interlock.pipeline.replicas.spec import replicas_of, scaling_of, surge_of
-from interlock.pipeline.resolve import read_pipeline
+from interlock.pipeline.resolve import read_pipeline, resolve
 
 FILE = """\
 version: 1
@@ -18,7 +18,8 @@ deploy: {production: {%s}}
 """
 
 
-KEYS = "min, max, memory, max_surge, max_unavailable"
+PATHS = ("t.py", "golden.json", "uv.lock", "pyproject.toml")
+KEYS = "min, max, memory, cpu, max_surge, max_unavailable"
 
 
 def planned(written: str, gates: str = "{metric: auc, min: 0.7}"):
@@ -61,6 +62,8 @@ def test_the_smallest_latency_that_a_gate_allows_is_the_one_that_counts() -> Non
             f"known keys here: {KEYS}",
         ),
         ("replicas: {memory: 512}", "512 is no size", "write a number and its unit: 512MiB or 4GiB"),
+        ("replicas: {cpu: 0.05}", "cpu must be at least 0.1, not 0.05", "write a number that is at least 0.1"),
+        ("replicas: {cpu: all}", "cpu must be a number, not all", "write a plain number such as 0.05"),
         ("autoscaling: {max: 8}", "the key autoscaling is unknown", "write replicas: {min: 2, max: 8}"),
     ],
 )
@@ -68,6 +71,13 @@ def test_what_is_wrong_is_said_with_a_remedy(written: str, problem: str, remedy:
     with pytest.raises(SeveralRefused) as refused:
         planned(written)
     assert [(one.problem, one.remedy) for one in refused.value.refusals] == [(problem, remedy)]
+
+
+@pytest.mark.parametrize(("written", "cpu"), [("replicas: 3", None), ("replicas: {cpu: 0.5}", 0.5)])
+def test_the_cores_of_a_replica_are_planned_as_they_are_written(written: str, cpu: float | None) -> None:
+    file = read_pipeline((FILE % ("{metric: auc, min: 0.7}", f"{written}, strategy: rolling")).encode())
+    plan = resolve(file, project="", paths=PATHS, params={}, overrides={}, repository="flights")
+    assert plan.deploy[0].cpu == cpu
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,15 @@ def test_what_a_request_takes_is_the_shortest_mean_of_many_but_not_half_of_what_
     assert service_of(traffic.history, SCOPE._replace(service=None)) == 0.0005
 
 
+def test_what_may_use_half_a_core_needs_twice_the_replicas_and_time() -> None:
+    half = SCOPE._replace(share=0.5)
+    traffic = Traffic()
+    assert service_of(traffic.history, half) == pytest.approx(0.040)
+    assert service_of(traffic.history, half._replace(service=None)) is None
+    traffic.go(10, 100, takes=0.015)
+    assert service_of(traffic.history, half) == pytest.approx(0.030)
+
+
 def test_counters_that_began_anew_or_a_clock_that_stood_still_tell_nothing() -> None:
     traffic = Traffic()
     traffic.go(3, 100)

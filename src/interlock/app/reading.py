@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from interlock.app.folder import StateFolder
 from interlock.app.settings import database_of
@@ -19,6 +19,12 @@ from interlock.edges.executor import LogFiles
 from interlock.edges.front import front_log
 from interlock.edges.store import SqlStore
 from interlock.edges.vault import LocalVault
+from interlock.later import Later
+
+if TYPE_CHECKING:
+    from interlock.app.operating import outside
+else:  # only who asks for the status needs it
+    outside = Later("interlock.app.operating.outside")
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,10 @@ class Reading:
             retiring=Retiring(store, time.time, partial(front_log, folder.data)),
             secrets=Secrets(store, LocalVault(folder.keys), time.time),
         )
+
+    def certificates(self) -> dict[str, float]:
+        """By environment name when the certificate that the front shows there ends, in wall seconds."""
+        return outside.certificates(self.folder.data)
 
     def close(self) -> None:
         """Closes the store."""

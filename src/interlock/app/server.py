@@ -15,7 +15,14 @@ from interlock.app.folder import StateFolder
 from interlock.app.operating.credentials import Credentials
 from interlock.app.operating.forges import Forges, watch_list
 from interlock.app.operating.leftovers import collect_environments, collect_logs
-from interlock.app.operating.outside import fronts_of, receivers_of, refused, telemetry_of
+from interlock.app.operating.outside import (
+    certificates,
+    fronts_of,
+    receivers_of,
+    refused,
+    renew_certificates,
+    telemetry_of,
+)
 from interlock.app.operating.reserve import Reserve
 from interlock.app.operating.rounds import Rounds
 from interlock.app.parts import PACKAGE, Parts, Remotes
@@ -154,6 +161,7 @@ class Server:
             look=self._look_for_pusher,
             health=self._health,
             refused=partial(refused, self._parts.folder.data),
+            certificates=partial(certificates, self._parts.folder.data),
             say=tell_request,
         )
 
@@ -221,7 +229,8 @@ class Server:
         proxy = EnvoyProxy(folder.data, listeners, fronts=fronts_of(self._settings))
         _start(folder.data, proxy)
         if any(one.tls for one in environments.values()):
-            self._rounds.begin("certificates", CERTIFICATES_EVERY, proxy.renew_certificates)
+            renew = partial(renew_certificates, proxy, folder.data, time.time)
+            self._rounds.begin("certificates", CERTIFICATES_EVERY, renew)
         replicas = LocalReplicas(
             folder.data,
             self._parts.sandbox,

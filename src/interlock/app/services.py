@@ -34,7 +34,8 @@ class Services:
     """``webhook_secrets`` answers the secrets valid for a repository, none where hooks are refused; ``look`` looks at a
     repository now and answers lines for whoever pushed those refs to those commits; ``health`` is asked without a token
     and must cost nothing; ``refused`` counts the requests that the front refused, by environment name, model and
-    status; ``say`` hears of every request, as one line of the access log.
+    status; ``certificates`` tells by environment name when (wall seconds) the one that is shown there ends; ``say``
+    hears of every request, as one line of the access log.
     """
 
     store: Store
@@ -51,4 +52,5 @@ class Services:
     look: Callable[[str, Mapping[str, str]], list[str]]
     health: Callable[[], Health]
     refused: Callable[[], Mapping[tuple[str, str, str], int]]
+    certificates: Callable[[], Mapping[str, float]]
     say: Callable[[Mapping[str, Json]], None]

@@ -56,6 +56,9 @@ class Reading(Protocol):
     def quality(self, environment: str) -> dict[str, Joined]:
         """How right each revision of ``model/environment`` was, by revision key, as far as it is known here."""
 
+    def certificates(self) -> dict[str, float]:
+        """By environment name when the certificate that is shown there ends (wall seconds), as far as known here."""
+
     def audit(self, newest: int) -> list[AuditEntry]:
         """The last so many entries of the audit log, in order."""
 
@@ -127,6 +130,10 @@ class LocalReading:
         data = self._state.folder.data
         predictions = data / "predictions" / environment.replace("/", ".")
         return join(predictions, data / "labels" / f"{environment}.jsonl")
+
+    def certificates(self) -> dict[str, float]:
+        """As the proxy tells."""
+        return self._state.certificates()
 
     def audit(self, newest: int) -> list[AuditEntry]:
         """The end of the audit log."""
@@ -223,6 +230,10 @@ class RemoteReading:
 
     def quality(self, environment: str) -> dict[str, Joined]:  # noqa: ARG002  # the same questions everywhere
         """Nothing: predictions and labels are with the data plane."""
+        return {}
+
+    def certificates(self) -> dict[str, float]:
+        """Nothing: the proxy is asked where it runs; elsewhere the server's metrics tell."""
         return {}
 
     def audit(self, newest: int) -> list[AuditEntry]:

@@ -14,8 +14,8 @@ class Revision(Stored):
     ``model_digest``, ``lock``, ``golden``, ``reference`` (what is asked of it is counted beside that) and
     ``provenance``, the version's signed statement, are artifacts;
     ``replicas`` how many processes serve it, the fewest where ``scaling`` lets the load decide. ``service_ms`` and
-    ``memory_mb`` are what the gates measured of one process; ``memory`` is what one may use, in bytes. ``surge``:
-    how its replicas take the place of others, None where there is room for both.
+    ``memory_mb`` are what the gates measured of one process; ``memory`` (bytes) and ``cpu`` (cores) are what one may
+    use. ``surge``: how its replicas take the place of others, None where there is room for both.
     """
 
     environment: str
@@ -34,6 +34,7 @@ class Revision(Stored):
     service_ms: float | None = None
     memory_mb: float | None = None
     memory: int | None = None
+    cpu: float | None = None
     surge: SurgePlan | None = None
 
     @property

@@ -48,7 +48,8 @@ LEAST_SERVICE = 0.0005
 
 class Scope(NamedTuple):
     """What an environment's replicas may be. ``latency`` is the gate in seconds, ``service`` the seconds that a request
-    took when the gates measured it; None where they did not. ``room`` is how many replicas the machine holds.
+    took when the gates measured it; None where they did not. ``room`` is how many replicas the machine holds, ``share``
+    how much of a core one may use, at most 1.
     """
 
     least: int
@@ -56,6 +57,7 @@ class Scope(NamedTuple):
     room: int
     latency: float | None = None
     service: float | None = None
+    share: float = 1.0
 
 
 class Sample(NamedTuple):
@@ -172,7 +174,8 @@ def replicas_for(rate: float, service: float, latency: float, most: int) -> int:
 def service_of(history: History, scope: Scope) -> float | None:
     """Seconds that a request takes of a replica: the shortest mean of many answers, in which hardly any waited.
 
-    Never below half of what the gates measured. None where neither they nor the traffic tell.
+    Never below half of what the gates measured. None where neither they nor the traffic tell. Both are times of a whole
+    core: a replica that may use less of one is held back only once it is busy.
     """
     means: list[float] = []
     answered, seconds = 0, 0.0
@@ -182,8 +185,8 @@ def service_of(history: History, scope: Scope) -> float | None:
             means.append(seconds / answered)
             answered, seconds = 0, 0.0
     if not means:
-        return scope.service
-    return max(min(means), LEAST_SERVICE, (scope.service or 0.0) / 2.0)
+        return scope.service and scope.service / scope.share
+    return max(min(means), LEAST_SERVICE, (scope.service or 0.0) / 2.0) / scope.share
 
 
 def _needed(history: History, scope: Scope, asked: int, ready: int, now: float) -> tuple[int, str]:

@@ -262,8 +262,9 @@ class WindowPlan(Stored):
 
 class EnvironmentPlan(Stored):
     """How the model is delivered to one environment. ``replicas`` are the fewest where there is ``scaling``;
-    ``memory`` is what one may use, in bytes. Without ``surge`` all of the new revision's stand beside those of the old.
-    Without ``windows`` it may always move forward. So many people give their ``approvals`` before a release enters.
+    ``memory`` (bytes) and ``cpu`` (cores) are what one may use. Without ``surge`` all of the new revision's stand
+    beside those of the old. Without ``windows`` it may always move forward. So many people give their ``approvals``
+    before a release enters.
     ``monitoring`` says how what is promoted is watched.
     """
 
@@ -274,6 +275,7 @@ class EnvironmentPlan(Stored):
     replicas: int = 2
     scaling: ScalingPlan | None = None
     memory: int | None = None
+    cpu: float | None = None
     surge: SurgePlan | None = None
     windows: tuple[WindowPlan, ...] = ()
     monitoring: MonitoringPlan = MonitoringPlan()

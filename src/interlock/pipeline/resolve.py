@@ -348,6 +348,7 @@ def _environment(name: str, environment: EnvironmentSpec, gates: Sequence[GateSp
         replicas=replicas.min,
         scaling=scaling_of(replicas, gates),
         memory=replicas.memory,
+        cpu=replicas.cpu,
         surge=surge_of(replicas, is_recreated=environment.strategy == "recreate"),
         windows=tuple(
             WindowPlan(opens=window.opens, seconds=window.duration, time_zone=window.time_zone)

@@ -107,5 +107,8 @@ class Sandbox(Protocol):
     def start(self, isolation: Isolation) -> Start:
         """How the program is started isolated. It ends, with all it started, when its parent ends."""
 
-    def command(self, isolation: Isolation) -> list[str]:
-        """The same as a command line alone, for whoever only writes it down: one program more is started by it."""
+    def command(self, isolation: Isolation, cpu: float | None = None) -> list[str]:
+        """The same as a command line alone, for whoever only writes it down: one program more is started by it.
+
+        With ``cpu`` all it starts may use so many cores together; where nothing keeps that, it says so on stderr.
+        """

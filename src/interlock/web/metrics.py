@@ -68,6 +68,9 @@ class Metrics:
         }
         told = "Requests that the front refused: API keys, quotas, retired models."
         _add(lines, "interlock_front_refused_total", "counter", told, refused)
+        ends = {name: round(until - time.time()) for name, until in sorted(self._services.certificates().items())}
+        told = "How long the certificate that the front shows there holds."
+        _add(lines, "interlock_certificate_left_seconds", "gauge", told, _by("environment", ends))
         named = {
             f'{{method="{method}",route="{route}",status="{status}"}}': count
             for (method, route, status), count in sorted(self._requests.items())

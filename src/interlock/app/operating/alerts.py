@@ -59,6 +59,19 @@ RULES = """groups:
     annotations:
       summary: "replicas in {{ $labels.environment }} end again and again"
       description: "interlock status tells their last words."
+  - alert: InterlockCertificateEnds
+    expr: interlock_certificate_left_seconds < 14 * 86400
+    for: 1h
+    labels: {severity: warning}
+    annotations:
+      summary: "the certificate of {{ $labels.environment }} ends within 14 days"
+      description: "Renew the files that environments.{{ $labels.environment }}.tls names; the server takes them."
+  - alert: InterlockCertificateEndsSoon
+    expr: interlock_certificate_left_seconds < 3 * 86400
+    labels: {severity: critical}
+    annotations:
+      summary: "the certificate of {{ $labels.environment }} ends within 3 days"
+      description: "Then clients refuse it. The server takes renewed files; its log says if they are no good."
   - alert: InterlockDrift
     expr: interlock_monitor_firing{metric=~"drift|prediction_drift|missing|unseen|out_of_range"} > 0
     labels: {severity: warning}

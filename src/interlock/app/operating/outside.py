@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from interlock.app.operating.credentials import Credentials
@@ -11,10 +13,14 @@ from interlock.edges.front import REFUSED, Certificate, Front, Quota
 from interlock.edges.notify import Webhook, Webhooks
 from interlock.edges.proxy.admin import Admin
 from interlock.edges.proxy.configuration import ADMIN, FOLDER
+from interlock.edges.proxy.envoy import EnvoyProxy
 from interlock.edges.telemetry import PrometheusServer, PrometheusServers
-from interlock.errors import ProxyFault
+from interlock.errors import ProxyFault, Refused, SeveralRefused
 
 LABELS = r"environment\.(?P<environment>[^.]*)\.model\.(?P<model>[^.]*)\.status\.(?P<status>\d+)"
+DAY = 86_400.0
+TOLD_AT = (3, 14)
+"""Days that a certificate of a front has left when the server tells so."""
 COUNTED = re.compile(rf"{re.escape(REFUSED)}\.requests\.{LABELS}")
 
 
@@ -60,3 +66,26 @@ def refused(data: Path) -> dict[tuple[str, str, str], int]:
         return {}
     found = [(named, int(count)) for name, count in stats.items() if (named := COUNTED.fullmatch(name))]
     return {(named["environment"], named["model"], named["status"]): count for named, count in found}
+
+
+def certificates(data: Path) -> dict[str, float]:
+    """By environment name when the certificate that the proxy shows there ends; none while it cannot be read."""
+    try:
+        return Admin(data / FOLDER, ADMIN).certificates()
+    except ProxyFault:
+        return {}
+
+
+def renew_certificates(proxy: EnvoyProxy, data: Path, now: Callable[[], float]) -> None:
+    """The proxy shows the certificates that the settings name. SeveralRefused while some have few days left, too."""
+    proxy.renew_certificates()
+    ending = []
+    for name, until in sorted(certificates(data).items()):
+        within = next((days for days in TOLD_AT if until - now() < days * DAY), None)
+        if within is not None:
+            told = f"the certificate ends {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC, within {within} days"
+            ending.append(
+                Refused(told, f"environments.{name}.tls", "renew its files: the server takes them as they come")
+            )
+    if ending:
+        raise SeveralRefused(ending)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from interlock.vocabulary import Row
 
 LAST_RUNS = 5
+DAY, RENEW_DAYS = 86_400.0, 14
 RUNS_SEARCHED = 100
 RUN_PHASES = ("queued", "running", "held", "succeeded", "failed", "errored", "cancelled")
 
@@ -35,6 +37,7 @@ def status(session: Session) -> int:
         releases = reading.rows(Kind.RELEASE, phases=("open", "waiting"))
         rollouts = reading.rows(Kind.ROLLOUT, phases=("progressing",))
         last = reading.runs(LAST_RUNS)
+        certificates = reading.certificates() if environments else {}
         with session.output.progress("joining predictions and labels"):
             quality = {row.key: reading.quality(row.key) for row in environments}
     lines: list[Line] = []
@@ -42,6 +45,7 @@ def status(session: Session) -> int:
         lines += show.environment_lines(row, quality[row.key])
     if not environments:
         lines.append(Line("no environment yet", "dim"))
+    lines += _section("certificates", [_certificate_line(*one) for one in sorted(certificates.items())])
     lines += _section("releases under way", [show.release_line(row) for row in releases])
     lines += _section("rollouts under way", [show.rollout_line(row) for row in rollouts])
     lines += _section("last runs", [show.run_line(run) for run in last])
@@ -52,6 +56,7 @@ def status(session: Session) -> int:
                 {**show.row_json(row), "quality": {key: asdict(live) for key, live in quality[row.key].items()}}
                 for row in environments
             ],
+            "certificates": certificates,
             "releases": [show.row_json(row) for row in releases],
             "rollouts": [show.row_json(row) for row in rollouts],
             "runs": [run.model_dump(mode="json") for run in last],
@@ -80,6 +85,15 @@ def runs(session: Session, repository: str | None, ref: str | None, phases: tupl
 def _full(ref: str) -> str:
     """A branch by its full name; what is one already stays."""
     return ref if ref.startswith("refs/") else f"refs/heads/{ref}"
+
+
+def _certificate_line(name: str, until: float) -> Line:
+    """What the front of an environment name shows, and how long it holds; marked when it is time to renew it."""
+    from interlock.cli import show
+
+    left = (until - time.time()) / DAY
+    told = f"in {left:.0f} days" if left >= 1.0 else "within a day" if left > 0.0 else "too late"
+    return Line(f"  {name}  renew it until {show.format_time(until)}, {told}", "warn" if left < RENEW_DAYS else "")
 
 
 def _section(title: str, lines: list[Line]) -> list[Line]:

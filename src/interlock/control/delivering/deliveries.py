@@ -327,6 +327,7 @@ def _candidate(version: ModelVersion, plan: EnvironmentPlan, environment: Enviro
         service_ms=next((version.metrics[name] for name in SERVICE_TIMES if name in version.metrics), None),
         memory_mb=version.metrics.get("memory_peak_mb"),
         memory=plan.memory,
+        cpu=plan.cpu,
         surge=plan.surge,
     )
 

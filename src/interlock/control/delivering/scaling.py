@@ -81,7 +81,7 @@ class Scaling:
 
     def _scope(self, revision: Revision) -> Scope:
         assert revision.scaling is not None
-        room = int(self._cores * PER_CORE)
+        room = int(self._cores * PER_CORE if revision.cpu is None else max(1.0, self._cores / revision.cpu))
         if revision.footprint:
             room = min(room, int(self._memory * MEMORY_SHARE / revision.footprint))
         latency, service = revision.scaling.latency_ms, revision.service_ms
@@ -91,4 +91,5 @@ class Scaling:
             room=room,
             latency=latency / 1000.0 if latency else None,
             service=service / 1000.0 if service else None,
+            share=min(1.0, revision.cpu or 1.0),
         )

@@ -16,6 +16,8 @@ from interlock.system.processes import identity_of
 from interlock.system.sockets import connect, http_over
 
 SECONDS = 1.0
+EXPIRES = re.compile(r"listener\..*\.ssl\.certificate\.(?P<name>[^.]+)\.expiration_unix_time_seconds")
+"""What it tells of the certificate that a listener shows; ``name`` is that of the secret, which is the listener's."""
 
 
 class Bucket(NamedTuple):
@@ -72,6 +74,11 @@ class Admin:
         """The hosts of each cluster that is warm, as Envoy shows them."""
         found = self._read("/clusters?format=json").get("cluster_statuses", [])
         return {one["name"]: one.get("host_statuses", []) for one in found}
+
+    def certificates(self) -> dict[str, float]:
+        """By listener when the certificate that it shows ends, in wall seconds; none of listeners without TLS."""
+        stats = self.stats("listener.").items()
+        return {named["name"]: float(value) for name, value in stats if (named := EXPIRES.fullmatch(name))}
 
     def _read(self, path: str) -> dict[str, Any]:
         try:

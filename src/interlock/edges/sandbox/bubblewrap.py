@@ -73,9 +73,9 @@ class BubblewrapSandbox:
         """Ends the cells."""
         self._cells.close()
 
-    def command(self, isolation: Isolation) -> list[str]:
+    def command(self, isolation: Isolation, cpu: float | None = None) -> list[str]:
         """See the port."""
-        return line_of(self.start(isolation))
+        return line_of(self.start(isolation), cpu)
 
     def start(self, isolation: Isolation) -> Start:
         """How the program is started isolated; see the port."""

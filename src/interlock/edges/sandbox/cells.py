@@ -30,7 +30,7 @@ class Cells:
         self._guard = threading.Lock()
         self._idle: dict[bool, list[_Cell]] = {True: [], False: []}
         self._all: list[_Cell] = []
-        self._cores = _Cores(os.sched_getaffinity(0))
+        self._cores = Cores(os.sched_getaffinity(0))
         self._end = weakref.finalize(self, _end_all, self._all)
 
     @cached_property
@@ -78,7 +78,7 @@ class _Cell:
         self,
         group: Group | None,
         enter: Iterable[Callable[[], None]],
-        cores: _Cores,
+        cores: Cores,
         done: Callable[[_Cell], None],
     ) -> None:
         self._group, self._cores, self._done = group, cores, done
@@ -136,7 +136,7 @@ def _end_all(cells: list[_Cell]) -> None:
         cell.end()
 
 
-class _Cores:
+class Cores:
     """Which cores are whose, where no control group shares out their time: the least used, as many as asked for."""
 
     def __init__(self, cores: Iterable[int]) -> None:

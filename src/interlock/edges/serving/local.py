@@ -180,7 +180,7 @@ class LocalReplicas:
             env={
                 "HOME": "/tmp",  # noqa: S108 - its own, inside
                 "LANG": "C.UTF-8",
-                "OMP_NUM_THREADS": "1",
+                "OMP_NUM_THREADS": str(max(1, int(revision.cpu or 1))),
                 "PATH": "/usr/bin:/bin",
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PYTHONPATH": str(program),
@@ -198,7 +198,7 @@ class LocalReplicas:
             return
         isolation = self._isolation(name, revision, str(Path(installed.folder) / "bin" / "python"))
         copies = {artifact: self._copies.ensure(artifact) for artifact in _artifacts(revision)[1:]}
-        command = self._sandbox.command(isolation)
+        command = self._sandbox.command(isolation, revision.cpu)
         argv = guarded(command, revision, installed, copies, self._folder, self._key)
         process = {
             "name": name,

@@ -22,6 +22,9 @@ class ReplicasSpec(Section):
     `latency_p99_ms`; without one, to ten times what a request takes. Without this key there are always `min`."""
     memory: Size | None = None
     """The memory that one of them may use. One that uses more is replaced: it answers what it has, and starts anew."""
+    cpu: Annotated[float, Field(ge=0.1, le=1024.0)] | None = None
+    """Cores that one of them may use, and threads: as many as whole cores, at least one. Without this key: the
+    machine's, with one thread. The gates measure one thread with a whole core."""
     max_surge: Annotated[int, Field(ge=0, le=64)] | None = None
     """How many more than there shall be may exist while a new revision's take their place, with `strategy: rolling`.
     Without this key both revisions have all theirs, so that the machine has to hold twice as many."""
