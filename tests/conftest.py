@@ -154,7 +154,8 @@ LONGEST_FIRST = "chaos journeys contract architecture domain"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long begins first, so that no worker ends alone; a file's tests share its fixtures, in one worker.
 
-    Tests that keep servers and traffic going take turns, so that two of them never share the machine.
+    Tests that keep servers and traffic going take turns, so that two of them never share the machine; those with a
+    server that waits most of the time ("quiet servers") take turns among themselves.
     """
     items.sort(key=lambda item: LONGEST_FIRST.find(item.path.parent.name))
     for item in items:
