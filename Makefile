@@ -17,13 +17,14 @@ setup: .venv/.ready
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv sync --frozen --quiet --compile-bytecode  # sandboxed probes cannot write bytecode themselves
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 demo: setup  ## the whole journey of a commit, on real data
 	$(BIN)/interlock demo $(if $(FAST),--fast)
 
 test: setup  ## every test
-	$(BIN)/pytest -n 3 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup  ## style and types
 	$(BIN)/ruff format --check src tests benchmarks

@@ -11,7 +11,7 @@ from tests.small_server import SmallRepository, SmallServer
 from interlock.run.run import Run
 from interlock.vocabulary import Phase
 
-pytestmark = pytest.mark.xdist_group("servers")
+pytestmark = pytest.mark.xdist_group("quiet servers")
 
 PIPELINE = """
 version: 1

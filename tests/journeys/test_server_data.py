@@ -9,7 +9,7 @@ from tests.small_server import SmallRepository, SmallServer, executed
 
 from interlock.vocabulary import Phase
 
-pytestmark = pytest.mark.xdist_group("servers")
+pytestmark = pytest.mark.xdist_group("quiet servers")
 
 PIPELINE = """
 version: 1

@@ -23,7 +23,7 @@ from tests.small_server import (
 from interlock.run.run import Run
 from interlock.vocabulary import Kind, Phase
 
-pytestmark = pytest.mark.xdist_group("servers")
+pytestmark = pytest.mark.xdist_group("quiet servers")
 
 GATED = """
 version: 1

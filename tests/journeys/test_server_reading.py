@@ -13,7 +13,7 @@ from tests.small_server import SmallRepository, SmallServer, on_github, wait_for
 
 from interlock.vocabulary import Kind, Phase
 
-pytestmark = pytest.mark.xdist_group("servers")
+pytestmark = pytest.mark.xdist_group("quiet servers")
 
 QUICK = "version: 1\nchecks: []\nstages:\n  train: {cmd: 'echo read me > made', outs: [made]}\n"
 BOOKS = 5.0

@@ -13,7 +13,7 @@ from tests.small_server import SmallRepository, SmallServer, executed, files_wit
 from interlock.client.api import Client
 from interlock.vocabulary import Phase
 
-pytestmark = pytest.mark.xdist_group("servers")
+pytestmark = pytest.mark.xdist_group("quiet servers")
 
 MARK = f"journey-{os.getpid()}-mark"
 CANARY = "canary-7f3b9d1e5a"
