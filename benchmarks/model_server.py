@@ -223,13 +223,13 @@ def family_of(pid: int) -> set[int]:
     return found
 
 
-def memory_of(pid: int) -> float:
-    """MB of the process and all that it has started; what they share is counted once."""
+def memory_of(pid: int, kind: str = "Pss:") -> float:
+    """MB of the process and all that it has started; what they share is counted once. ``kind`` is a line of proc(5)."""
     size = 0
     for each in family_of(pid):
         with contextlib.suppress(OSError):
             lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
-            size += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            size += sum(int(line.split()[1]) for line in lines if line.startswith(kind))
     return size / 1024
 
 

@@ -28,7 +28,9 @@ MOST_GROWTH, SMALLEST_GROWTH, MOST_DESCRIPTORS, MOST_LATE = 1.10, 4.0, 2, 1.5
 
 
 class Minute(NamedTuple):
-    """``late`` is the p99 in milliseconds; ``memory`` (MB) and ``descriptors`` are by process, after the minute."""
+    """``late`` is the p99 in milliseconds; ``memory`` (MB, what no file backs) and ``descriptors`` are by process,
+    after the minute.
+    """
 
     requests: int
     failed: list[str]
@@ -89,7 +91,7 @@ def play(site: Site, rate: float) -> Minute:
         len(answered) + len(failed),
         failed,
         percentile([one.seconds for one in answered], 0.99),
-        {name: memory_of(pid) for name, pid in pids.items()},
+        {name: memory_of(pid, "Pss_Anon:") for name, pid in pids.items()},
         {name: sum(map(count_descriptors, family_of(pid))) for name, pid in pids.items()},
     )
 
