@@ -45,8 +45,9 @@ crash-points: setup  ## a server killed and failed at each single call that chan
 rollout-points: setup  ## a control plane killed, or stopped and woken, at each call of a rollout that changes a file; an hour
 	ROLLOUT_POINTS=1 $(BIN)/pytest -q -s tests/chaos/test_rollout_points.py
 
-histories: setup  ## a thousand random histories of rollouts, and a planted mistake at a time; half an hour
-	HISTORIES=1000 MISTAKES=every $(BIN)/pytest -q -s tests/chaos/test_rollout_histories.py tests/chaos/test_rollout_stories.py
+histories: setup  ## two thousand random histories of rollouts, and a planted mistake at a time; an hour
+	HISTORIES=1000 MISTAKES=every $(BIN)/pytest -q -s tests/chaos/test_rollout_histories.py tests/chaos/test_rollout_stories.py \
+		tests/chaos/test_monitoring_stories.py
 
 storm: setup  ## fifty kill storms of twenty runs, ten kills under traffic, a minute's sleep in a canary; an hour
 	STORM_SEEDS=50 ASLEEP_SECONDS=60 KILLS=every $(BIN)/pytest -q tests/chaos/test_kill_storm.py \

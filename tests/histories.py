@@ -346,8 +346,7 @@ class Watch:
             in_force == was["weight"], f"{title} gains weight at {in_force} %, its {was['weight']} % not yet there"
         )
         if was["weight"] in (0, ON_PROBATION):
-            is_well = len(known) >= rollout["candidate"]["replicas"] and all(one.is_healthy for one in known.values())
-            self._holds(is_well, f"{title} gets traffic, and its candidate is not healthy")
+            self._holds(self._is_well(rollout, known), f"{title} gets traffic, and its candidate is not healthy")
         if rollout["release"] is None:
             return
         self._may_go_forward(rollout, title)
@@ -359,6 +358,10 @@ class Watch:
             self._earned(rollout, was["weight"], weight, title)
         self._gained[key] = self._history.now
         self._asked[key] = self._history.served[key]
+
+    def _is_well(self, rollout: Any, known: Mapping[str, Any]) -> bool:
+        """Whether the candidate may get its first traffic, by what the proxy knows of its replicas."""
+        return len(known) >= rollout["candidate"]["replicas"] and all(one.is_healthy for one in known.values())
 
     def _earned(self, rollout: Any, before: int, weight: int, title: str) -> None:
         """Weights in the plan's order, after the plan's time, and all traffic only after enough harmless requests."""
@@ -489,10 +492,14 @@ class Watch:
         self._holds(all(share > 0 for share in shares.values()), f"{after['name']}: the weights are {shares}")
         known = {named(one) for one in (after["stable"], after["candidate"]) if one}
         self._holds(set(shares) <= known, f"{after['name']}: traffic for {shares}, none of {known}")
-        if after["stable"] is not None:
+        if after["stable"] is not None and not self._is_gap(after):
             self._holds(sum(shares.values()) == 100, f"{after['name']}: stable, and nobody serves")
         if was and was["stable"] and not after["stable"]:
             raise Broken(f"{after['name']} lost its stable revision")
+
+    def _is_gap(self, environment: Any) -> bool:
+        """Whether nobody has to serve there now."""
+        return False
 
     def _one_rollout_each(self) -> None:
         """At most one rollout is under way in an environment, and the environment knows it."""
@@ -580,9 +587,13 @@ class Watch:
             state = (self._store.peek(Kind.ENVIRONMENT, environment) or NOTHING).state
             stable, candidate = state.get("stable"), state.get("candidate")
             given = {**self._proxy.copies(environment), **self._proxy.weights(environment)}
-            if stable and candidate and given.get(named(candidate)):
+            if stable and candidate and given.get(named(candidate)) and not self._is_gone(state):
                 lease = self._proxy.leases.get(environment)
                 self._holds(lease == (named(candidate), named(stable)), f"{environment}: its lease is {lease}")
+
+    def _is_gone(self, environment: Any) -> bool:
+        """Whether nothing of stable is there to which traffic could go back at once."""
+        return False
 
     def delivered(self, version: int) -> None:
         """A good version that was released without trouble is in every environment."""
@@ -707,9 +718,13 @@ class History:
     def _live(self, passes: int, trouble: float) -> None:
         for _ in range(passes):
             if self._chance.random() < trouble:
-                self._chance.choice(TROUBLES)(self)
+                self._chance.choice(self.troubles())(self)
             self._pass_time(self._chance.choice([1.0, 1.0, 1.0, 2.0, 3.0]) if trouble else 1.0)
             self._work(self._chance.randrange(2))
+
+    def troubles(self) -> Sequence[Callable[[Any], None]]:
+        """What may happen."""
+        return TROUBLES
 
     def _pass_time(self, seconds: float) -> None:
         began, were_held = self.now, {name: self._is_held(name) for name in self._held}

@@ -66,11 +66,11 @@ def _put(name: str, module: ModuleType) -> None:
     setattr(sys.modules[parent], last, module)
 
 
-def rules_with(mistake: Mistake | None) -> Rules:
-    """The modules that deliver with this mistake in them, beside the right ones, which stay as they are."""
-    names = tuple(f"interlock.{room}" for room in ROOMS)
+def modules_with(rooms: tuple[str, ...], mistake: Mistake | None) -> dict[str, ModuleType]:
+    """These modules by room, with this mistake in them, beside the right ones, which stay as they are."""
+    names = tuple(f"interlock.{room}" for room in rooms)
     with _apart(names):
-        for room, name in zip(ROOMS, names, strict=True):
+        for room, name in zip(rooms, names, strict=True):
             spec = importlib.util.find_spec(name)
             assert spec is not None
             assert spec.origin is not None
@@ -81,9 +81,15 @@ def rules_with(mistake: Mistake | None) -> Rules:
             module = importlib.util.module_from_spec(spec)
             _put(name, module)
             exec(compile(text, spec.origin, "exec"), module.__dict__)
-        return Rules(
-            loop=sys.modules["interlock.control.loop"],
-            deliveries=sys.modules["interlock.control.delivering.deliveries"],
-            dataplane=sys.modules["interlock.control.delivering.dataplane"],
-            requests=sys.modules["interlock.control.delivering.requests"],
-        )
+        return {room: sys.modules[name] for room, name in zip(rooms, names, strict=True)}
+
+
+def rules_with(mistake: Mistake | None) -> Rules:
+    """The modules that deliver, with this mistake in them."""
+    modules = modules_with(ROOMS, mistake)
+    return Rules(
+        loop=modules["control.loop"],
+        deliveries=modules["control.delivering.deliveries"],
+        dataplane=modules["control.delivering.dataplane"],
+        requests=modules["control.delivering.requests"],
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from tests.production import NO_DIGEST
 
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.scaling import Scaling
+from interlock.control.monitoring import monitoring
 from interlock.control.monitoring.alerting import Alerting
-from interlock.control.monitoring.monitoring import Monitoring
 from interlock.control.rows import load_state, read_state, write_environment, write_state
 from interlock.delivery.environment import Environment
 from interlock.delivery.monitoring.messages import Message
@@ -38,21 +39,25 @@ REFERENCE = {
 
 
 class World:
-    """A model in production, with a previous one; ``live`` again after a kill of the control plane."""
+    """A model in production, with a previous one; ``live`` again after a kill of the control plane.
 
-    def __init__(self, store: Store | None = None) -> None:
+    ``watching`` is the module that watches.
+    """
+
+    def __init__(self, store: Store | None = None, watching: Any = monitoring) -> None:
         self.now = 1000.0
         self.store = store or MemoryStore(lambda: self.now)
         self.blobs = MemoryBlobs()
         self.replicas = FakeReplicas()
         self.proxy = FakeProxy({"production": "127.0.0.1:1"})
         self.receivers = MemoryReceivers("oncall")
+        self._watching = watching
         self.sums: dict[str, tuple[int, ...]] = {}
         self.live()
 
     def live(self) -> None:
         plane = Plane(self.store, self.replicas, self.proxy, Scaling(self.store, lambda: self.now, 2.0, 2.0**33))
-        self.monitoring = Monitoring(self.store, self.blobs, plane, lambda: self.now)
+        self.monitoring = self._watching.Monitoring(self.store, self.blobs, plane, lambda: self.now)
         self.alerting = Alerting(self.store, self.receivers, lambda: self.now)
 
     def revision(self, number: int, **more: object) -> Revision:

@@ -1,7 +1,8 @@
 """The rules of rollouts over random histories: no promise is broken, everything ends; and planted mistakes are found.
 
-What must hold stands in tests/histories.py, in the words of the promises. Every test run tells a few histories of the
-right rules, and looks for those mistakes that show at once; ``make histories`` tells a thousand, and looks for all.
+What must hold stands in tests/histories.py, and in tests/strategies.py of the other strategies, in the words of the
+promises. Every test run tells a few histories of the right rules, and looks for those mistakes that show at once;
+``make histories`` tells a thousand of each, and looks for all.
 """
 
 import os
@@ -10,8 +11,10 @@ from collections import Counter
 import pytest
 from tests.histories import Workshop
 from tests.planted import Mistake, rules_with
+from tests.strategies import BEGUN, StrategyWorkshop
 
 HISTORIES = int(os.environ.get("HISTORIES", "4"))
+IS_EVERY = os.environ.get("MISTAKES") == "every"
 MOST_TRIES = 400
 """Histories until a mistake must have shown itself."""
 
@@ -22,6 +25,7 @@ PROBATION = "delivery.stages.probation"
 DELIVERIES, DATAPLANE, BACK, QUARANTINE, REQUESTS = (
     f"control.delivering.{name}" for name in ("deliveries", "dataplane", "going_back", "quarantine", "requests")
 )
+REPLACING, LIMITS, ENGINE = (f"delivery.{name}" for name in ("replacing", "external.limits", "analysis.engine"))
 BEGINNING, PAIRS, MIRRORING = "delivery.rollout", "delivery.looks.pairs", "delivery.looks.mirroring"
 MISTAKES = {
     # --- when a rollout moves ---
@@ -227,6 +231,44 @@ MISTAKES = {
         "for act in acts:\n                self._act(environment, act, self._store.version(Kind.ENVIRONMENT, key),",
     ),
 }
+MISTAKES_OF_STRATEGIES = {
+    # --- when replicas are replaced ---
+    "who has no room is started beside": Mistake(REPLACING, "if seen.stable > replacement.stable:", "if False:"),
+    "a replica that starts gets traffic": Mistake(REPLACING, "if missing > 0:", "if missing > 9:"),
+    "more may exist than there is room for": Mistake(
+        REPLACING, "starting = min(room, all_ - replacement.candidate)", "starting = all_ - replacement.candidate"
+    ),
+    "all of stable leave at once": Mistake(
+        REPLACING, "fewest = max(0, all_ - replacement.max_unavailable - moved)", "fewest = 0"
+    ),
+    "who makes room goes on being sent requests": Mistake(BEGINNING, "and self.replacement.is_gap)", "and False)"),
+    "the way back needs no room": Mistake(ENVIRONMENT, "room is None or len(wish.revisions) != 1", "wish is not None"),
+    # --- with values of elsewhere ---
+    "an unknown value is good enough": Mistake(
+        LIMITS, 'Verdict.UNDECIDED, f"is not known', 'Verdict.PASS, f"is not known'
+    ),
+    "one look is harm enough": Mistake(
+        LIMITS, "if lasted < limit.seconds:", "if standing.is_within and lasted < limit.seconds:"
+    ),
+    "one look is safety enough": Mistake(
+        LIMITS, "if lasted < limit.seconds:", "if not standing.is_within and lasted < limit.seconds:"
+    ),
+    "limits are not heard": Mistake(ENGINE, "if analysis.limits else result", "if False else result"),
+    # --- with approvals ---
+    "nobody lets a release in": Mistake(
+        RELEASE, "if here is None\n            else", "if here is None or here.approvals\n            else"
+    ),
+    "a step waits for nobody": Mistake(
+        ROLLOUT, "held = rollout.unapproved(rollout.step) if held is None else held", "held = held"
+    ),
+    # --- when blue becomes green ---
+    "checks come after": Mistake(ROLLOUT, "_checks_before_traffic(rollout, seen) or _next_step", "_next_step"),
+    "checks need ask nothing": Mistake(ROLLOUT, "counter.requests == 0", "counter.requests < 0"),
+    "stable is not kept": Mistake(ROLLOUT, "step.pause or step.keep or 0.0", "step.pause or 0.0"),
+    "harm at the limit does not matter": Mistake(
+        ROLLOUT, "if result.verdict is Verdict.FAIL:", "if result.verdict is Verdict.FAIL and result.because == '':"
+    ),
+}
 
 
 ENDS = ("promoted", "rolled_back", "superseded", "on probation")
@@ -248,21 +290,43 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return Workshop(tmp_path_factory.mktemp("histories"))
 
 
+@pytest.fixture(scope="module")
+def strategies(tmp_path_factory: pytest.TempPathFactory) -> StrategyWorkshop:
+    return StrategyWorkshop(tmp_path_factory.mktemp("strategies"))
+
+
 def test_over_random_histories_every_promise_holds_and_everything_ends(workshop: Workshop) -> None:
-    ends: Counter[str] = Counter()
-    told: Counter[str] = Counter()
-    for seed in range(HISTORIES):
+    happened = _happened(workshop, HISTORIES)
+    assert min(happened[name] for name in (*ENDS, "killed", "overtaken")) > 0
+
+
+@pytest.mark.skipif(HISTORIES < 100, reason="make histories")
+def test_over_random_histories_of_other_strategies_the_same(strategies: StrategyWorkshop) -> None:
+    happened = _happened(strategies, HISTORIES)
+    assert min(happened[name] for name in (*BEGUN, "promoted", "rolled_back", "killed", "overtaken")) > 0
+
+
+def _happened(workshop: Workshop | StrategyWorkshop, histories: int) -> Counter[str]:
+    """How often everything came about in so many histories."""
+    found: Counter[str] = Counter()
+    for seed in range(histories):
         history = workshop.tell(seed)
-        ends += history.watch.ends
-        told += history.calls.told
-    print(f"{HISTORIES} histories: rollouts {dict(ends)}, control planes {dict(told)}")
-    happened = (*(ends[name] for name in ENDS), told["killed"], told["overtaken"])
-    assert min(happened) > 0
+        found += history.watch.ends + history.calls.told
+    print(f"{histories} histories: {dict(found)}")
+    return found
 
 
-@pytest.mark.parametrize("name", MISTAKES if os.environ.get("MISTAKES") == "every" else AT_ONCE)
+@pytest.mark.parametrize("name", MISTAKES if IS_EVERY else AT_ONCE)
 def test_a_planted_mistake_breaks_a_promise(workshop: Workshop, name: str) -> None:
-    mistake = MISTAKES[name]
+    _is_found(workshop, MISTAKES[name])
+
+
+@pytest.mark.parametrize("name", MISTAKES_OF_STRATEGIES if IS_EVERY else ())
+def test_a_planted_mistake_in_other_strategies_breaks_a_promise(strategies: StrategyWorkshop, name: str) -> None:
+    _is_found(strategies, MISTAKES_OF_STRATEGIES[name])
+
+
+def _is_found(workshop: Workshop | StrategyWorkshop, mistake: Mistake) -> None:
     rules = rules_with(mistake)
     for seed in range(MOST_TRIES):
         try:
@@ -273,5 +337,5 @@ def test_a_planted_mistake_breaks_a_promise(workshop: Workshop, name: str) -> No
     pytest.fail(f"{MOST_TRIES} histories did not show it")
 
 
-def test_modules_loaded_anew_without_a_mistake_break_nothing(workshop: Workshop) -> None:
-    workshop.tell(0, rules_with(None))
+def test_modules_loaded_anew_without_a_mistake_break_nothing(strategies: StrategyWorkshop) -> None:
+    strategies.tell(0, rules_with(None))

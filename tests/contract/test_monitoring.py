@@ -14,6 +14,7 @@ from interlock.control.monitoring.retraining import Retraining
 from interlock.control.rows import load_state, write_environment
 from interlock.delivery.environment import Environment
 from interlock.delivery.monitoring.messages import TOLD
+from interlock.delivery.monitoring.replaying import replay_turns
 from interlock.edges.store import SqlStore
 from interlock.vocabulary import Kind, canonical
 
@@ -42,6 +43,8 @@ def test_a_breach_is_told_once_and_again_when_it_is_over(world: World) -> None:
     world.look(WELL, 10)
     assert [one.state for one in world.messages()] == ["firing", "resolved"]
     assert world.environment().rollout is None
+    again = replay_turns(world.store.events(Kind.MONITOR, WHERE))
+    assert str(again) == "2 decisions follow from the stored observations"
 
 
 def test_nothing_is_looked_at_before_its_time_and_quiet_is_seldom_saved(world: World) -> None:

@@ -32,9 +32,11 @@ from interlock.delivery.monitoring.reference import (
     most_apart,
     read_reference,
 )
+from interlock.delivery.monitoring.replaying import observation, replay_turns
 from interlock.delivery.monitoring.tallies import Tally, counts_between, tally_of
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LatencySeen, LoadSeen, ObservedSeen
 from interlock.pipeline.monitoring.plan import DAY, MonitoringPlan, MonitorRulePlan
+from interlock.vocabulary import Event, Kind
 
 AMOUNT = ColumnReference(name="input.amount", is_number=True, strange=0.0, counts=(20, 0, 980, 980, 1020, 1000))
 CITY = ColumnReference(name="input.city", is_number=False, strange=0.01, counts=(0, 20, 3000, 980))
@@ -106,6 +108,37 @@ def test_an_alert_fires_once_and_is_resolved_when_all_is_well_again() -> None:
     assert not any(is_firing[41 + CALM_BLOCKS : 51])
     again = is_firing.index(True, 51)
     assert again - 50 == first  # evidence began anew: it takes as long as the first time
+
+
+def test_turns_are_decided_again_from_what_is_stored_of_them() -> None:
+    bad = changed(input_amount=(400, 0, 0, 0, 0, 0))
+    states = watch([bad] * 40 + [WELL] * 10)
+    events = [event(state) for state in states]
+    again = replay_turns(events)
+    assert (again.decisions, again.differences) == (2, ())
+    fired, resolved = (one for one in events if one.observed)
+    (turn,) = fired.observed["turns"]  # type: ignore[misc,union-attr]
+    turn["counts"] = [1, 399]  # type: ignore[index,call-overload]
+    (turn,) = resolved.observed["turns"]  # type: ignore[misc,union-attr]
+    turn["before"]["calm"] = 0  # type: ignore[index,call-overload]
+    first, second = replay_turns(events).differences
+    assert first.startswith("missing of input.amount: it fires, ")
+    assert first.endswith("then, it does not fire now")
+    assert second.startswith("missing of input.amount: it does not fire then, it fires, ")
+
+
+def event(state: Monitor) -> Event:
+    """A look as it is stored."""
+    return Event(
+        number=1,
+        kind=Kind.MONITOR,
+        key=state.environment,
+        version=1,
+        phase="",
+        at=0.0,
+        because=state.because,
+        observed=observation(state),
+    )
 
 
 def test_a_shifted_column_is_told_of_by_whole_periods_and_sooner_once_the_day_is_known() -> None:

@@ -25,6 +25,7 @@ from interlock.cli.show import (
 from interlock.control.rows import read_state
 from interlock.delivery.looks.replaying import LOOK, replay
 from interlock.delivery.monitoring.monitor import Monitor
+from interlock.delivery.monitoring.replaying import TURNS, replay_turns
 from interlock.delivery.rollout import PROBATION_END, Rollout
 from interlock.errors import NotFound, Refused
 from interlock.gate.judgement import Checked, GateResult, Judgement
@@ -109,8 +110,8 @@ def monitor_lines(row: Row) -> list[Line]:
 
 
 def replayed_lines(row: Row, events: Sequence[Event]) -> list[Line]:
-    """Whether the decisions of a rollout follow from what was stored of each look."""
-    again = replay(read_state(row, Rollout), events)
+    """Whether the decisions of a rollout, or of a monitor's alerts, follow from what was stored of each look."""
+    again = replay_turns(events) if row.kind is Kind.MONITOR else replay(read_state(row, Rollout), events)
     return [Line("decided again", "title"), Line(f"  {again}", "bad" if again.differences else "")]
 
 
@@ -253,7 +254,7 @@ def event_lines(events: Sequence[Event]) -> list[Line]:
 
 def _event_lines(event: Event) -> list[Line]:
     reason = f"  {format_time(event.at)}  {event.phase:<11}  {event.because}"
-    observed = list(flatten({name: what for name, what in event.observed.items() if name != LOOK}))
+    observed = list(flatten({name: what for name, what in event.observed.items() if name not in (LOOK, TURNS)}))
     lines = [Line(reason, PHASE_STYLES.get(event.phase, ""))]
     lines += [Line(f"      {name}: {format_value(value)}", "dim") for name, value in observed[:SHOWN]]
     if len(observed) > SHOWN:

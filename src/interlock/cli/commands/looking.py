@@ -155,7 +155,7 @@ def _tell(reading: Reading, wanted: Thing, row: Row) -> tuple[list[Line], dict[s
     answer: dict[str, Any] = {"row": show.row_json(row)}
     if wanted.kind is not Kind.RUN:
         lines = [*story.headline(row), Line("decisions", "title"), *story.event_lines(events)]
-        if wanted.kind is Kind.ROLLOUT:
+        if wanted.kind in (Kind.ROLLOUT, Kind.MONITOR):
             lines += story.replayed_lines(row, events)
     elif wanted.is_gate:
         run = show.read_run(row)

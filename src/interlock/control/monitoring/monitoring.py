@@ -15,6 +15,7 @@ from interlock.delivery.monitoring.messages import messages_of
 from interlock.delivery.monitoring.monitor import Monitor, advance, begin_monitor, evidence_of, summarise
 from interlock.delivery.monitoring.questions import Question, questions_of, seconds_of
 from interlock.delivery.monitoring.reference import Reference, read_reference
+from interlock.delivery.monitoring.replaying import observation
 from interlock.delivery.monitoring.tallies import Tally, counts_between, tally_of
 from interlock.delivery.revision import Revision
 from interlock.errors import ArtifactFault, Refused
@@ -180,6 +181,6 @@ def write_monitor(monitor: Monitor, version: int, repository: str | None, told: 
         expected=version,
         phase=phase,
         because=monitor.because,
-        observed=told,
+        observed={**told, **observation(monitor)},
         repository=repository,
     )

@@ -30,7 +30,7 @@ class Retraining:
         return [run for row in self._store.rows(Kind.MONITOR, phases=("firing",)) for run in self._begin(row)]
 
     def _begin(self, row: Row) -> list[Run]:
-        monitor = read_state(row, Monitor)
+        monitor = read_state(row, Monitor).model_copy(update={"turns": ()})  # stored with the look that saw them
         asking = [alert for alert in monitor.alerts.values() if alert.on_breach == "retrain" and not alert.acted]
         if not asking:
             return []

@@ -62,8 +62,22 @@ class Alert(Stored):
     acted: str = ""
 
 
+class Turn(Stored):
+    """What an alert turned on at ``at`` (wall seconds): ``counts`` of a block, what the ``question`` about them knew
+    ``before``, and the alert that ``fired`` before and that ``fires`` after it (None: none).
+    """
+
+    at: float
+    question: Question
+    counts: Counts
+    before: Watched
+    fired: Alert | None
+    fires: Alert | None
+
+
 class Monitor(Stored):
-    """Of ``environment``: the ``revision`` (a key) watched since ``started``. ``alerts`` are those that fire.
+    """Of ``environment``: the ``revision`` (a key) watched since ``started``. ``alerts`` are those that fire,
+    ``turns`` what began or ceased to at the last look.
 
     ``unwatched`` is why the columns are not compared with a reference; empty where they are.
     """
@@ -77,6 +91,7 @@ class Monitor(Stored):
     blocks: dict[str, Block] = {}
     watched: dict[str, Watched] = {}
     alerts: dict[str, Alert] = {}
+    turns: tuple[Turn, ...] = ()
     because: str = ""
 
 
@@ -102,6 +117,7 @@ def advance(
 ) -> Decision[Monitor]:
     """The monitor after what came since the last look, by column; ``now`` in wall seconds."""
     blocks, watched, alerts = dict(monitor.blocks), dict(monitor.watched), dict(monitor.alerts)
+    turns: list[Turn] = []
     for clock in CLOCKS:
         block = _filled(blocks[clock], counts)
         blocks[clock] = block
@@ -110,10 +126,24 @@ def advance(
         blocks[clock] = Block(since=now)
         for question in questions:
             if question.clock == clock and question.column in block.counts:
-                _judge(question, question.examine(block.counts[question.column]), watched, alerts, now)
-    after = monitor.model_copy(update={"blocks": blocks, "watched": watched, "alerts": alerts})
+                counts_of_it = question.examine(block.counts[question.column])
+                known, fired = watched.get(question.key, Watched()), alerts.get(question.key)
+                _judge(question, counts_of_it, watched, alerts, now)
+                fires = alerts.get(question.key)
+                if fires != fired:
+                    turn = Turn(at=now, question=question, counts=counts_of_it, before=known, fired=fired, fires=fires)
+                    turns.append(turn)
+    after = monitor.model_copy(update={"blocks": blocks, "watched": watched, "alerts": alerts, "turns": tuple(turns)})
     because = summarise(after)
     return Decision(state=after.model_copy(update={"because": because}), because=because)
+
+
+def judge_again(turn: Turn) -> Alert | None:
+    """The alert that fires by what was stored of its turn; None where none does."""
+    watched, key = {turn.question.key: turn.before}, turn.question.key
+    alerts = {} if turn.fired is None else {key: turn.fired}
+    _judge(turn.question, turn.counts, watched, alerts, turn.at)
+    return alerts.get(key)
 
 
 def summarise(monitor: Monitor) -> str:
