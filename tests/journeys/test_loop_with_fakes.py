@@ -30,7 +30,7 @@ from interlock.edges.git import CommandGit
 from interlock.edges.proxy import FakeProxy
 from interlock.edges.serving import FakeReplicas
 from interlock.edges.store import MemoryStore
-from interlock.errors import NotFound, Refused, SignatureInvalid
+from interlock.errors import NotFound, Refused, SignatureInvalid, StaleWrite
 from interlock.run.run import Run
 from interlock.run.stage import StageOutcome
 from interlock.source.repository import Watched
@@ -325,6 +325,29 @@ def test_traffic_is_given_back_in_the_very_step_that_decides(plant: Plant) -> No
     plant.turn(5)  # and what else differs follows, at versions that are not refused
     assert set(plant.proxy.observe("small/production").endpoints) == {stable.key}
     assert plant.faults == []
+
+
+def test_who_slept_on_a_weight_gives_none_to_what_was_taken_back_meanwhile(plant: Plant) -> None:
+    delivered(plant)
+    stable = plant.state("production").stable
+    plant.commit("one = 2")
+    plant.finish(b"two")
+    key = "small/production"
+    while True:
+        plant.now += 1.0
+        for row in plant.store.rows(Kind.ROLLOUT):
+            plant.deliveries.step_rollout(row.key)
+        saved, version = load_state(plant.store, Kind.ENVIRONMENT, key, Environment)
+        if len(saved.weights) == 2:
+            break
+        plant.loop.one_pass()
+    assert plant.proxy.observe(key).weights == {stable.key: 100}  # saved, and not yet done
+    plant.requests.roll_back(ADA, key, "not this one")
+    plant.deliveries.step_rollout(str(saved.rollout))
+    assert plant.phases(Kind.ROLLOUT)[-1] == "rolled_back"
+    with pytest.raises(StaleWrite):
+        plant.proxy.ensure_weights(key, saved.weights, version)
+    assert plant.proxy.observe(key).weights == {stable.key: 100}
 
 
 def test_a_check_is_given_the_secrets_of_its_environment(plant: Plant) -> None:

@@ -90,11 +90,15 @@ class Plane:
         """Sets the shares of traffic and copies at once, by what was seen for the decision; all else is for ``keep``.
 
         To look again, and to tend to replicas first, would leave requests at a candidate that is known to be bad.
+        Shares that are in force already are said again: another control plane may have saved others before, and sleep
+        on what it has to do for them.
         """
+        traffic = [act for act in differences(environment, seen) if act.name in ("ensure_weights", "ensure_mirrors")]
+        if seen.weights and all(act.name != "ensure_weights" for act in traffic):
+            traffic.append(Act(name="ensure_weights", weights=seen.weights))
         with suppress(StaleWrite):
-            for act in differences(environment, seen):
-                if act.name in ("ensure_weights", "ensure_mirrors"):
-                    self._act(environment, act, version, seen)
+            for one in traffic:
+                self._act(environment, one, version, seen)
 
     def _tell_trouble(self, environment: Environment, version: int, seen: DataPlaneSeen) -> tuple[Environment, int]:
         """The environment with what keeps its replicas from living, saved where that is another thing than before."""
