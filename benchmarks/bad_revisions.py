@@ -4,10 +4,13 @@ Requests come at a fixed rate, each with the label that came true; the canary ju
 the labels. No revision has golden requests, so nothing but live evidence can find out. For each rollout: how it ended,
 when, because of what, and how long after the verdict was saved the last request to the candidate began.
 
-    python benchmarks/bad_revisions.py [--strengths 0 1] [--good COUNT] [--only NAME] [--rate PER_SECOND] [--mirror]
+    python benchmarks/bad_revisions.py [--strengths 0 1] [--good COUNT] [--only NAME] [--rate PER_SECOND]
+        [--mirror | --blue-green]
 
 With ``--mirror`` the canary begins with copies of all requests, and errors, agreement and labels are judged on pairs of
 answers: the table says how many bad ones were found before a caller met them, and what callers met meanwhile.
+
+With ``--blue-green`` each has all traffic at once, and is judged by limits while stable is kept.
 
 One of the eleven kinds is judged by labels that are late, so that only its probation can find it.
 
@@ -121,6 +124,24 @@ MIRRORED = CANARY.model_copy(
     }
 )
 """The same after copies of all requests: what is rolled out here shall answer as the first does."""
+SWITCHED = EnvironmentPlan(
+    name="production",
+    strategy=StrategyPlan(
+        kind="blue_green",
+        steps=(StepPlan(set_weight=100), StepPlan(keep=10.0)),
+        deadline=120.0,
+        analysis=AnalysisPlan(
+            warm_up=2.0,
+            metrics=(
+                AnalysisMetricPlan(metric="error_rate", max=0.03),
+                AnalysisMetricPlan(metric="latency_p95_ms", max=25.0),
+                AnalysisMetricPlan(metric="accuracy", max=0.47),
+            ),
+            is_alone=True,
+        ),
+    ),
+)
+"""All traffic at once. No check asks the candidate before: no part that runs checks is here."""
 MODEL = """
 import os, time
 import numpy as np
@@ -469,12 +490,14 @@ def main() -> int:
     parser.add_argument("--good", type=int, default=20)
     parser.add_argument("--only", default="")
     parser.add_argument("--rate", type=float, default=100.0)
-    parser.add_argument("--mirror", action="store_true")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--mirror", action="store_const", dest="usual", const=MIRRORED, default=CANARY)
+    how.add_argument("--blue-green", action="store_const", dest="usual", const=SWITCHED)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="interlock-bad-"))
     flights = Flights(folder)
     site = Site(folder, flights)
-    usual = MIRRORED if options.mirror else CANARY
+    usual = options.usual
     bad = [
         (f"{kind}, {'plain' if strength == 0 else 'less so'}", BAD[kind][strength], PLANS.get(kind, usual))
         for strength in options.strengths
@@ -508,7 +531,7 @@ def main() -> int:
     wronged = sum(is_back for _, is_back, _ in results[False])
     lags = [lag for _, _, lag in results[True] if lag is not None]
     print(f"bad ones rolled back: {found} of {len(bad)}; good ones: {wronged} of {len(good)}")
-    if options.mirror:
+    if options.usual is MIRRORED:
         unmet = sum(is_back and lag is None for _, is_back, lag in results[True])
         print(f"bad ones that no caller met: {unmet} of {len(bad)}")
     if lags:

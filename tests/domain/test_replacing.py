@@ -44,6 +44,7 @@ def replacement(replicas: int, surge: int, unavailable: int, stable: int, candid
         ((3, 1, 0, 2, 1, 1), (3, 1, 0), "1 replicas of stable are leaving"),
         ((3, 1, 0, 2, 1, 1), (2, 1, 0), "weight 33 % is not yet in force (0 %)"),
         ((3, 1, 0, 2, 1, 1), (2, 1, 33), None),
+        ((3, 1, 0, 2, 2, 1), (2, 2, 0), "weight 33 % is not yet in force (0 %)"),
         ((3, 1, 0, 2, 1, 1), (2, 0, 33), "1 of 1 replicas of the candidate are starting"),
         ((1, 0, 1, 0, 0, 0), (1, 0, 0), "1 replicas of stable are leaving"),
     ],

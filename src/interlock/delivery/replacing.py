@@ -7,8 +7,8 @@ seen                                                   then
 =====================================================  =======================================================
 replicas of stable that were to leave are there        wait
 the candidate's that were asked for are not healthy    wait
-they are healthy, and have no traffic                  they get their share of it, as many of stable leave
-the share is not yet in force                          wait
+the share of those that have traffic is not in force   wait
+others are healthy, and have no traffic                they get their share of it, as many of stable leave
 all are replaced                                       the rollout goes on, with all traffic at the candidate
 ``max_unavailable`` lets more of stable leave          they leave
 else                                                   as many of the candidate's start as there is room for
@@ -108,7 +108,7 @@ def waits_for(replacement: Replacement, seen: ReplacementSeen) -> str | None:
     missing = replacement.candidate - seen.healthy
     if missing > 0:
         return f"{missing} of {replacement.candidate} replicas of the candidate are starting"
-    if replacement.moved == replacement.candidate and seen.weight != replacement.weight:
+    if seen.weight != replacement.weight:
         return f"weight {replacement.weight} % is not yet in force ({seen.weight} %)"
     return None
 
