@@ -94,7 +94,7 @@ class ServedFace:
             look=lambda name, pushed: [f"interlock: looked at {name}", *pushed],
             health=lambda: self.health,
             refused=lambda: {("production", "flights", "401"): 3},
-            certificates=lambda: {"production": time.time() + 1000.0},
+            certificates=lambda: {"production": time.time() + 90 * 86_400.0},
             say=self.heard.append,
         )
         self.face = Face(self.services, [Listener(address="127.0.0.1", port=0, **(listener or {}))], folder)

@@ -90,7 +90,7 @@ class LightSandbox:
         self._program = folder / "replica.py"
         self._bad = folder / "bad"
 
-    def command(self, isolation: Isolation) -> list[str]:
+    def command(self, isolation: Isolation, _cpu: float | None) -> list[str]:
         words = list(isolation.argv)
         named = {name: words[words.index(f"--{name}") + 1] for name in ("revision", "socket", "version")}
         is_bad = (self._bad / named["version"]).exists()
