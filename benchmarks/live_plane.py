@@ -56,7 +56,7 @@ class MadeOf(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A request that was answered with 200: the moment it was due (``loop.time``), and the seconds it took since."""
+    """A request that was answered with 200: when it was due (``time.monotonic``), and the seconds it took since."""
 
     due: float
     seconds: float
@@ -272,7 +272,7 @@ class _Connection(asyncio.Protocol):
             return
         if head.startswith(b"HTTP/1.1 200"):
             assert self._due is not None
-            self._answered.append(Answered(self._due, self._loop.time() - self._due))
+            self._answered.append(Answered(self._due, time.monotonic() - self._due))
         else:
             self._failed.append(f"{head[:20]!r} {body[:200]!r}")
         self._received, self._due = b"", None
@@ -321,11 +321,11 @@ async def _ask_on(address: str, rate: Callable[[float], float], pipe: Any) -> No
         made[1].ask(due)
 
     tasks: set[asyncio.Task[None]] = set()
-    began = due = loop.time()
+    began = due = time.monotonic()  # the loop's own clock counts in milliseconds
     while not pipe.poll():
         due += 1.0 / rate(due - began)
-        if due > loop.time():
-            await asyncio.sleep(due - loop.time())
+        if (early := due - time.monotonic()) > 0.0:
+            await asyncio.sleep(early)
         if idle:
             idle.pop().ask(due)
         else:

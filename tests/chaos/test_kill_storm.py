@@ -31,7 +31,7 @@ PIPELINE = """
 version: 1
 checks: []
 stages:
-  one: {{cmd: "sleep 3; cat number > one", outs: [one], resources: {{cpu: 0.1}}, env: {{STORM: "{mark}"}}}}
+  one: {{cmd: "sleep 5; cat number > one", outs: [one], resources: {{cpu: 0.1}}, env: {{STORM: "{mark}"}}}}
   two: {{cmd: "(setsid sleep 300 &) ; sleep 0.3; cat one > two", deps: [one], outs: [two], resources: {{cpu: 0.1}},
         env: {{STORM: "{mark}"}}}}
   three: {{cmd: "sleep 0.3; cat two > three", deps: [two], outs: [three], resources: {{cpu: 0.1}},
@@ -52,10 +52,12 @@ class Storm:
         self.stages_killed = 0
         self.heard: list[int] = []
 
-    def push(self, repository: SmallRepository) -> None:
-        sha = repository.commit("work", number=f"{repository.name} {len(self.shas)}\n")
-        repository.arrive()
-        self.shas[repository.name, sha] += 1
+    def push(self, *repositories: SmallRepository) -> None:
+        for repository in repositories:
+            sha = repository.commit("work", number=f"{repository.name} {len(self.shas)}\n")
+            self.shas[repository.name, sha] += 1
+        for repository in repositories:  # all at once, or the first would be over before the last begins
+            repository.arrive()
 
     def follow(self, token: str) -> None:
         """Hears of every decision, over every death of the server."""
@@ -128,8 +130,7 @@ def test_every_run_ends_once_whatever_is_killed(storm: Storm) -> None:
     server.until("r0", 1, Phase.SUCCEEDED, told="the run that makes the environment")
     follower = threading.Thread(target=storm.follow, args=(server.token(),), daemon=True)
     follower.start()
-    for repository in storm.repositories:
-        storm.push(repository)
+    storm.push(*storm.repositories)
     wait_for(lambda: storm.under_way() == RUNS, "twenty runs under way at once")
     # When the server and some stages are killed again and again
     under_way = []
