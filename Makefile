@@ -24,7 +24,7 @@ demo: setup  ## the whole journey of a commit, on real data
 	$(BIN)/interlock demo $(if $(FAST),--fast)
 
 test: setup  ## every test
-	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/pytest -n 4 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup  ## style and types
 	$(BIN)/ruff format --check src tests benchmarks
