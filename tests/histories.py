@@ -1029,21 +1029,26 @@ TROUBLES: tuple[Callable[[History], None], ...] = (
 
 
 class Workshop:
-    """The versions that histories deliver: their bytes and signatures are made once."""
+    """The versions that histories of this kind deliver: their bytes and signatures are made once."""
+
+    kind: type[History] = History
 
     def __init__(self, folder: Path) -> None:
         self._plant = Plant(folder)
         for number in range(1, VERSIONS + 1):
-            staging, production = DEPLOY
-            strategy = MIRRORED if number in MIRRORED_VERSIONS else CANARY
-            deploy = (staging, production.model_copy(update={"strategy": strategy}))
-            self._plant.registered.append(self._plant.register(number, deploy=deploy))
+            self._plant.registered.append(self._plant.register(number, deploy=self.deploy(number)))
+
+    def deploy(self, number: int) -> tuple[EnvironmentPlan, ...]:
+        """The environments of a version."""
+        staging, production = DEPLOY
+        strategy = MIRRORED if number in MIRRORED_VERSIONS else CANARY
+        return staging, production.model_copy(update={"strategy": strategy})
 
     def tell(self, seed: int, rules: Rules | None = None) -> History:
         """The history of this seed; Broken, naming the seed, where a promise does not hold."""
-        history = History(self._plant, seed, rules or Rules())
+        history = self.kind(self._plant, seed, rules or Rules())
         try:
             history.tell()
         except Broken as broken:
-            raise Broken(f"history {seed}, {history.now:g} s: {broken}") from broken
+            raise Broken(f"{self.kind.__name__} {seed}, {history.now:g} s: {broken}") from broken
         return history

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tests.histories import (
@@ -17,10 +16,9 @@ from tests.histories import (
     PATIENCE,
     PRODUCTION,
     TROUBLES,
-    VERSIONS,
-    Broken,
     History,
     Watch,
+    Workshop,
     named,
 )
 from tests.plant import ADA, Plant, Rules
@@ -293,22 +291,13 @@ def _run_of(number: int) -> runs.Run:
     return runs.begin(number, commit, Occasion(kind="push"), Plan(), Digest("p"), driver="server", is_trusted=True)
 
 
-class StrategyWorkshop:
+class StrategyWorkshop(Workshop):
     """The versions that these histories deliver."""
 
-    def __init__(self, folder: Path) -> None:
-        self._plant = Plant(folder)
-        ways = {number: way for versions, way in PRODUCTIONS.items() for number in versions}
-        for number in range(1, VERSIONS + 1):
-            production = EnvironmentPlan(name="production", requires=("staging",), replicas=REPLICAS)
-            deploy = (EnvironmentPlan(name="staging", replicas=1), production.model_copy(update=ways[number]))
-            self._plant.registered.append(self._plant.register(number, deploy=deploy))
+    kind = StrategyHistory
 
-    def tell(self, seed: int, rules: Rules | None = None) -> StrategyHistory:
-        """The history of this seed; Broken, naming the seed, where a promise does not hold."""
-        history = StrategyHistory(self._plant, seed, rules or Rules())
-        try:
-            history.tell()
-        except Broken as broken:
-            raise Broken(f"history {seed} of strategies, {history.now:g} s: {broken}") from broken
-        return history
+    def deploy(self, number: int) -> tuple[EnvironmentPlan, ...]:
+        """The environments of a version, production in its own way."""
+        way = next(way for versions, way in PRODUCTIONS.items() if number in versions)
+        production = EnvironmentPlan(name="production", requires=("staging",), replicas=REPLICAS)
+        return EnvironmentPlan(name="staging", replicas=1), production.model_copy(update=way)
