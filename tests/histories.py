@@ -386,7 +386,8 @@ class Watch:
         if before == 50:
             waited = self._history.unheld_since(PRODUCTION, self._gained[key], at_most=True)
             self._holds(waited >= PAUSE_SECONDS, f"{title} paused for {waited:g} s only")
-            self._holds(served >= LEAST_REQUESTS, f"{title} gets all traffic after {served} requests")
+            evidence = served + self._history.copied[key]  # copies of its mirror are answered too
+            self._holds(evidence >= LEAST_REQUESTS, f"{title} gets all traffic after {evidence} requests")
             self._holds(not is_bad, f"{title} gives a bad version all traffic")
 
     def _mirror_is_over(self, rollout: Any, title: str) -> None:

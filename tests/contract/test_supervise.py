@@ -19,6 +19,7 @@ from interlock.edges.sandbox import BubblewrapSandbox
 from interlock.edges.serving import ensure_supervise, stop_supervise
 from interlock.ports import Isolation
 from interlock.supervise.ailments import Pulse
+from interlock.supervise.loop import has_room
 from interlock.system.processes import identity_of, is_alive
 
 STEADY = "import signal; print('up', flush=True); signal.pause()"
@@ -431,6 +432,48 @@ def test_a_program_may_take_its_time_to_start(tmp_path: Path, request: pytest.Fi
     assert [[pulse.look(float(now)) for pulse in crowd][-1] for now in range(4)][-1] == 3.0
     for pulse in crowd:
         pulse.close()
+
+
+@pytest.mark.parametrize(
+    ("beginning", "serving", "cores", "expected"),
+    [
+        (0, 1, 1, True),  # one can always begin
+        (1, 1, 1, False),
+        (1, 1, 2, False),
+        (1, 1, 4, True),  # half of the cores
+        (2, 1, 4, False),
+        (9, 0, 2, True),  # nobody serves: nobody is disturbed
+    ],
+)
+def test_half_of_the_cores_are_left_to_what_serves(beginning: int, serving: int, cores: int, expected: bool) -> None:
+    assert has_room(beginning, serving, cores) is expected
+
+
+def test_patient_programs_begin_one_after_the_other_beside_one_that_serves(folder: Folder) -> None:
+    def want(name: str, delay: float, **settings: object) -> None:
+        answers = ANSWERS.replace('"s"', f'"{name}"')
+        folder.want_command(name, [sys.executable, "-S", "-c", answers, str(delay)], pulse=name, **settings)
+
+    for name in ("a", "d"):
+        want(name, 0.0)
+        eventually((folder.path / name).exists, "it serves")
+    time.sleep(0.3)  # so that they have answered
+    at_once = max(1, len(os.sched_getaffinity(0)) // 2)
+    patient = [f"b{number:02}" for number in range(at_once + 1)]
+    for name in patient:
+        want(name, 1.5, is_patient=True)
+    for name in patient[:-1]:
+        folder.wait_up(name)
+    want("c", 0.0)  # which is not patient
+    folder.wait_up("c")
+    os.killpg(folder.status("a")["pid"], signal.SIGKILL)  # nor is one that ran before
+    (folder.path / "a").unlink()
+    folder.wait_up("a", times=2)
+    assert not folder.status(patient[-1])
+    folder.wait_up(patient[-1])
+    eventually(lambda: all((folder.path / name).exists() for name in patient), "all serve")
+    first = min(folder.status(name)["started"] for name in patient)
+    assert folder.status(patient[-1])["started"] - first >= 1.4
 
 
 @pytest.mark.slow

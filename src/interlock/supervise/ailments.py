@@ -9,6 +9,8 @@ from pathlib import Path
 
 REST = 1.0
 """Seconds from an answer to the next question."""
+FIRST_REST = 0.1
+"""The same while it has not answered yet."""
 QUESTION = b"GET /v2/health/live HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -22,7 +24,7 @@ class Pulse:
 
     def __init__(self, folder: Path, path: str, *, has_answered: bool) -> None:
         self._path = folder / path
-        self._has_answered = has_answered
+        self.has_answered = has_answered
         self._next = 0.0
         self._since: float | None = None
         self._socket: socket.socket | None = None
@@ -32,9 +34,9 @@ class Pulse:
         if self._socket is not None:
             self._listen()
         elif now >= self._next:
-            self._next = now + REST
+            self._next = now + (REST if self.has_answered else FIRST_REST)
             self._ask(now)
-        return now - self._since if self._since is not None and self._has_answered else 0.0
+        return now - self._since if self._since is not None and self.has_answered else 0.0
 
     def close(self) -> None:
         """Asks no more."""
@@ -69,7 +71,7 @@ class Pulse:
             return
         except OSError:
             is_answer = False
-        self._has_answered = self._has_answered or is_answer
+        self.has_answered = self.has_answered or is_answer
         self.close()
 
 

@@ -81,11 +81,6 @@ class Child:
         return True
 
     @property
-    def is_adopted(self) -> bool:
-        """Whether another supervise had started it."""
-        return self._popen is None
-
-    @property
     def exit_code(self) -> int | None:
         """How it ended; None where another supervise had started it."""
         return self._popen.returncode if self._popen else None

@@ -4,6 +4,7 @@
 seen                   done
 =====================  =============================================================================
 not running, wanted    started; after a death at once, then 0.2, 0.4 ... 5 s later, until it lived 10 s
+never ran, is patient  started once there is room to begin
 running, other         TERM, after its grace KILL; then the new generation is started at once
 generation wanted
 the same, which is     the new generation is started beside it, which takes over and ends it; while it cannot live
@@ -34,6 +35,8 @@ STEADY = 10.0
 
 HUNG = 20.0
 """Seconds without an answer after which a program hangs: longer than any request may take."""
+BEGINNING = 4.0
+"""Seconds for which a program that has not answered yet makes others wait: most of a start's processor time."""
 MEMORY_LOOK = 1.0
 HAND_OVER = 60.0
 """Seconds that a successor lives beside its predecessor before that is killed."""
@@ -85,8 +88,20 @@ class Keeper:
             record(folder, name, "adopted", f"process {keeper._child.pid} runs since an earlier supervise")
         return keeper
 
-    def look(self, wanted: Program | None, now: float) -> bool:
-        """One look: does what is due. Answers whether there is anything left to keep."""
+    @property
+    def is_serving(self) -> bool:
+        """Whether it runs and has answered at its pulse."""
+        return self._pulse is not None and self._pulse.has_answered
+
+    def is_beginning(self, now: float) -> bool:
+        """Whether it has a pulse, runs for a moment only, and has not answered yet."""
+        return self._pulse is not None and not self._pulse.has_answered and now - self._started < BEGINNING
+
+    def look(self, wanted: Program | None, now: float, *, has_room: bool = True) -> bool:
+        """One look: does what is due. Answers whether there is anything left to keep.
+
+        Without room to begin (``has_room``) a patient program that did not run before is not started.
+        """
         if self._child is not None and self._child.has_ended():
             self._note_end(self._child, now)
         if self._predecessor is not None:
@@ -98,7 +113,8 @@ class Keeper:
             return self._predecessor is not None or self._forget()
         if wanted.generation != self._generation:
             self._deaths, self._due, self._status = 0, now, {}
-        if now >= self._due:
+        waits = wanted.is_patient and not self._status and not has_room
+        if now >= self._due and not waits:
             self._start(wanted, now)
         return True
 
@@ -142,8 +158,8 @@ class Keeper:
 
     def _examine(self, child: Child, wanted: Program, now: float) -> None:
         """Ends a program that hangs or has taken too much memory; what becomes of it is that of one that died."""
-        if wanted.pulse is not None and self._pulse is None:
-            self._pulse = Pulse(self._folder, wanted.pulse, has_answered=child.is_adopted)
+        if wanted.pulse is not None and self._pulse is None:  # adopted
+            self._pulse = Pulse(self._folder, wanted.pulse, has_answered=True)
         if self._pulse is not None and self._pulse.look(now) >= HUNG:
             self._ailment = f"it has not answered for {HUNG:g} s"
             child.kill()
@@ -182,6 +198,8 @@ class Keeper:
             ailment=self._status.get("ailment", ""),
         )
         child.begin(program, self._epoch)
+        if program.pulse is not None:
+            self._pulse = Pulse(self._folder, program.pulse, has_answered=False)
 
     def _end(self, child: Child, now: float) -> None:
         if self._kill_at is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,15 @@ LEASE_SECONDS = 0.5
 LOG_SECONDS = 10.0
 
 
+def has_room(beginning: int, serving: int, cores: int) -> bool:
+    """Whether one more program may begin beside those that begin.
+
+    A start takes a core for seconds. While anybody serves, at most half of the cores do so at a time; where nobody
+    serves yet, nobody is disturbed.
+    """
+    return not serving or beginning < max(1, cores // 2)
+
+
 class Supervisor:
     """Keeps what the folder's files ask for alive. There is one for a folder: whoever makes it holds the lock."""
 
@@ -25,6 +35,7 @@ class Supervisor:
         for name in FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True)
         self._programs = Programs(folder / "processes")
+        self._cores = len(os.sched_getaffinity(0))
         now = time.monotonic()
         names = [path.name.removesuffix(".json") for path in (folder / "status").glob("[!.]*.json")]
         self._keepers = {name: Keeper.adopt(folder, name, now) for name in names}
@@ -53,8 +64,9 @@ class Supervisor:
     def _keep(self, wanted: dict[str, Program]) -> None:
         for name in sorted({*wanted, *self._keepers}):
             keeper = self._keepers.setdefault(name, Keeper(self._folder, name))
+            now = time.monotonic()
             try:
-                is_left = keeper.look(wanted.get(name), time.monotonic())
+                is_left = keeper.look(wanted.get(name), now, has_room=self._has_room(now))
             except (
                 OSError
             ) as problem:  # no memory, no processes, no space: the others are kept, this one is tried again
@@ -62,6 +74,11 @@ class Supervisor:
                 continue
             if not is_left:
                 del self._keepers[name]
+
+    def _has_room(self, now: float) -> bool:
+        keepers = self._keepers.values()
+        beginning = sum(keeper.is_beginning(now) for keeper in keepers)
+        return has_room(beginning, sum(keeper.is_serving for keeper in keepers), self._cores)
 
 
 def run(folder: Path, is_ending: list[bool]) -> None:

@@ -17,7 +17,8 @@ class Program(NamedTuple):
     ``generation`` is another program: the old one ends before the new one starts. ``grace`` is how many seconds it
     has between TERM and KILL. ``unlink`` names files (relative to the data-plane folder) that a dead one may
     have left, removed before each start. One that uses more than ``memory`` bytes, or does not answer at the Unix
-    socket ``pulse`` any more, is ended and started again; None is any, and nobody asks.
+    socket ``pulse`` any more, is ended and started again; None is any, and nobody asks. A ``is_patient`` one waits with
+    its first start for others that begin.
 
     Where the running generation has the same ``succession`` (not None), another one is started beside it, takes over
     what it listens at, and ends it; ``EPOCH`` in a word of ``argv`` is how many have done so before without a gap.
@@ -31,6 +32,7 @@ class Program(NamedTuple):
     unlink: tuple[str, ...]
     memory: int | None
     pulse: str | None
+    is_patient: bool
     succession: str | None
 
 
@@ -47,6 +49,7 @@ def _parse(document: dict[str, Any]) -> Program:
         unlink=tuple(str(path) for path in document.get("unlink", ())),
         memory=None if document.get("memory") is None else int(document["memory"]),
         pulse=None if document.get("pulse") is None else str(document["pulse"]),
+        is_patient=bool(document.get("is_patient", False)),
         succession=None if document.get("succession") is None else str(document["succession"]),
     )
 

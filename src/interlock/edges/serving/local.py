@@ -102,8 +102,9 @@ class LocalReplicas:
             installed = self._environment_of(revision)  # may take minutes: no lock yet
             with self._locked():
                 self._advance(revision.key, version)
+                is_new = not any(self._process_file(name).exists() for name in names)
                 for name in names:
-                    self._run(name, revision, installed)
+                    self._run(name, revision, installed, is_patient=is_new)
         else:
             with self._locked():
                 self._advance(revision.key, version)
@@ -192,7 +193,7 @@ class LocalReplicas:
             interpreters=(python,),
         )
 
-    def _run(self, name: str, revision: Revision, installed: Installed) -> None:
+    def _run(self, name: str, revision: Revision, installed: Installed, *, is_patient: bool) -> None:
         path = self._process_file(name)
         if path.exists():
             return
@@ -210,6 +211,7 @@ class LocalReplicas:
             "unlink": [f"s/{name}/http"],
             "pulse": f"s/{name}/http",
             "memory": revision.memory,
+            "is_patient": is_patient,  # more replicas of what serves are needed at once
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(process).encode())
