@@ -23,6 +23,7 @@ ROOMS = (
     "delivery.external.answers",
     "delivery.replacing",
     "delivery.rollout",
+    "delivery.looks.interface",
     "delivery.looks.mirroring",
     "delivery.stages.probation",
     "delivery.advance",

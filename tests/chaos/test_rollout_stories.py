@@ -1,4 +1,4 @@
-"""Stories of metrics of elsewhere, of approvals, of blue and green, played by the loop; and planted mistakes in them.
+"""Stories of external metrics, approvals, blue and green, golden requests, played by the loop; and mistakes in them.
 
 What must hold is said in the words of the promise. Every test run plays two of them; ``make histories`` plays all, and
 looks for every mistake.
@@ -17,8 +17,9 @@ from tests.plant import ADA, ANALYSIS, CANARY, Plant, Rules
 from tests.planted import Mistake, rules_with
 
 from interlock.access.caller import Caller, Role
-from interlock.control.rows import load_state, write_state
+from interlock.control.rows import load_state, read_state, write_state
 from interlock.delivery.external.measured import COUNTED, Measured
+from interlock.delivery.release import Release, ReleasePhase
 from interlock.delivery.revision import CounterSeen
 from interlock.delivery.rollout import OrderName, Rollout
 from interlock.errors import Conflict, InterlockError
@@ -49,7 +50,7 @@ class Story:
     ) -> None:
         self.plant = plant = Plant(folder)
         for number in (1, 2):
-            plant.register(number, deploy=(*before, production))
+            plant.register(number, golden=golden_of(number), deploy=(*before, production))
             commit = Commit(repository="small", git_directory="/g", ref="main", sha="a" * 40, tree="b")
             run = runs.begin(
                 number, commit, Occasion(kind="push"), Plan(), Digest("p"), driver="server", is_trusted=True
@@ -89,6 +90,10 @@ class Story:
         self.plant.turn(seconds, rate)
         is_over = self.rollout().phase.is_final
         holds(is_over and self.serves() == version, f"{otherwise}: {self.rollout().because}")
+
+
+def golden_of(version: int) -> Digest:
+    return Digest(f"blake3:golden{version}")
 
 
 def holds(is_so: bool, otherwise: str) -> None:
@@ -212,7 +217,52 @@ def blue_green_story(folder: Path, rules: Rules | None) -> None:
         story.ends(version, f"{name}: it ends otherwise", seconds=1)
 
 
-STORIES = {"limit": limit_story, "counts": counts_story, "approval": approval_story, "blue_green": blue_green_story}
+def interface_story(folder: Path, rules: Rules | None) -> None:
+    """No caller meets a candidate before both have answered the other's golden requests; the way back asks nobody."""
+    refusal = "400, missing inputs: 'weather'"
+    stable, candidate = "small.production.r1", "small.production.r2"
+    for name, broken, version in (
+        ("neither", {}, 2),
+        ("the candidate", {(candidate, golden_of(1)): refusal}, 1),
+        ("the way back", {(stable, golden_of(2)): refusal}, 1),
+    ):
+        story = Story(folder / name, rules, canary())
+        plant = story.plant
+        plant.replicas.broken = broken
+        story.arrive()
+        highest = 0
+        for _ in range(40):
+            plant.turn(1, 50)
+            highest = max(highest, story.rollout().weight)
+        ended = story.rollout()
+        holds(story.serves() == version, f"{name} breaks callers: it ends otherwise: {ended.because}")
+        if broken:
+            holds(highest == 0, f"{name}: it got {highest} %")
+            holds("'weather'" in ended.because, f"{name}: that is not told: {ended.because}")
+            release = read_state(plant.last(Kind.RELEASE), Release)
+            holds(release.phase is ReleasePhase.STOPPED, f"{name}: its release is {release.phase}")
+            holds(not plant.store.rows(Kind.QUARANTINE), f"{name}: a digest is quarantined")
+        else:
+            plant.replicas.broken = {(stable, golden_of(2)): refusal, (candidate, golden_of(1)): refusal}
+            plant.requests.roll_back(ADA, "small/production", "nobody likes it")
+            story.ends(1, "the way back is closed", seconds=20)
+    story = Story(folder / "nobody knows", rules, canary())
+    story.plant.replicas.silent = {candidate}
+    story.arrive()
+    story.plant.turn(20)
+    holds(story.rollout().weight == 0, "it got traffic while nobody knows what it answers")
+    story.plant.replicas.silent = set()
+    story.ends(2, "it does not go on", seconds=30)
+
+
+STORIES = {
+    "limit": limit_story,
+    "counts": counts_story,
+    "approval": approval_story,
+    "blue_green": blue_green_story,
+    "interface": interface_story,
+}
+INTERFACE = "delivery.looks.interface"
 ADVANCE, LIMITS, ENGINE, HOLDING = (
     f"delivery.{name}" for name in ("advance", "external.limits", "analysis.engine", "holding")
 )
@@ -247,6 +297,31 @@ MISTAKES = {
     "time is proof enough": (
         "blue_green",
         Mistake(ADVANCE, "return _proof_waits_for(rollout) if blind", "return None if blind"),
+    ),
+    "the candidate is not asked": (
+        "interface",
+        Mistake(INTERFACE, "((stable, candidate), (candidate, stable))", "((stable, candidate),)"),
+    ),
+    "the way back is not asked": (
+        "interface",
+        Mistake(INTERFACE, "((stable, candidate), (candidate, stable))", "((candidate, stable),)"),
+    ),
+    "what is not known holds nobody up": (
+        "interface",
+        Mistake(ADVANCE, "if unknown is not None:", "if unknown == '':"),
+    ),
+    "a breach is no end": (
+        "interface",
+        Mistake(ADVANCE, "return None if broken is None else (RolloutPhase.CANCELLED, broken)", "return None"),
+    ),
+    "a breach is harm": (
+        "interface",
+        Mistake(ADVANCE, "(RolloutPhase.CANCELLED, broken)", "(RolloutPhase.ROLLED_BACK, broken)"),
+    ),
+    "the way back is asked too": ("interface", Mistake(INTERFACE, "or rollout.release is None or", "or")),
+    "what was cancelled was a trial": (
+        "interface",
+        Mistake("delivery.release", 'and entered.strategy.kind == "shadow":', "and entered.strategy.kind:"),
     ),
 }
 EVERY = os.environ.get("MISTAKES") == "every"

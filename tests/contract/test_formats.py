@@ -217,8 +217,14 @@ def serving(model: Path, kind: str, golden: Path, folder: Path) -> Iterator[Any]
         answer = http_over(folder, "s", method, path, body=sent, timeout=30)
         return answer.status, json.loads(answer.body)
 
+    def is_listening() -> bool:
+        try:
+            return bool(ask("GET", "/v2/health/live")[0] == 200)
+        except OSError:  # its socket is there a moment before it listens
+            return False
+
     try:
-        while not (folder / "s").exists():
+        while not is_listening():
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.02)
         yield ask

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.edges.blobs import LocalBlobs
-from interlock.inference.__main__ import GoldenWrong, check_golden
 from interlock.inference.formats.estimators import Estimator
 from interlock.inference.formats.loading import find_model_file
 from interlock.inference.formats.plain_class import PlainModel
+from interlock.inference.golden import GoldenWrong, check_golden
 from interlock.inference.inputs import Column, InvalidRequest, Signature
 from interlock.inference.model import DigestDiffers, Unloadable, copy_checked
 from interlock.inference.protocol.tensors import FLOATS, INTEGERS, WRONG_NUMBERS, describe, from_numbers
@@ -299,11 +299,39 @@ class TestGolden:
         signature, outputs, checked = self.check(tmp_path, document)
         assert list(signature.columns) == ["a", "b"]
         assert outputs["prediction"].tolist() == [3.0]
-        assert checked == 2
+        assert len(checked) == 2
+
+    def test_an_input_with_a_default_may_be_left_out(self, tmp_path: Path) -> None:
+        left_out = {"inputs": [tensor("a", "FP64", [1, 2])]}
+        document = {"requests": [asked(1, 2), left_out], "responses": [answered(3), answered(11, 12)]}
+        signature, _, _ = self.check(tmp_path, document | {"defaults": {"b": 10}})
+        assert list(signature.read(left_out).arrays) == ["a", "b"]
+        assert signature.read(left_out).arrays["b"].tolist() == [10.0, 10.0]
+        assert signature.read(asked(1, 2)).arrays["b"].tolist() == [2.0]
+        with pytest.raises(InvalidRequest, match="missing inputs: 'a'"):
+            signature.read({"inputs": [tensor("b", "FP64", [1])]})
+        with pytest.raises(InvalidRequest, match="missing inputs: 'a'"):
+            signature.read({"inputs": [tensor("c", "FP64", [1])]})
+
+    @pytest.mark.parametrize(
+        ("column", "value", "expected"),
+        [
+            (Column("x", "FP64"), None, "[nan, nan]"),
+            (Column("x", "INT64"), 7, "[7, 7]"),
+            (Column("x", "INT64"), None, "[nan, nan]"),
+            (Column("x", "BYTES"), "AA", "['AA', 'AA']"),
+            (Column("x", "BYTES"), None, "[None, None]"),
+            (Column("x", "BOOL"), False, "[False, False]"),
+            (Column("x", "FP32", (2,)), 0.5, "[[0.5, 0.5], [0.5, 0.5]]"),
+        ],
+    )
+    def test_what_stands_for_an_input_that_is_left_out(self, column: Column, value: object, expected: str) -> None:
+        signature = Signature([Column("a", "FP64"), column], {"x": value})
+        assert repr(signature.read({"inputs": [tensor("a", "FP64", [1, 2])]}).arrays["x"].tolist()) == expected
 
     def test_no_file_is_no_knowledge(self) -> None:
         signature, outputs, checked = check_golden(Estimator(Sum()), None)
-        assert (signature.columns, outputs, checked) == ({}, {}, 0)
+        assert (signature.columns, outputs, checked) == ({}, {}, [])
 
     @pytest.mark.parametrize(
         ("document", "reason"),
@@ -316,6 +344,13 @@ class TestGolden:
             ({"requests": [{"inputs": [tensor("a", "BYTES", ["x"]), tensor("b", "FP64", [1])]}]}, "0 is not answered"),
             ({"requests": [asked(1, 2)], "responses": [answered(3), answered(3)]}, "as long as"),
             ({"requests": [asked(1, 2)], "responses": [{}]}, 'no "outputs"'),
+            ({"requests": [asked(1, 2)], "defaults": [0]}, '"defaults" must be an object'),
+            ({"requests": [asked(1, 2)], "defaults": {"c": 0}}, "a default for 'c', which no golden request brings"),
+            ({"requests": [asked(1, 2)], "defaults": {"b": "x"}}, "the default of input 'b'"),
+            (
+                {"requests": [asked(1, 2), {"inputs": [tensor("b", "FP64", [1])]}], "defaults": {"b": 0}},
+                "golden request 1 has other inputs: 'a'",
+            ),
             (
                 {"requests": [asked(1, 2)], "responses": [answered(3.00001)]},
                 r"prediction\[0\] is 3.0, expected 3.00001",

@@ -10,6 +10,8 @@ a person asked for the way back                     rolled back
 a newer release (on probation: the rows below)      superseded
 its digest was quarantined meanwhile                rolled back
 it is a shadow, and nothing serves here yet         cancelled: there is nothing to copy
+one of both does not answer the other's golden      cancelled: callers would notice, or there would be no way
+requests                                            back
 the candidate's replicas keep crashing              rolled back
 proven harm (the analysis)                          rolled back
 a person paused it, or the environment is frozen,   wait; its clocks stand still
@@ -19,6 +21,8 @@ it is on probation                                  the table of ``stages/probat
 the deadline passed                                 rolled back: undecided is not good enough
 replicas are replaced one after the other           as ``replacing.following`` says
 the candidate is not healthy in the proxy's eyes    wait
+whether both answer the other's golden requests is  wait
+not known yet
 a step's weight or mirror is not yet in force       wait
 a person promotes it, the candidate is healthy      all traffic, without further steps or proof
 an analysis or pause is not over, or shows nothing  wait
@@ -50,6 +54,7 @@ from interlock.delivery.looks.evidence import (
     tick_seconds,
     youngest_of,
 )
+from interlock.delivery.looks.interface import breach, rehearsal_waits_for, rehearsed
 from interlock.delivery.looks.mirroring import mirror_waits_for
 from interlock.delivery.looks.pairs import ON_PAIRS, growth_of, paired_evidence
 from interlock.delivery.replacing import following, look, waits_for
@@ -67,10 +72,10 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     """The next state of the rollout, and why (the table above)."""
     if rollout.phase.is_final:
         return Decision(state=rollout, because=rollout.because)
-    asked = _asked_to_end(rollout, seen)
-    if asked is not None:
-        return _end(rollout, *asked)
-    rollout = _count(_heed(rollout, seen, now), seen, now)
+    ended = _ends_at_once(rollout, seen)
+    if ended is not None:
+        return _end(rollout, *ended)
+    rollout = _count(_heed(rehearsed(rollout, seen), seen, now), seen, now)
     harm = _harm(rollout, seen.plane)
     if harm is not None:
         return _end(rollout, RolloutPhase.ROLLED_BACK, harm)
@@ -98,8 +103,8 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     return _check(rollout, seen) or _passed(rollout, now)
 
 
-def _asked_to_end(rollout: Rollout, seen: RolloutSeen) -> tuple[RolloutPhase, str] | None:
-    """How it ends by what others decided."""
+def _ends_at_once(rollout: Rollout, seen: RolloutSeen) -> tuple[RolloutPhase, str] | None:
+    """How it ends by what others decided, or because callers would notice it."""
     if rollout.wish is not None:
         return RolloutPhase.ROLLED_BACK, rollout.wish
     if seen.superseded_by is not None and not rollout.is_on_probation:
@@ -108,7 +113,8 @@ def _asked_to_end(rollout: Rollout, seen: RolloutSeen) -> tuple[RolloutPhase, st
         return RolloutPhase.ROLLED_BACK, f"its digest is quarantined: {seen.quarantine}"
     if rollout.is_shadow and rollout.stable is None:
         return RolloutPhase.CANCELLED, "nothing serves here yet whose requests could be copied"
-    return None
+    broken = breach(rollout, seen)
+    return None if broken is None else (RolloutPhase.CANCELLED, broken)
 
 
 def _going_on(rollout: Rollout, now: float) -> Rollout:
@@ -215,6 +221,9 @@ def _step_waits_for(rollout: Rollout, plane: DataPlaneSeen, now: float) -> str |
     """What the present step still waits for; None when it is over (or none is left and the weight is in force)."""
     if plane.problem is not None:
         return f"the proxy cannot be read: {plane.problem}"
+    unknown = rehearsal_waits_for(rollout, plane)
+    if unknown is not None:
+        return unknown
     if rollout.stable is not None and rollout.replacement is not None and not rollout.replacement.is_over:
         return waits_for(rollout.replacement, look(rollout.replacement, rollout.stable, rollout.candidate, plane))
     if rollout.weight == 0 and not _is_healthy(rollout, plane):

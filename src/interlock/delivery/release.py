@@ -188,7 +188,8 @@ def _stand(release: Release, seen: ReleaseSeen) -> Decision[Release]:
     """Where a rollout that was not promoted leaves it."""
     if seen.rollout is RolloutPhase.PROGRESSING:
         return Decision(state=release, because="its rollout is under way")
-    if seen.rollout is RolloutPhase.CANCELLED:
+    entered = release.environments[len(release.rollouts) - 1]
+    if seen.rollout is RolloutPhase.CANCELLED and entered.strategy.kind == "shadow":
         return _to(release, ReleasePhase.DONE, f"{release.title} was on trial only: {seen.rollout_because}")
     return _to(release, ReleasePhase.STOPPED, f"the rollout was {seen.rollout}: {seen.rollout_because}")
 

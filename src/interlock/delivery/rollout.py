@@ -104,7 +104,8 @@ class Rollout(Stored):
     It ``is_on_probation`` from ``since`` on, for ``probation`` seconds (0: never), with ``holdback`` percent of the
     traffic left to stable. ``external`` are the metrics that are asked elsewhere, ``measured`` the counts that they
     answered last. ``approvals`` are those given so far, each for one step. ``replacement``: the replicas are replaced,
-    where there is no room for two copies.
+    where there is no room for two copies. ``answering`` are the keys of the revisions that are known to answer the
+    other's golden requests.
     """
 
     number: int
@@ -144,6 +145,7 @@ class Rollout(Stored):
     measured: dict[str, Measured] = {}
     approvals: tuple[Approval, ...] = ()
     replacement: Replacement | None = None
+    answering: tuple[str, ...] = ()
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -224,8 +226,9 @@ class CheckOutcome(Stored):
 class RolloutSeen(Stored):
     """What the loop saw. ``lost`` names checks whose executor is gone; ``superseded_by`` is a newer release;
     ``quarantine`` why the candidate's digest may come in nowhere; ``held`` is why nothing may go forward;
-    ``measured`` are the newest answers of metrics that are asked elsewhere. On probation ``superseded_by`` is one that
-    waits for this very environment.
+    ``measured`` are the newest answers of metrics that are asked elsewhere; ``unanswered`` by revision key, of those
+    that were asked the other's golden requests, what they did not answer, empty where that is nothing. On probation
+    ``superseded_by`` is one that waits for this very environment.
     """
 
     plane: DataPlaneSeen
@@ -235,6 +238,7 @@ class RolloutSeen(Stored):
     quarantine: str | None = None
     held: str | None = None
     measured: dict[str, Measured] = {}
+    unanswered: dict[str, str] = {}
 
 
 def steps_of(strategy: StrategyPlan, has_stable: bool) -> tuple[StepPlan, ...]:

@@ -8,19 +8,17 @@ model cannot be loaded in this environment. Each of the last three writes one li
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import signal
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import orjson
 
 from .batching.warming import warm
 from .formats import FORMATS, load
-from .inputs import Array, InvalidRequest, Signature
+from .golden import Checked, GoldenWrong, check_golden
 from .model import DigestDiffers, Model, Unloadable, copy_checked
 from .observing.observer import Observer
 from .predictions import PredictionLog
@@ -30,11 +28,6 @@ from .wire.serving import serve
 NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 KEY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}"
 DIGEST = r"blake3:[0-9a-f]{64}"
-TOLERANCE = 1e-6
-
-
-class GoldenWrong(Exception):
-    """A golden request has no answer, or another than the expected one."""
 
 
 def main(arguments: list[str]) -> int:
@@ -44,8 +37,8 @@ def main(arguments: list[str]) -> int:
     try:
         with copy_checked(options.model, options.digest) as copy:
             model = load(copy, options.format)
-            signature, outputs, checked = check_golden(model, options.golden)
-            service = make_service(options, model, signature, outputs, checked)
+            checked = check_golden(model, options.golden)
+            service = make_service(options, model, checked)
             try:
                 serve(service, options.socket)
             finally:
@@ -59,84 +52,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def check_golden(model: Model, path: Path | None) -> tuple[Signature, dict[str, Array], int]:
-    """Asks the model every golden request of the file.
-
-    Answers the signature, the outputs of the first, and how many there were. The signature is what the model knows of
-    itself, else that of the requests; without a file nothing else is known. GoldenWrong where a request is not
-    answered, or not within 1e-6 (relative above 1) of its expected response.
-    """
-    if path is None:
-        return model.signature, {}, 0
-    requests, responses = _read_golden(path)
-    try:
-        signature = model.signature if model.signature.columns else Signature.from_golden(requests)
-    except InvalidRequest as wrong:
-        raise GoldenWrong(str(wrong)) from wrong
-    first: dict[str, Array] = {}
-    for number, request in enumerate(requests):
-        try:
-            outputs = model.answer(signature.read(request))
-        except Exception as fault:
-            raise GoldenWrong(f"golden request {number} is not answered: {type(fault).__name__}: {fault}") from fault
-        first = first or outputs
-        if responses:
-            _compare(number, outputs, responses[number])
-    return signature, first, len(requests)
-
-
-def _read_golden(path: Path) -> tuple[list[Any], list[Any]]:
-    try:
-        document = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as fault:
-        raise GoldenWrong(f"{path} cannot be read: {fault}") from fault
-    requests = document.get("requests") if isinstance(document, dict) else None
-    if not isinstance(requests, list) or not requests:
-        raise GoldenWrong(f'{path} must be an object with "requests", a list of at least one request')
-    responses = document.get("responses") or []
-    if not isinstance(responses, list) or len(responses) not in (0, len(requests)):
-        raise GoldenWrong(f'{path}: "responses" must be a list as long as "requests"')
-    return requests, responses
-
-
-def _compare(number: int, outputs: dict[str, Array], response: Any) -> None:
-    expected = response.get("outputs") if isinstance(response, dict) else None
-    if not isinstance(expected, list) or not expected:
-        raise GoldenWrong(f'golden response {number} has no "outputs"')
-    for entry in expected:
-        name = entry.get("name") if isinstance(entry, dict) else None
-        if name not in outputs:
-            raise GoldenWrong(f"golden request {number}: the model has no output {name!r}")
-        wanted = np.ravel(np.array(entry.get("data"), dtype=object)).tolist()
-        found = outputs[name].ravel().tolist()
-        if len(found) != len(wanted):
-            raise GoldenWrong(f"golden request {number}: {name} has {len(found)} values, expected {len(wanted)}")
-        for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
-            if not _is_close(one, other):
-                raise GoldenWrong(f"golden request {number}: {name}[{place}] is {one!r}, expected {other!r}")
-
-
-def _is_close(found: object, wanted: object) -> bool:
-    if isinstance(found, float) and wanted is None:
-        return math.isnan(found)
-    if isinstance(found, int | float) and isinstance(wanted, int | float):
-        return abs(found - wanted) <= TOLERANCE * max(1.0, abs(wanted))
-    return found == wanted
-
-
-def make_service(
-    options: argparse.Namespace, model: Model, signature: Signature, outputs: dict[str, Array], checked: int
-) -> ModelService:
+def make_service(options: argparse.Namespace, model: Model, checked: Checked) -> ModelService:
     """The service of a model that has answered its golden requests, after it was warmed with them."""
-    requests = _read_golden(options.golden)[0] if options.golden else []
-    learnt = warm(model.answer, [signature.read(request) for request in requests], is_wanted=options.batching)
+    learnt = warm(model.answer, [checked.signature.read(one) for one in checked.requests], is_wanted=options.batching)
     revision = options.revision or f"{options.name}.v{options.version}"
     return ModelService(
         Served(options.name, options.version, revision, options.digest, options.format),
         model,
-        signature,
-        outputs=outputs,
-        golden=checked,
+        checked.signature,
+        outputs=checked.outputs,
+        golden=len(checked.requests),
         learnt=learnt,
         latency_limit=options.latency_limit_ms / 1000,
         log=PredictionLog(options.predictions, revision) if options.predictions else None,

@@ -7,10 +7,13 @@ value.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .protocol.bodies import NO_BYTES
 from .protocol.tensors import (
@@ -28,12 +31,13 @@ from .protocol.tensors import (
     shown,
 )
 
-__all__ = ["Array", "Batch", "Column", "InvalidRequest", "Signature", "read_id"]
+__all__ = ["Array", "Batch", "Column", "InvalidRequest", "Signature", "names_of", "read_id"]
 
 MOST_INPUTS = 4096
 MOST_DIMENSIONS = 8
 MOST_ELEMENTS = 1 << 23
 LONGEST_NAME = 256
+NO_DEFAULTS: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,17 @@ class Batch(NamedTuple):
 
 
 class Signature:
-    """Which inputs a model takes, in order. Without columns nothing is known, and any inputs are read."""
+    """Which inputs a model takes, in order. Without columns nothing is known, and any inputs are read.
 
-    def __init__(self, columns: Iterable[Column] = ()) -> None:
+    ``defaults``: the inputs that a request may leave out, and the value that each row has then (None: a missing value).
+    InvalidRequest where that is no value of the input's.
+    """
+
+    def __init__(self, columns: Iterable[Column] = (), defaults: Mapping[str, object] = NO_DEFAULTS) -> None:
         self.columns = {column.name: column for column in columns}
+        self._defaults = {
+            name: _default(column, defaults[name]) for name, column in self.columns.items() if name in defaults
+        }
         self._plain = [
             (column.name, column.datatype, math.prod(column.tail), list(column.tail), (-1, *column.tail))
             for column in self.columns.values()
@@ -65,16 +76,18 @@ class Signature:
         ]
 
     @classmethod
-    def from_golden(cls, requests: Sequence[object]) -> Signature:
-        """The signature that all golden requests share; InvalidRequest where they have none in common."""
+    def from_golden(cls, requests: Sequence[object], optional: Collection[str] = ()) -> Signature:
+        """The signature that all golden requests share; InvalidRequest where they have none in common.
+
+        ``optional`` are the inputs that some of them may leave out.
+        """
         merged: dict[str, Column] = {}
         for number, request in enumerate(requests):
             columns = {column.name: column for column in map(_declared, _entries(request))}
-            if number and columns.keys() != merged.keys():
-                raise InvalidRequest(
-                    f"golden request {number} has other inputs: {_listed(columns.keys() ^ merged.keys())}"
-                )
-            merged = {name: _widened(merged.get(name, column), column) for name, column in columns.items()}
+            other = (columns.keys() ^ merged.keys()) - set(optional)
+            if number and other:
+                raise InvalidRequest(f"golden request {number} has other inputs: {_listed(other)}")
+            merged |= {name: _widened(merged.get(name, column), column) for name, column in columns.items()}
         return cls(merged.values())
 
     def read(self, content: object, binary: memoryview = NO_BYTES, *, may_hold_booleans: bool = True) -> Batch:
@@ -102,15 +115,25 @@ class Signature:
         if place != len(binary):
             raise InvalidRequest(f"{len(binary) - place} bytes of the body belong to no input")
         columns = self.columns
-        if columns and (missing := columns.keys() - given.keys()):
-            raise InvalidRequest(f"missing inputs: {_listed(missing)}")
+        missing = columns.keys() - given.keys()
+        if missing and (missing == columns.keys() or not missing <= self._defaults.keys()):
+            raise InvalidRequest(f"missing inputs: {_listed(missing - self._defaults.keys() or missing)}")
         arrays = {
-            name: _read_array(name, *given[name], columns.get(name), may_hold_booleans) for name in columns or given
+            name: _read_array(name, *given[name], columns.get(name), may_hold_booleans)
+            for name in columns or given
+            if name in given
         }
-        rows = {len(array) for array in arrays.values()}
-        if len(rows) != 1:
-            raise InvalidRequest(f"the inputs have different numbers of rows: {sorted(rows)}")
-        return Batch(rows.pop(), arrays, _read_wanted(content))
+        sizes = {len(array) for array in arrays.values()}
+        if len(sizes) != 1:
+            raise InvalidRequest(f"the inputs have different numbers of rows: {sorted(sizes)}")
+        rows = sizes.pop()
+        if missing:
+            arrays = {name: arrays[name] if name in arrays else self._left_out(name, rows) for name in columns}
+        return Batch(rows, arrays, _read_wanted(content))
+
+    def _left_out(self, name: str, rows: int) -> Array:
+        """What stands for an input that a request has not."""
+        return np.full((rows, *self.columns[name].tail), self._defaults[name])
 
     def _read_plainly(self, content: Any, binary: memoryview, may_hold_booleans: bool) -> Batch | None:
         """A request of numbers that is just as the signature says; None for every other one.
@@ -151,12 +174,24 @@ class Signature:
         ]
 
 
+def names_of(requests: Iterable[object]) -> set[str]:
+    """The inputs that any of the requests has; InvalidRequest where one is none of the protocol."""
+    return {_declared_name(entry) for request in requests for entry in _entries(request)}
+
+
 def read_id(content: object) -> str | None:
     """The request's own id, None where it has none. InvalidRequest where it is no short text."""
     identity = content.get("id") if isinstance(content, dict) else None
     if identity is None or (isinstance(identity, str) and 0 < len(identity) <= LONGEST_NAME):
         return identity
     raise InvalidRequest(f'"id" must be a text of 1 to {LONGEST_NAME} characters')
+
+
+def _default(column: Column, value: object) -> Array:
+    try:
+        return from_values([value], column.datatype)
+    except InvalidRequest as wrong:
+        raise InvalidRequest(f"the default of input {shown(column.name)}: {wrong}") from None
 
 
 def _entries(content: object) -> list[object]:

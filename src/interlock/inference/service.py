@@ -139,6 +139,7 @@ class ModelService:
             "/v2/repository/index": {"POST": self._tell_index},
             "/interlock/stats": {"GET": self._tell_stats},
             "/interlock/observed": {"GET": self._tell_observed},
+            "/interlock/rehearsal": {"POST": self._rehearse},
         }
         server = as_json({"name": "interlock", "version": "1", "extensions": EXTENSIONS})
         for path in ("/v2", "/v2/"):
@@ -267,6 +268,16 @@ class ModelService:
         if self._log is not None:
             self._note(self._log, {"id": identity, **copy}, rows, outputs, answer.status)
         return answer
+
+    async def _rehearse(self, request: Request) -> Answer:
+        """What a request of somebody else's would be answered; it is none of a caller, so it leaves no trace."""
+        try:
+            content, binary, may_hold_booleans = part(request.read(), None)
+            batch = self._signature.read(content, binary, may_hold_booleans=may_hold_booleans)
+            outputs = await self._asking.ask(batch, math.inf)
+            return respond({**self._head, "parameters": self._parameters}, outputs, read_form(content))
+        except Exception as fault:  # noqa: BLE001 - as above
+            return explain(fault)
 
     def _ask_model(self, batch: Batch) -> dict[str, Array]:
         """What the model answers. InvalidRequest where it refuses values that many a model refuses."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ReplicaSeen,
         Revision,
     )
+    from interlock.vocabulary import Digest
 
 
 class Replicas(Protocol):
@@ -41,6 +42,12 @@ class Replicas(Protocol):
 
     def observed(self, environment: str) -> dict[str, ObservedSeen]:
         """By replica name what it was asked and answered, of those that count it and can say so now."""
+
+    def unanswered(self, revision: Revision, golden: Digest) -> str:
+        """What one of its replicas does not answer of these golden requests, an artifact; empty where it answers them.
+
+        They are no requests of callers: nothing is logged or counted. ServingFault where none of them can say so now.
+        """
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started."""

@@ -188,7 +188,8 @@ def _without_answers(golden: str | None, folder: Path) -> str | None:
     if golden is None:
         return None
     path = folder / "requests.json"
-    path.write_text(json.dumps({"requests": json.loads(Path(golden).read_bytes())["requests"]}), encoding="utf-8")
+    document = json.loads(Path(golden).read_bytes())
+    path.write_text(json.dumps({name: document[name] for name in document.keys() - {"responses"}}), encoding="utf-8")
     return str(path)
 
 

@@ -12,7 +12,9 @@ from interlock.control.front.keys import granted
 from interlock.control.rows import load_state, save_or_lose, write_environment
 from interlock.delivery.environment import Act, Environment, differences, examine, wished
 from interlock.delivery.looks.baseline import Baseline
+from interlock.delivery.looks.interface import rehearsals
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, ObservedSeen, PairsSeen, Revision
+from interlock.delivery.rollout import Rollout
 from interlock.errors import ServingFault, StaleWrite
 from interlock.ports import Proxy, Replicas, Store
 from interlock.registry.version import ModelVersion
@@ -44,6 +46,14 @@ class Plane:
     def observed(self, environment: str) -> dict[str, ObservedSeen]:
         """By replica name what it was asked and answered."""
         return self._replicas.observed(environment)
+
+    def rehearse(self, rollout: Rollout, plane: DataPlaneSeen) -> dict[str, str]:
+        """By revision key what it does not answer of the golden requests that it is to be asked now, where it says."""
+        found: dict[str, str] = {}
+        for one in rehearsals(rollout, plane):
+            with suppress(ServingFault):  # asked again at the next look
+                found[one.revision.key] = self._replicas.unanswered(one.revision, one.golden)
+        return found
 
     def endpoint(self, environment: str) -> str:
         """The base URL at which the environment answers."""

@@ -273,6 +273,7 @@ class Deliveries:
             quarantine=blocked_because(self._store, rollout.candidate.model_digest) if rollout.release else None,
             held=held_because(environment.freeze, rollout.windows, self._now()) if rollout.release else None,
             measured=self._measure(rollout),
+            unanswered=self._plane.rehearse(rollout, plane),
         )
 
     def _waiting_release(self, rollout: Rollout) -> int | None:

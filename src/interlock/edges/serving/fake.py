@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from interlock.delivery.revision import CounterSeen, LateLabels, ObservedSeen, PairsSeen, ReplicaSeen, Revision
-from interlock.errors import StaleWrite
+from interlock.errors import ServingFault, StaleWrite
+from interlock.vocabulary import Digest
 
 
 class FakeReplicas:
     """Stands in for replicas. New ones are ready unless ``is_ready_at_once`` is False.
 
     ``truths`` and ``pairs`` (by environment, then revision key) and ``asked`` (then replica name) may be set by tests;
-    ``tolerance`` is what was last asked for.
+    ``tolerance`` is what was last asked for; ``broken`` (by revision key and golden requests) what is not answered.
     """
 
     def __init__(self, is_ready_at_once: bool = True) -> None:
@@ -23,6 +24,8 @@ class FakeReplicas:
         self._is_ready_at_once = is_ready_at_once
         self._seen: dict[str, dict[str, dict[str, ReplicaSeen]]] = {}
         self._versions: dict[str, int] = {}
+        self.silent: set[str] = set()
+        self.broken: dict[tuple[str, Digest], str] = {}
         self.forbidden: dict[str, str] = {}
 
     def observe(self, environment: str) -> dict[str, ReplicaSeen]:
@@ -43,6 +46,12 @@ class FakeReplicas:
     def observed(self, environment: str) -> dict[str, ObservedSeen]:
         """What the test has set."""
         return self.asked.get(environment, {})
+
+    def unanswered(self, revision: Revision, golden: Digest) -> str:
+        """What the test has set in ``broken``, by revision key and golden requests; ``silent`` ones do not say."""
+        if revision.key in self.silent:
+            raise ServingFault(f"no replica of {revision.title} is ready")
+        return self.broken.get((revision.key, golden), "")
 
     def ensure(self, revision: Revision, version: int) -> None:
         """The replicas that were not there are now."""

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +36,7 @@ SIDES = ("input", "output")
 TROUBLED_AFTER = 2
 """Restarts after which a replica that is not ready has a problem."""
 PROBED_AT_ONCE = 16
+MOST_REHEARSED = 16
 
 
 class LocalReplicas:
@@ -91,6 +92,21 @@ class LocalReplicas:
         with ThreadPoolExecutor(max_workers=min(PROBED_AT_ONCE, len(names))) as pool:
             found = pool.map(lambda name: read_observed(self._folder / "s" / name), names)
             return {name: seen for name, seen in zip(names, found, strict=True) if seen is not None}
+
+    def unanswered(self, revision: Revision, golden: Digest) -> str:
+        """What one of its replicas does not answer of these golden requests; see the port."""
+        try:
+            requests = several_of(json.loads(self._copies.ensure(golden).read_bytes())["requests"])
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise ServingFault(f"the golden requests {golden} cannot be read: {problem!r}") from problem
+        name = next((name for name in self._names(revision.environment) if self._is_ready(name, revision)), None)
+        if name is None:
+            raise ServingFault(f"no replica of {revision.title} is ready")
+        for request in requests:
+            unanswered = self._rehearse(name, request)
+            if unanswered:
+                return unanswered
+        return ""
 
     def ensure(self, revision: Revision, version: int) -> None:
         """All replicas of the revision are running or being started; see the port.
@@ -261,6 +277,22 @@ class LocalReplicas:
             return False
         return answer.status == 200
 
+    def _is_ready(self, name: str, revision: Revision) -> bool:
+        return name.rpartition(".")[0] == revision.key and self._says_ready(name)
+
+    def _rehearse(self, name: str, request: object) -> str:
+        """Why a replica does not answer a request; empty where it does, or is too old to be asked."""
+        body = json.dumps(request).encode()
+        try:
+            answer = http_over(self._folder / "s" / name, "http", "POST", "/interlock/rehearsal", body=body)
+        except OSError as problem:
+            raise ServingFault(f"{name} cannot be asked: {problem}") from problem
+        if answer.status in (200, 404):
+            return ""
+        if answer.status in (503, 504):
+            raise ServingFault(f"{name} has no time: {answer.status}")
+        return f"{answer.status}, {answer.body.decode(errors='replace')[:300]}"
+
     def _last_words(self, name: str) -> str:
         try:
             lines = (self._folder / "logs" / f"{name}.log").read_text(errors="replace").splitlines()
@@ -268,6 +300,16 @@ class LocalReplicas:
             lines = []
         ailment = str(self._status(name).get("ailment") or "")
         return ailment or next((line.strip() for line in reversed(lines) if line.strip()), "it ends without a word")
+
+
+def several_of(requests: Sequence[Any]) -> list[Any]:
+    """Of many requests the first of each form (names, datatypes and shapes of its inputs), and others up to a few."""
+    first = {
+        json.dumps(sorted((one["name"], one["datatype"], one["shape"][1:]) for one in request["inputs"])): number
+        for number, request in reversed(list(enumerate(requests)))
+    }
+    chosen = [*sorted(first.values()), *(number for number in range(len(requests)) if number not in first.values())]
+    return [requests[number] for number in sorted(chosen[:MOST_REHEARSED])]
 
 
 def _artifacts(revision: Revision) -> list[Digest]:

@@ -20,6 +20,7 @@ import numpy as np
 import orjson
 
 from ..formats import load
+from ..golden import GoldenWrong, read_golden, signature_of
 from ..inputs import Batch, Column, InvalidRequest, Signature
 from ..model import DigestDiffers, Model, Unloadable, copy_checked, digest_of
 from ..nodes.graph import NotExportable
@@ -65,7 +66,7 @@ def _export(copy: Path, options: argparse.Namespace) -> dict[str, Any]:
         exported = load(options.out / "model.onnx", "onnx")
         proof = prove(model, exported, _all_rows(golden, holdout, base, columns, find_splits(source, columns)))
         return _judge(copy, options.out, proof, _time(model, exported, golden), holdout)
-    except (NotExportable, Unloadable, InvalidRequest) as reason:
+    except (NotExportable, Unloadable, InvalidRequest, GoldenWrong) as reason:
         (options.out / "model.onnx").unlink(missing_ok=True)
         return {"is_exported": False, "because": f"no ONNX is made of it: {reason}"}
 
@@ -100,9 +101,9 @@ def _judge(copy: Path, out: Path, proof: Proof, times: Times, holdout: Table | N
 def _read_golden(path: Path | None, model: Model) -> tuple[Signature, list[Batch]]:
     if path is None:
         raise NotExportable("without golden requests the types of its inputs are not known")
-    requests = orjson.loads(path.read_bytes())["requests"]
-    signature = model.signature if model.signature.columns else Signature.from_golden(requests)
-    return signature, [signature.read(request) for request in requests]
+    golden = read_golden(path)
+    signature = signature_of(model, golden)
+    return signature, [signature.read(request) for request in golden.requests]
 
 
 def _versions() -> dict[str, str]:
