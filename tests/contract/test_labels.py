@@ -50,10 +50,11 @@ class LabelServer:
         connection.sock = reached
         return connection
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> tuple[int, Any]:
         connection = self.connect()
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body)
         try:
-            connection.request(method, path, body if body is None or isinstance(body, bytes) else json.dumps(body))
+            connection.request(method, path, content, {"content-type": kind})
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
         finally:
@@ -136,6 +137,46 @@ def test_the_same_id_twice_in_one_batch(begin: Callable[[], LabelServer]) -> Non
     server = begin()
     twice = {"labels": [{"id": "x", "label": 1}, {"id": "x", "label": 1}, {"id": "x", "label": 2}]}
     assert server.post(twice) == (200, outcome(1, 1, 1))
+
+
+CSV, LINES = "text/csv; charset=utf-8", "application/x-ndjson"
+
+
+def test_a_file_is_a_batch(begin: Callable[[], LabelServer]) -> None:
+    server = begin()
+    rows = b'\xef\xbb\xbfid,label,time\r\na,1,12.5\r\nb,,\r\n"c,1",true,\r\n'
+    assert server.ask("POST", PATH, rows, CSV)[0] == 400  # b has no label: all or none
+    rows = rows.replace(b"b,,", b"b,late,")
+    assert server.ask("POST", PATH, rows, CSV) == (200, {"accepted": 3, "duplicate": 0, "contradictory": 0})
+    again = b'{"id": "b", "label": "late"}\n\n{"id": "d", "label": 0, "time": 3}\n{"id": "a", "label": 2}'
+    assert server.ask("POST", PATH, again, LINES) == (200, {"accepted": 1, "duplicate": 1, "contradictory": 1})
+    stored = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert [(one["id"], one["label"]) for one in stored] == [
+        ("a", 1), ("b", "late"), ("c,1", True), ("d", 0), ("a", 2)
+    ]  # fmt: skip
+    assert (stored[0]["time"], stored[3]["time"]) == (12.5, 3.0)
+    many = "id,label\n" + "".join(f"r{number},{number % 2}\n" for number in range(50_000))
+    assert server.ask("POST", PATH, many.encode(), CSV)[1]["accepted"] == 50_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "reason"),
+    [
+        (CSV, b"", "no CSV text"),
+        (CSV, b"id,label\n", "1 to 200000 labels, found 0"),
+        (CSV, b"\xff", "no CSV text"),
+        (CSV, b'id,label\n"a,1\n', "no CSV text"),
+        (CSV, b"id,label\na,1,2\n", "label 0 has 3 values, the first line 2 names"),
+        (CSV, b"name,label\na,1\n", "unknown key 'name'"),
+        (CSV, b"id,label,time\na,1,soon\n", 'label 0: "time" must be'),
+        (LINES, b'{"id": "a", "label": 1}\n{"id": "b"', "unexpected end"),
+        (LINES, b'{"id": "a", "label": 1}\n[]', "label 1 is not an object"),
+    ],
+)
+def test_wrong_files_are_refused_in_words(standing: LabelServer, kind: str, body: bytes, reason: str) -> None:
+    status, answer = standing.ask("POST", PATH, body, kind)
+    assert status == 400
+    assert reason in answer["error"]
 
 
 def test_what_was_answered_outlives_a_kill(begin: Callable[[], LabelServer]) -> None:

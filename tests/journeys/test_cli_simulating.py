@@ -88,6 +88,49 @@ def test_what_cannot_be_played_is_refused(path, capsys, where, options, problem)
     assert problem in capsys.readouterr().err
 
 
+def record(folder, minutes, *, failing=lambda second: False, a_second=20):
+    """A prediction log of so many minutes, and copies in it, which are no requests of callers."""
+    folder.mkdir()
+    lines = []
+    for second in range(minutes * 60):
+        for number in range(a_second):
+            status = 503 if failing(second) and number % 4 == 0 else 200
+            line = {"id": "x", "time": 1e9 + second + number / 100, "revision": "r1", "status": status}
+            lines += [line, {**line, "revision": "r2", "copied_to": "r2", "status": 500}]
+    (folder / "r1-1.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"id": "torn", "ti')
+    return folder
+
+
+def test_recorded_traffic_is_played_with_its_incidents(path, capsys, tmp_path):
+    log = record(tmp_path / "log", 20, failing=lambda second: second % 300 < 30)
+    assert main(["simulate", str(path), "--runs", "40", "--recorded", str(log), "--worse", "10"]) == 0
+    told = capsys.readouterr().out
+    assert "1200 requests/min, 2.57 % errors in 20 recorded min" in told
+    odds = simulated(path, capsys, "--recorded", str(log), "--worse", "10")
+    assert odds["like_stable"]["rolled_back"] <= 1  # both sides meet the incidents
+    assert odds["worse"]["rolled_back"] == 40
+    evenly = simulated(path, capsys, "--recorded", str(log / "r1-1.jsonl"), "--errors", "0.5", "--worse", "10")
+    assert evenly["like_stable"]["promoted"] >= 38
+
+
+@pytest.mark.parametrize(
+    ("minutes", "options", "problem"),
+    [
+        (1, [], "no request failed in it"),
+        (0, [], "less than a minute of requests"),
+        (1, ["--requests", "9"], "give either --requests or --recorded"),
+    ],
+)
+def test_recordings_that_cannot_be_played_are_refused(path, capsys, tmp_path, minutes, options, problem):
+    log = record(tmp_path / "log", minutes)
+    assert main(["simulate", str(path), "--recorded", str(log), *options]) == 2
+    assert problem in capsys.readouterr().err
+    assert main(["simulate", str(path), "--recorded", str(tmp_path / "nothing")]) == 2
+    assert "it cannot be read" in capsys.readouterr().err
+    assert main(["simulate", str(path)]) == 2
+    assert "give either" in capsys.readouterr().err
+
+
 def test_weights_last_as_long_as_their_steps_and_the_last_until_the_deadline():
     steps = (StepPlan(set_weight=5), StepPlan(analysis=30.0), StepPlan(set_weight=50), StepPlan(pause=20.0))
     strategy = StrategyPlan(kind="canary", steps=(*steps, StepPlan(set_weight=100)), deadline=80.0)

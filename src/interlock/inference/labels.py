@@ -1,9 +1,11 @@
 """``python -m interlock.inference.labels``: stores what turned out to be true, by the id of the request.
 
 ``POST /labels/MODEL/ENVIRONMENT`` (or PUT) takes one label ``{"id", "label", "time"?}`` or ``{"labels": [...]}``, all
-of them or none. A label is a number, a boolean or a text; its time is in seconds since 1970. When 200 is answered they
-are on disk. The first label of an id wins: the same again is a ``duplicate``, another one is ``contradictory``, which
-is written down as such and counted, and changes nothing. ``GET`` answers how many ids have a label.
+of them or none; or a file: ``text/csv`` with the columns ``id``, ``label`` and perhaps ``time``, or
+``application/x-ndjson``, one such object a line. A label is a number, a boolean or a text; its time is in seconds since
+1970. When 200 is answered they are on disk. The first label of an id wins: the same again is a ``duplicate``, another
+one is ``contradictory``, which is written down as such and counted, and changes nothing. ``GET`` answers how many ids
+have a label.
 
 The log is ``FOLDER/MODEL/ENVIRONMENT.jsonl``, one JSON line a label. All ids are kept in memory, about 200 bytes each.
 """
@@ -12,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import csv
 import fcntl
+import io
 import os
 import re
 import sys
@@ -30,6 +34,7 @@ from .wire.serving import serve
 
 PATH = re.compile(r"/labels/([a-z0-9][a-z0-9-]{0,62})/([a-z0-9][a-z0-9_-]{0,62})/?")
 MOST_LABELS = 10_000
+MOST_OF_A_FILE = 200_000
 LONGEST_TEXT = 256
 
 LabelValue: TypeAlias = "bool | int | float | str"
@@ -137,7 +142,7 @@ class LabelService:
         if request.method not in {"POST", "PUT"}:
             return refusal(405, f"{request.method} is not for labels", ("allow", "GET, POST, PUT"))
         try:
-            labels = read_labels(orjson.loads(request.read()), time.time())
+            labels = read_body(request.read(), request.header("content-type") or "", time.time())
         except UnreadableBody as wrong:
             return refusal(wrong.status, str(wrong))
         except (InvalidLabels, orjson.JSONDecodeError) as wrong:
@@ -177,6 +182,43 @@ class LabelService:
         if log is None:
             log = self._logs[path] = LabelLog(path)
         return log.store(batches)
+
+
+def read_body(body: bytes, content_type: str, now: float) -> list[Label]:
+    """The labels of a request's body. InvalidLabels, or JSONDecodeError, where it is not what it says it is."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "text/csv":
+        entries = _rows_of(body)
+    elif kind == "application/x-ndjson":
+        entries = [orjson.loads(line) for line in body.splitlines() if line.strip()]
+    else:
+        return read_labels(orjson.loads(body), now)
+    if not 0 < len(entries) <= MOST_OF_A_FILE:
+        raise InvalidLabels(f"expected a file of 1 to {MOST_OF_A_FILE} labels, found {len(entries)}")
+    return [_read_label(entry, place, now) for place, entry in enumerate(entries)]
+
+
+def _rows_of(body: bytes) -> list[object]:
+    """The rows of a CSV file by column; a label or time that JSON would read as a number or boolean is one."""
+    try:
+        header, *rows = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+    except (UnicodeDecodeError, csv.Error, ValueError) as wrong:
+        raise InvalidLabels(f"the file is no CSV text in UTF-8 with a first line of names: {wrong}") from wrong
+    entries: list[object] = []
+    for place, row in enumerate(row for row in rows if row):
+        if len(row) != len(header):
+            raise InvalidLabels(f"label {place} has {len(row)} values, the first line {len(header)} names")
+        named: dict[str, object] = dict(zip(header, row, strict=True))
+        entries.append({name: value if name == "id" else _plain(str(value)) for name, value in named.items() if value})
+    return entries
+
+
+def _plain(text: str) -> object:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
 
 
 def read_labels(document: object, now: float) -> list[Label]:

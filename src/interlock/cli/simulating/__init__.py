@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,13 +11,21 @@ from interlock.cli.output import ExitCode, Line
 from interlock.cli.session import Session, with_session
 from interlock.errors import Refused
 
+if TYPE_CHECKING:
+    from interlock.cli.simulating.traffic import Traffic
+
+DEFAULT_RATE = 0.005
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), default="interlock.yaml", required=False)
-@click.option("--requests", type=click.FloatRange(min=0, min_open=True), required=True, help="A minute, to both sides.")
+@click.option("--requests", type=click.FloatRange(min=0, min_open=True), help="A minute, to both sides.")
+@click.option("--recorded", type=click.Path(path_type=Path), help="A prediction log, or a folder of them, instead.")
 @click.option("--environment", default="production", show_default=True, help="Whose canary.")
 @click.option(
-    "--errors", type=click.FloatRange(0, 100, min_open=True, max_open=True), default=0.5, help="Of stable, %."
+    "--errors",
+    type=click.FloatRange(0, 100, min_open=True, max_open=True),
+    help="Of stable, %: 0.5, or as recorded.",
 )
 @click.option("--worse", type=click.FloatRange(min=1), default=5.0, help="Times the errors of a bad candidate.")
 @click.option("--runs", type=click.IntRange(min=1), default=200, help="Rollouts that are played.")
@@ -25,15 +34,16 @@ from interlock.errors import Refused
 def simulate(
     session: Session,
     file: Path,
-    requests: float,
+    requests: float | None,
+    recorded: Path | None,
     environment: str,
-    errors: float,
+    errors: float | None,
     worse: float,
     runs: int,
     seed: int,
 ) -> int:
     """The odds of the canary in a pipeline FILE: false rollbacks, detection, the smallest regression it can show."""
-    from interlock.cli.simulating.playing import Traffic, odds_line, play, visible_lines
+    from interlock.cli.simulating.playing import odds_line, play, visible_lines
     from interlock.pipeline.resolve import read_pipeline, strategy_of
 
     path = file / "interlock.yaml" if file.is_dir() else file
@@ -45,14 +55,32 @@ def simulate(
     strategy = strategy_of(deploy[environment])
     if strategy.kind == "rolling":
         raise Refused(f"{environment} has no canary", str(path), "give it `strategy: {canary: ...}`")
-    traffic = Traffic(requests, errors / 100.0)
+    traffic = _traffic(requests, recorded, errors)
     with session.output.progress("playing"):
         good, bad = play(strategy, traffic, 1.0, runs, seed), play(strategy, traffic, worse, runs, seed + 1)
     session.output.say(
-        Line(f"{environment}: {runs} rollouts each, {requests:g} requests/min, {errors:g} % errors", "title"),
+        Line(f"{environment}: {runs} rollouts each, {_told(traffic)}", "title"),
         odds_line("a candidate like stable", good),
         odds_line(f"errors x{worse:g}", bad),
         *visible_lines(strategy, traffic),
     )
     session.output.answer({"like_stable": good._asdict(), "worse": bad._asdict()})
     return ExitCode.SUCCESS
+
+
+def _traffic(requests: float | None, place: Path | None, errors: float | None) -> Traffic:
+    from interlock.cli.simulating.traffic import recorded, steady
+
+    if (requests is None) == (place is None):
+        raise Refused("what it is played over is not said", "simulate", "give either --requests or --recorded")
+    rate = None if errors is None else errors / 100.0
+    if place is not None:
+        return recorded(place, rate)
+    assert requests is not None
+    return steady(requests, DEFAULT_RATE if rate is None else rate)
+
+
+def _told(traffic: Traffic) -> str:
+    told = f"{traffic.requests:.4g} requests/min, {100.0 * traffic.rate:.3g} % errors"
+    minutes = len(traffic.arrivals) / 6
+    return told if len(traffic.arrivals) == 1 else f"{told} in {minutes:.3g} recorded min"

@@ -1,4 +1,4 @@
-"""A canary played over made traffic: analysis and steps are those of live ones, without replicas and waiting.
+"""A canary played over traffic: analysis and steps are those of live ones, without replicas and waiting.
 
 A bad candidate is bad by its errors. Its latencies, and its accuracy where labels are asked for, are those of stable.
 Of copied requests both sides fail by themselves; half as many answers differ as ``agreement`` leaves.
@@ -13,6 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from interlock.cli.output import Line
+from interlock.cli.simulating.traffic import TICK, Traffic
 from interlock.delivery.analysis.engine import SAFETY_ALPHA, harm_of, observe
 from interlock.delivery.analysis.forecast import visible_errors
 from interlock.delivery.analysis.gains import Side
@@ -22,22 +23,11 @@ from interlock.delivery.looks.evidence import analysis_of
 from interlock.delivery.looks.pairs import ON_PAIRS
 from interlock.pipeline.canaries.plan import ACCURACY, StrategyPlan
 
-TICK = 10.0
-"""Seconds between two looks. Live ones are closer, which changes little: each is judged within itself."""
-
-
 WRONG = 0.1
 """The share of answers that labels prove wrong, on both sides."""
 SLOWER = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
 """Shares of answers that take more than one more step of made latency: each step is 1.5 times as long."""
 STEP_BINS = 20
-
-
-class Traffic(NamedTuple):
-    """Requests a minute to both sides together, and the share of stable's that fail."""
-
-    requests: float
-    rate: float
 
 
 class Odds(NamedTuple):
@@ -90,7 +80,7 @@ def _planned(strategy: StrategyPlan, holds: Callable[[], bool]) -> Iterator[Expo
 def play(strategy: StrategyPlan, traffic: Traffic, worse: float, runs: int, seed: int) -> Odds:
     """So many rollouts of a candidate whose error rate is ``worse`` times stable's."""
     random = Random(seed)  # noqa: S311  # a simulation, repeatable by its seed
-    ends = [_play_once(strategy, traffic, min(1.0, traffic.rate * worse), random) for _ in range(runs)]
+    ends = [_play_once(strategy, traffic, worse, random) for _ in range(runs)]
     harmed = [seconds for seconds, is_harm in ends if is_harm]
     proven = [seconds for seconds, is_harm in ends if is_harm is False]
     return Odds(
@@ -102,21 +92,24 @@ def play(strategy: StrategyPlan, traffic: Traffic, worse: float, runs: int, seed
     )
 
 
-def _play_once(strategy: StrategyPlan, traffic: Traffic, rate: float, random: Random) -> tuple[float, bool | None]:
-    """When it ended, and whether by harm; None where the deadline came."""
+def _play_once(strategy: StrategyPlan, traffic: Traffic, worse: float, random: Random) -> tuple[float, bool | None]:
+    """When it ended, and whether by harm; None where the deadline came. It begins anywhere in the traffic."""
+    first = random.randrange(len(traffic.arrivals))
     analysis = analysis_of(strategy.analysis, strategy.deadline)
     needed, proof = 1.0 / strategy.analysis.alpha, -math.log(SAFETY_ALPHA)
     owed = [0.0, 0.0]
     seconds = 0.0
     is_unproven = {"agreement": any(rule.kind == "agreement" and not rule.is_dry_run for rule in analysis.rules)}
-    for exposure in exposures(strategy, lambda: is_unproven["agreement"]):
+    for tick, exposure in enumerate(exposures(strategy, lambda: is_unproven["agreement"]), start=first):
+        arrivals = traffic.at(tick)
         copied, weight = exposure.copied, exposure.weight
         sides = []
         for index, share in enumerate((copied, copied) if copied else (weight, 1.0 - weight)):
-            owed[index] += traffic.requests / 60.0 * TICK * share
+            owed[index] += arrivals.requests * share
             requests = int(owed[index])
             owed[index] -= requests
-            sides.append((_failing(random, requests, traffic.rate if index else rate), requests))
+            rate = arrivals.rate if index else min(1.0, arrivals.rate * worse)
+            sides.append((_failing(random, requests, rate), requests))
         seconds += TICK
         made = _made_pairs if copied else _made
         seen = {rule.metric: {WHOLE: found} for rule in analysis.rules if (found := made(rule, sides, random))}
