@@ -294,11 +294,22 @@ def test_a_shadow_cannot_be_promoted():
         obey(shadow(), Order(name=OrderName.PROMOTE, by="ada", reason="now"))
 
 
-def test_the_release_of_a_shadow_is_done_with_it():
-    release = Release(number=5, model="flights", version="flights/2", title="flights v2", run="7", environments=())
+@pytest.mark.parametrize(
+    ("strategy", "phase", "told"),
+    [
+        (StrategyPlan(kind="shadow", steps=(MIRROR,)), ReleasePhase.DONE, "on trial only: tried"),
+        (StrategyPlan(), ReleasePhase.STOPPED, "the rollout was cancelled: tried"),
+    ],
+)
+def test_the_release_of_a_shadow_is_done_with_it(strategy, phase, told):
+    plans = (EnvironmentPlan(name="production", strategy=strategy), EnvironmentPlan(name="later"))
+    release = Release(
+        number=5, model="flights", version="flights/2", title="flights v2", run="7", environments=plans,
+        rollouts={"production": 4},
+    )  # fmt: skip
     seen = ReleaseSeen(rollout=RolloutPhase.CANCELLED, rollout_because="tried")
     after = releases.advance(release, seen).state
-    assert (after.phase, "on trial only: tried" in after.because) == (ReleasePhase.DONE, True)
+    assert (after.phase, told in after.because) == (phase, True)
 
 
 # ---- the environment
