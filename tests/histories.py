@@ -732,7 +732,7 @@ class History:
         self.now = self._plant.now = self.now + seconds
         self.proxy.warm_up()
         for environment, was_held in were_held.items():
-            if was_held or self._is_held(environment):
+            if was_held or self._is_held(environment) or environment in self._seen_held:
                 is_sure = was_held and self._is_held(environment) and environment in self._seen_held
                 self._held[environment].append((began, self.now, is_sure))
             for key, share in self.proxy.weights(environment).items():

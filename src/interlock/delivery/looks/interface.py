@@ -13,8 +13,8 @@ from interlock.delivery.rollout import Rollout, RolloutSeen
 from interlock.vocabulary import Digest
 
 REMEDY = (
-    "let new inputs have defaults and leave none out that stable needs, or give the model a name of its own, with its "
-    "own path and stable revision beside this one"
+    "let it answer them (new inputs may have defaults), or give the model a name of its own, with its own path and "
+    "stable revision beside this one"
 )
 
 
