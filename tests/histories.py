@@ -272,6 +272,7 @@ class Watch:
         self._history = history
         self._store, self._proxy = history.store, history.proxy
         self._given_up: set[str] = set()
+        self._giving_up: set[str] = set()
         self._begun: set[str] = set()
         self._before: Mapping[tuple[Kind, str], Row | None] = {}
         self._gained: dict[str, float] = {}
@@ -450,7 +451,7 @@ class Watch:
 
     def _taken_back(self, rollout: Any, phase: str, before: int) -> None:
         title, environment = f"rollout {rollout['number']}", rollout["environment"]
-        self._given_up.add(named(rollout["candidate"]))
+        self._giving_up.add(named(rollout["candidate"]))
         after = self._row(Kind.ENVIRONMENT, environment).state
         stable = rollout["stable"]
         key = named(stable) if stable else None
@@ -578,6 +579,15 @@ class Watch:
             alive = {name.rpartition(".")[0] for name in self._history.replicas.names(environment)}
             self._holds(alive == set(wanted), f"{environment}: replicas of {alive}, wanted are {set(wanted)}")
             self._holds(environment not in self._proxy.leases, f"{environment}: a lease is left over")
+
+    def passed(self) -> None:
+        """A control plane has worked without being killed: whoever was given up has lost its traffic by now.
+
+        One that dies between what it saves and what it does leaves that to the next: until then one that slept since
+        before may do what it decided.
+        """
+        self._given_up |= self._giving_up
+        self._giving_up.clear()
 
     def rested(self) -> None:
         """After a pass in which nothing came between: deadlines and leases."""
@@ -792,6 +802,8 @@ class History:
             self._minds[which][0].one_pass()
         except Killed:
             self._minds[which] = self._begin()
+        else:
+            self.watch.passed()
         if told == self.calls.told.total():
             self._seen_held = {environment for environment in self._held if self._is_held(environment)}
             if not self.proxy.is_deaf:
@@ -808,6 +820,7 @@ class History:
                 self._minds[self._chance.randrange(2)][0].one_pass()
             except Killed:
                 return
+            self.watch.passed()
 
     def _is_weighing(self, environment: str) -> bool:
         row = self.store.peek(Kind.ENVIRONMENT, environment)
