@@ -15,7 +15,8 @@ class Revision(Stored):
     ``provenance``, the version's signed statement, are artifacts;
     ``replicas`` how many processes serve it, the fewest where ``scaling`` lets the load decide. ``service_ms`` and
     ``memory_mb`` are what the gates measured of one process; ``memory`` (bytes) and ``cpu`` (cores) are what one may
-    use. ``surge``: how its replicas take the place of others, None where there is room for both.
+    use. ``surge``: how its replicas take the place of others, None where there is room for both. ``slices`` are the
+    values that its replicas log beside their predictions, by column of the request.
     """
 
     environment: str
@@ -36,6 +37,7 @@ class Revision(Stored):
     memory: int | None = None
     cpu: float | None = None
     surge: SurgePlan | None = None
+    slices: dict[str, tuple[str, ...]] = {}
 
     @property
     def footprint(self) -> float:
@@ -80,12 +82,19 @@ class EndpointSeen(Stored):
 class CounterSeen(Stored):
     """Requests answered by one revision since the proxy's process began (``epoch``), counted per upstream attempt.
 
-    ``errors`` are answers of 5xx and attempts that got no answer.
+    ``errors`` are answers of 5xx and attempts that got no answer. Of labelled answers ``slices`` has (requests, errors)
+    by slice (``slice_name``); one that is missing had none.
     """
 
     epoch: str
     requests: int
     errors: int
+    slices: dict[str, tuple[int, int]] = {}
+
+    def within(self, name: str) -> CounterSeen:
+        """Those of one slice."""
+        requests, errors = self.slices.get(name, (0, 0))
+        return CounterSeen(epoch=self.epoch, requests=requests, errors=errors)
 
 
 class LoadSeen(Stored):
@@ -118,7 +127,8 @@ class PairsSeen(Stored):
     ``failed``: only the copy got no answer, an error, or a refusal of what stable answers; ``recovered``: only stable
     failed. Of the ``failed`` and ``both_failed`` so many were ``unanswered``: the copy got no answer in time.
     ``compared`` have an answer of both, ``unequal`` of them differ beyond the tolerance. ``labelled`` rows have their
-    truth: of those ``worse`` are wrong of the copy alone, ``better`` of stable alone. Told and not judged: copies
+    truth: of those ``worse`` are wrong of the copy alone, ``better`` of stable alone; ``slices`` has (labelled, worse,
+    better, both wrong) by slice (``slice_name``). Told and not judged: copies
     without their request (``unmatched``), second answers to one request (``duplicated``), those that came too ``late``.
     """
 
@@ -137,6 +147,7 @@ class PairsSeen(Stored):
     unmatched: int = 0
     duplicated: int = 0
     late: int = 0
+    slices: dict[str, tuple[int, int, int, int]] = {}
 
 
 class LateLabels(NamedTuple):
