@@ -68,9 +68,7 @@ def test_what_is_not_answered_is_told_with_what_to_do() -> None:
     refused = RolloutSeen(plane=plane(1, 2), unanswered={R2: "400, missing inputs: 'x'"})
     told = breach(rollout(), refused)
     assert told is not None
-    assert told.startswith(
-        "flights v2 does not answer golden requests of flights v1: 400, missing inputs: 'x'; let it"
-    )
+    assert told.startswith("flights v2 does not answer golden requests of flights v1: 400, missing inputs: 'x'; let it")
     back = breach(rollout(), RolloutSeen(plane=plane(1, 2), unanswered={R1: "500", R2: ""}))
     assert back is not None
     assert "flights v1 does not answer golden requests of flights v2, so there would be no way back to it: 500" in back

@@ -19,6 +19,7 @@ import orjson
 from .batching.warming import warm
 from .formats import FORMATS, load
 from .golden import Checked, GoldenWrong, check_golden
+from .inputs import Signature
 from .model import DigestDiffers, Model, Unloadable, copy_checked
 from .observing.observer import Observer
 from .predictions import PredictionLog
@@ -67,7 +68,7 @@ def make_service(options: argparse.Namespace, model: Model, checked: Checked) ->
         latency_limit=options.latency_limit_ms / 1000,
         log=PredictionLog(options.predictions, revision) if options.predictions else None,
         observer=_read_observer(options.reference) if options.reference else None,
-        slices=_read_slices(options.slices, signature) if options.slices else None,
+        slices=_read_slices(options.slices, checked.signature) if options.slices else None,
     )
 
 
