@@ -447,6 +447,93 @@ def test_harm_to_one_stratum_alone_is_found():
     assert max(questions, key=questions.get) == "error_rate in c"
 
 
+SLICED = Rule(metric="accuracy", margin=0.005, slices=("carrier=AA", "carrier=UA", "origin=EWR"))
+
+
+def test_harm_to_one_slice_alone_is_found_and_named_while_the_whole_is_judged_as_ever():
+    whole, fine, hurt = counts(11, 100, 10, 100), counts(2, 20, 2, 20), counts(5, 10, 1, 10)
+    seen = {"": whole, "carrier=AA": fine, "carrier=UA": hurt}
+    plain = SLICED.model_copy(update={"slices": ()})
+    count, result = ticks_until(begin_analysis([SLICED], 720), Verdict.FAIL, seen, metric="accuracy")
+    assert f"accuracy of carrier=UA: candidate {5 * count} wrong in {10 * count} requests (50.00 %)" in result.because
+    assert f"stable {count} wrong in {10 * count} requests (10.00 %): proven worse" in result.because
+    questions = result.evidence["metrics"]["accuracy"]["questions"]
+    assert max(questions, key=questions.get) == "accuracy in carrier=UA"
+    assert result.evidence["metrics"]["accuracy"]["slices"]["carrier=UA"] == {
+        "candidate": [5 * count, 10 * count],
+        "stable": [count, 10 * count],
+    }
+    # All requests together are hardly worse, and nothing of how they are judged is other than it was.
+    alone = feed(begin_analysis([plain], 720), [whole] * count, metric="accuracy")
+    assert conclude(alone).verdict is Verdict.UNDECIDED
+    sliced = feed(begin_analysis([SLICED], 720), [seen] * count, metric="accuracy").streams[0]
+    assert (sliced.totals, sliced.bets) == (alone.streams[0].totals, alone.streams[0].bets)
+    assert sliced.harm["accuracy"] == alone.streams[0].harm["accuracy"]
+
+
+@pytest.mark.parametrize("told", [{}, {"carrier=UA": counts(9, 10, 0, 0)}, {"carrier=UA": counts(0, 0, 1, 10)}])
+def test_a_slice_that_one_side_does_not_tell_says_nothing_and_the_whole_still_judges(told):
+    rule = SLICED.model_copy(update={"margin": 0.1})
+    seen = {"": counts(1, 100, 1, 100)} | told
+    _, result = ticks_until(begin_analysis([rule], 720), Verdict.PASS, seen, metric="accuracy")
+    assert "not seen on both sides: carrier=AA, carrier=UA, origin=EWR" in result.because
+    questions = result.evidence["metrics"]["accuracy"]["questions"]
+    assert [questions[f"accuracy in {name}"] for name in SLICED.slices] == [1.0] * 3
+    worse = {"": counts(30, 100, 1, 100)} | told
+    _, result = ticks_until(begin_analysis([SLICED], 720), Verdict.FAIL, worse, metric="accuracy")
+    assert result.because.startswith("accuracy: candidate 30 wrong")
+
+
+def test_slices_of_requests_that_both_were_asked_are_judged_by_their_pairs():
+    seen = {"": Pairs(pairs=100, worse=3, better=2), "carrier=AA": Pairs(pairs=9, worse=3)}
+    _, result = ticks_until(begin_analysis([SLICED], 720), Verdict.FAIL, seen, metric="accuracy")
+    assert result.because.startswith("accuracy of carrier=AA: candidate")
+
+
+def test_a_limit_is_of_all_requests_and_not_of_a_slice():
+    rule = SLICED.model_copy(update={"max": 0.3, "margin": 0.1})
+    seen = {"": counts(10, 100, 10, 100), "carrier=AA": counts(10, 10, 10, 10)}
+    assert conclude(feed(begin_analysis([rule], 720), [seen] * 200, metric="accuracy")).verdict is Verdict.PASS
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(*(st.integers(0, 9) for _ in range(4))).filter(lambda one: one[0] <= one[1] and one[2] <= one[3]),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_what_is_in_a_slice_is_counted_in_the_whole_once(ticks):
+    rule = SLICED.model_copy(update={"max": 0.4})
+    parts = [{"": one, **dict.fromkeys(rule.slices, one)} for one in (counts(*tick) for tick in ticks)]
+    sliced = feed(begin_analysis([rule], 50), parts, metric="accuracy").streams[0]
+    plain = feed(begin_analysis([rule.model_copy(update={"slices": ()})], 50), ticks, metric="accuracy").streams[0]
+    assert (sliced.bets, sliced.totals) == (plain.bets, plain.totals)
+    assert {name: sliced.harm[name] for name in plain.harm} == plain.harm
+    assert {sliced.harm[f"accuracy in {name}"] for name in rule.slices} == {plain.harm["accuracy"]}
+
+
+def test_of_candidates_like_stable_at_most_alpha_are_rolled_back_with_slices_that_overlap():
+    alpha, runs, random = 0.1, 150, np.random.default_rng(7)
+    rule = SLICED.model_copy(update={"max_ratio": 1.0, "margin": 0.001})
+    rolled_back = 0
+    for _ in range(runs):
+        analysis = begin_analysis([rule], 40, alpha=alpha)
+        for number in range(1, 41):
+            requests = random.multinomial(60, [0.1, 0.05, 0.05, 0.8]), random.multinomial(60, [0.1, 0.05, 0.05, 0.8])
+            (x1, n1), (x0, n0) = [(random.binomial(side, [0.4, 0.1, 0.3, 0.05]), side) for side in requests]
+            part = {"": [0, 1, 2, 3], "carrier=AA": [0, 1], "carrier=UA": [2], "origin=EWR": [1, 2]}
+            seen = {
+                name: counts(*(int(side[cells].sum()) for side in (x1, n1, x0, n0))) for name, cells in part.items()
+            }
+            analysis = observe(analysis, Tick(number=number, seen={"accuracy": seen}))
+            if harm_of(analysis) >= 1.0 / alpha:
+                rolled_back += 1
+                break
+    assert rolled_back <= alpha * runs
+
+
 def test_the_state_is_small_json_and_comes_back_the_same():
     rules = [Rule(metric="error_rate", share=0.5, max=0.02), Rule(metric="accuracy", kind="pairs", share=0.5)]
     analysis = feed(begin_analysis(rules, 720), VECTOR * 30)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pydantic import model_validator
 
 from interlock.delivery.analysis.bets import STAKES, limit_bets, log_wealth
+from interlock.delivery.analysis.gains import Side
 from interlock.delivery.analysis.streams import Rule, Stream, begin_stream, grow, learn_only
 from interlock.delivery.analysis.ticks import Counts, Tick
 from interlock.delivery.external.limits import Limit, Standing, with_limits
@@ -186,7 +187,7 @@ def _conclude(analysis: Analysis) -> GateResult:
         within = ", ".join(map(_bound_of, analysis.rules))
         because = (
             f"{_sides(analysis, slowest)}: proven safe: {within} "
-            f"(e-value {safety:.4g}, needed {1.0 / SAFETY_ALPHA:.4g})"
+            f"(e-value {safety:.4g}, needed {1.0 / SAFETY_ALPHA:.4g}){_unseen(analysis)}"
         )
         return GateResult(gate=_GATE, verdict=Verdict.PASS, because=because, evidence=evidence)
     more = requests_needed(analysis)
@@ -268,8 +269,44 @@ def _why_undecided(analysis: Analysis, slowest: int, more: int | None, minutes: 
 
 
 def _worst(analysis: Analysis) -> str:
+    """What happened of the metric that is harmed most; of one slice of it, where that has more evidence than all."""
     harm = [rule.share * stream.harm_value for rule, stream in zip(analysis.rules, analysis.streams, strict=True)]
-    return _sides(analysis, harm.index(max(harm)))
+    index = harm.index(max(harm))
+    rule, stream = analysis.rules[index], analysis.streams[index]
+    worst = max(stream.harm, key=lambda name: stream.harm[name].value)
+    sliced = next((name for name in rule.slices if worst == f"{rule.metric} in {name}"), None)
+    return _sides(analysis, index) if sliced is None else _slice(rule, stream, sliced)
+
+
+def slices_of(analysis: Analysis) -> list[str]:
+    """What happened in each slice so far, for people."""
+    streams = zip(analysis.rules, analysis.streams, strict=True)
+    return [_slice(rule, stream, name) for rule, stream in streams for name in rule.slices]
+
+
+def _unseen(analysis: Analysis) -> str:
+    """The slices that were not compared, for people; they neither prove nor block anything."""
+    streams = zip(analysis.rules, analysis.streams, strict=True)
+    unseen = [
+        name
+        for rule, stream in streams
+        for name in rule.slices
+        if not min((counts := stream.sliced.get(name, Counts())).candidate_requests, counts.stable_requests)
+    ]
+    return f"; not seen on both sides: {', '.join(unseen)}" if unseen else ""
+
+
+def _slice(rule: Rule, stream: Stream, name: str) -> str:
+    totals = stream.sliced.get(name, Counts())
+    sides = ("candidate", totals.candidate), ("stable", totals.stable)
+    return f"{rule.metric} of {name}: {_told(sides, 'wrong')}"
+
+
+def _told(sides: Sequence[tuple[str, Side]], what: str) -> str:
+    return ", ".join(
+        f"{name} {events} {what} in {requests} requests" + (f" ({100.0 * events / requests:.2f} %)" if requests else "")
+        for name, (events, requests) in sides
+    )
 
 
 def _sides(analysis: Analysis, index: int) -> str:
@@ -281,16 +318,13 @@ def _sides(analysis: Analysis, index: int) -> str:
     is_error = rule.metric == "error_rate"
     what = {"rate": "errors" if is_error else "wrong", "latency": "slow", "pairs": "alone wrong"}[rule.kind]
     sides = [("candidate", totals.candidate), ("stable", totals.stable)][: 1 if rule.is_alone else 2]
-    return ("" if is_error else f"{rule.metric}: ") + ", ".join(
-        f"{name} {events} {what} in {requests} requests" + (f" ({100.0 * events / requests:.2f} %)" if requests else "")
-        for name, (events, requests) in sides
-    )
+    return ("" if is_error else f"{rule.metric}: ") + _told(sides, what)
 
 
 def _evidence(analysis: Analysis, harm: float) -> dict[str, Json]:
     metrics: dict[str, Json] = {}
     for rule, stream in zip(analysis.rules, analysis.streams, strict=True):
-        metrics[rule.metric] = {
+        of_metric: dict[str, Json] = {
             "share": rule.share,
             "harm": stream.harm_value,
             "questions": {name: process.value for name, process in stream.harm.items()},
@@ -300,6 +334,12 @@ def _evidence(analysis: Analysis, harm: float) -> dict[str, Json]:
             "candidate": list(stream.totals.candidate),
             "stable": list(stream.totals.stable),
         }
+        if rule.slices:
+            of_metric["slices"] = {
+                name: {"candidate": list(counts.candidate), "stable": list(counts.stable)}
+                for name, counts in stream.sliced.items()
+            }
+        metrics[rule.metric] = of_metric
     return {
         "method": "e-processes: binomial split of every tick for harm, bets on the margin for safety",
         "ticks": analysis.ticks,

@@ -3,6 +3,11 @@
 Every *channel* compares events of both sides: errors, wrong labels, answers slower than one of stable's own quantiles,
 or the requests that only one side answered right. Strata are compared each within itself, and their evidence is added
 up; beside that, each stratum alone has a share of the wealth, so that harm to one of them is seen too.
+
+Strata part the requests: each is in one of them. Slices do not: what is in a slice is in the whole as well, and may be
+in other slices. So a slice has its share of the wealth and is never added up, which would count a request twice. That
+is sound under the same alpha, for an average of e-processes is one whatever connects them (``wealth``), and leaves the
+whole as it is judged without slices, also where one side does not tell who is in them.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from interlock.delivery.analysis.wealth import PAIR_RATIOS, RATIOS, EProcess, pa
 from interlock.vocabulary import Stored
 
 STRATA_SHARE = 0.2
-"""The share of a metric's wealth that bets on harm to one stratum alone, where there are strata."""
+"""The share of a metric's wealth that bets on harm to one stratum or slice alone, where there are such."""
 _FORGETS = 180.0  # seconds after which what is expected of the next tick weighs half
 
 
@@ -36,7 +41,8 @@ class Rule(Stored):
     wrong. ``margin`` must be proven to promote: of a rate, of answers above the middle quantile, of pairs. ``spreads``
     says by channel how far replicas differ by themselves. A dry run decides nothing. What comes ``delay`` seconds late
     is judged on probation only. Where it ``is_alone`` nothing is compared, for no stable side has traffic: the
-    candidate's rate has to be proven to be below ``max``, or above it.
+    candidate's rate has to be proven to be below ``max``, or above it. ``slices`` name parts of the requests, one of
+    which may be harmed alone.
     """
 
     metric: str
@@ -50,6 +56,7 @@ class Rule(Stored):
     is_dry_run: bool = False
     delay: float = 0.0
     is_alone: bool = False
+    slices: tuple[str, ...] = ()
 
     @property
     def quantile(self) -> float:
@@ -77,7 +84,8 @@ class Expected(Stored):
 class Stream(Stored):
     """The evidence of one metric: harm by name of the question, bets on safety, and what thresholds are taken from.
 
-    ``totals`` are all events that were judged; of latencies those above the middle quantile.
+    ``totals`` are all events that were judged, of latencies those above the middle quantile; ``sliced`` those of each
+    slice that was seen.
     """
 
     harm: dict[str, EProcess]
@@ -85,6 +93,7 @@ class Stream(Stored):
     histograms: dict[str, Histogram] = {}
     expected: dict[str, Expected] = {}
     totals: Counts = Counts()
+    sliced: dict[str, Counts] = {}
 
     @property
     def log_safety(self) -> float:
@@ -93,7 +102,7 @@ class Stream(Stored):
 
     @property
     def harm_value(self) -> float:
-        """The e-value for harm: the mean over the questions, and that over single strata."""
+        """The e-value for harm: the mean over the questions, and that over single strata and slices."""
         whole = [process.value for name, process in self.harm.items() if " in " not in name]
         parts = [process.value for name, process in self.harm.items() if " in " in name]
         mean = sum(whole) / len(whole)
@@ -117,15 +126,18 @@ def begin_stream(rule: Rule, strata: tuple[str, ...], horizon: int) -> Stream:
     if rule.is_alone:
         return Stream(harm={"max": fresh})
     names = list(channels_of(rule))
-    names += [f"{channel} in {stratum}" for channel in channels_of(rule) for stratum in strata]
+    names += [f"{channel} in {part}" for channel in channels_of(rule) for part in (*strata, *rule.slices)]
     if rule.max is not None:
         names.append("max")
     return Stream(harm=dict.fromkeys(names, fresh))
 
 
 def grow(stream: Stream, rule: Rule, seen: Mapping[str, Seen], seconds: float) -> Stream:
-    """The stream with what one tick brings, by stratum; other kinds than the rule's say nothing."""
-    return _grow_alone(stream, rule, seen) if rule.is_alone else _grow_beside(stream, rule, seen, seconds)
+    """The stream with what one tick brings, by stratum and slice; other kinds than the rule's say nothing."""
+    if rule.is_alone:
+        return _grow_alone(stream, rule, seen)
+    strata = {name: counts for name, counts in seen.items() if name not in rule.slices}
+    return _grow_slices(_grow_beside(stream, rule, strata, seconds), rule, seen)
 
 
 def _grow_beside(stream: Stream, rule: Rule, seen: Mapping[str, Seen], seconds: float) -> Stream:
@@ -160,7 +172,19 @@ def _grow_beside(stream: Stream, rule: Rule, seen: Mapping[str, Seen], seconds: 
             harm["max"] = harm["max"].grow([gain / divisor for gain in limit_gains(candidate, rule.limit)])
     for channel, gains in sums.items():
         harm[channel] = harm[channel].grow(gains)
-    return Stream(harm=harm, bets=bets, histograms=_learnt(stream, seen, seconds), expected=expected, totals=totals)
+    learnt = _learnt(stream, seen, seconds)
+    return Stream(harm=harm, bets=bets, histograms=learnt, expected=expected, totals=totals, sliced=stream.sliced)
+
+
+def _grow_slices(stream: Stream, rule: Rule, seen: Mapping[str, Seen]) -> Stream:
+    """The stream with what befell each slice by itself; what one side has no requests of says nothing."""
+    harm, sliced = dict(stream.harm), dict(stream.sliced)
+    slices = {name: seen[name] for name in rule.slices if name in seen}
+    for channel, name, candidate, stable in _sides(stream, rule, slices):
+        place = f"{channel} in {name}"
+        harm[place] = harm[place].grow(_gains(rule, candidate, stable, seen[name]))
+        sliced[name] = _counted(sliced.get(name, Counts()), candidate, stable)
+    return stream.model_copy(update={"harm": harm, "sliced": sliced}) if slices else stream
 
 
 def _grow_alone(stream: Stream, rule: Rule, seen: Mapping[str, Seen]) -> Stream:

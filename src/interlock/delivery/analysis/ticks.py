@@ -66,7 +66,7 @@ Seen = Counts | Latencies | Pairs
 
 
 class Tick(Stored):
-    """One look: ``seen`` by metric, then by stratum; a metric that is missing has no evidence in it.
+    """One look: ``seen`` by metric, then by stratum and slice; a metric that is missing has no evidence in it.
 
     ``number`` grows from look to look: one that is not above the last is counted twice or late, and left out.
     ``seconds`` is how long the interval was, ``youngest`` the age in seconds of the youngest replica that answered.
