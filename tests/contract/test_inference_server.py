@@ -33,8 +33,10 @@ from tests.open_inference import describe
 from tests.public_clients import KSERVE, KSERVE_PACKAGES, OPEN_INFERENCE, TRITON
 
 from interlock.edges.blobs import LocalBlobs
+from interlock.inference.__main__ import main
 from interlock.inference.conformance.cases import binary_of
 from interlock.inference.predictions import PredictionLog
+from interlock.inference.slices import Slices
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 EXAMPLES = int(os.environ.get("HOSTILE_REQUESTS", "150"))
@@ -249,7 +251,8 @@ def flights(start: Callable[..., Server], models: Path) -> Server:
 def planes(start: Callable[..., Server], models: Path, tmp_path_factory: pytest.TempPathFactory) -> Server:
     """A model that raises KeyError for a plane that it does not know. Its prediction log is in ``log`` beside it."""
     options = ("--golden", str(models / "planes.json"), "--predictions", "log", "--revision", "planes.staging.r2")
-    return start(models / "carried", *options, folder=tmp_path_factory.mktemp("planes"))
+    watched = ("--slices", json.dumps({"plane": ["N1"], "seats": ["150"]}))
+    return start(models / "carried", *options, *watched, folder=tmp_path_factory.mktemp("planes"))
 
 
 def plane(*tails: str | None) -> dict[str, Any]:
@@ -1031,10 +1034,39 @@ class TestPredictionLog:
             "rows": 2,
             "prediction": found["prediction"],
             "probability": found["probability"],
+            "slices": {"plane": ["N1", None]},
             "status": 200,
         }
         assert (second["id"], second["status"], second["prediction"]) == ("bad", 500, None)
         assert (third["id"], third["status"]) == ("worse", 400)
+        assert "slices" not in second.keys() | third.keys()
+        assert planes.process.stderr is not None
+        assert b"has no input seats to slice by" in os.read(planes.process.stderr.fileno(), 4096)
+
+    def test_of_columns_that_are_watched_the_named_values_are_kept_by_row(self) -> None:
+        slices = Slices(
+            {"carrier": ["AA", "7"], "hour": ["7", "17"], "early": ["true"], "pixels": ["1"], "gate": ["1"]}
+        )
+        arrays = {
+            "carrier": np.array([["AA"], [None], ["7"]], dtype=object),
+            "hour": np.array([7.0, 7.5, np.nan]),
+            "early": np.array([True, False, True]),
+            "pixels": np.ones((3, 2), dtype=np.int64),
+            "gate": np.array([2, 3, 4], dtype=np.uint8),
+            "passenger": np.array(["Ada", "Bob", "AA"], dtype=object),
+        }
+        assert slices.of(3, arrays) == {
+            "carrier": ["AA", None, "7"],
+            "hour": ["7", None, None],
+            "early": ["true", None, "true"],
+        }
+        assert slices.of(1, {}) == {}
+
+    @pytest.mark.parametrize("text", ["[]", "1", "{", '{"carrier": 7}'])
+    def test_what_is_watched_is_values_by_column(self, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["--name", "m", "--slices", text])
+        assert "does not say values by column" in capsys.readouterr().err
 
     def test_a_torn_line_swallows_nothing(self, tmp_path: Path) -> None:
         (tmp_path / f"r-{os.getpid()}.jsonl").write_bytes(b'{"id": "old"}\n{"id": "to')

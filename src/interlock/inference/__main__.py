@@ -25,6 +25,7 @@ from .model import DigestDiffers, Model, Unloadable, copy_checked
 from .observing.observer import Observer
 from .predictions import PredictionLog
 from .service import ModelService, Served
+from .slices import Slices
 from .wire.serving import serve
 
 NAME = r"[a-z0-9][a-z0-9-]{0,62}"
@@ -141,7 +142,15 @@ def make_service(
         latency_limit=options.latency_limit_ms / 1000,
         log=PredictionLog(options.predictions, revision) if options.predictions else None,
         observer=_read_observer(options.reference) if options.reference else None,
+        slices=_read_slices(options.slices, signature) if options.slices else None,
     )
+
+
+def _read_slices(watched: dict[str, list[str]], signature: Signature) -> Slices:
+    """What is watched; a column that the model has not is told, and keeps nobody from being served."""
+    for column in watched.keys() - signature.columns.keys() if signature.columns else ():
+        sys.stderr.write(f"interlock.inference: the model has no input {column} to slice by\n")
+    return Slices(watched)
 
 
 def _read_observer(path: Path) -> Observer:
@@ -163,6 +172,9 @@ def _read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--predictions", type=Path, help="folder of the prediction log")
     parser.add_argument("--reference", type=Path, help="bins of the model's columns, in which is counted what is asked")
     parser.add_argument(
+        "--slices", type=_watched, help='JSON, values of inputs that are logged beside predictions: {"carrier": ["AA"]}'
+    )
+    parser.add_argument(
         "--batching",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -173,6 +185,13 @@ def _read_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--socket", required=True, help="path of the Unix socket, at most 107 bytes")
     return parser.parse_args(arguments)
+
+
+def _watched(text: str) -> dict[str, list[str]]:
+    try:
+        return {str(column): [str(value) for value in values] for column, values in orjson.loads(text).items()}
+    except (ValueError, AttributeError, TypeError) as wrong:
+        raise argparse.ArgumentTypeError(f"{text!r} does not say values by column") from wrong
 
 
 def _matching(pattern: str) -> Any:

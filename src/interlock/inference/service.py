@@ -30,6 +30,7 @@ from .predictions import FLUSH_SECONDS, PredictionLog
 from .protocol.answers import Answer, as_json, read_form, refusal, respond
 from .protocol.bodies import SMALLEST_PACKED, UnreadableBody, choose_encoding, pack, part, unpack
 from .protocol.tensors import Array, InvalidRequest, describe, is_extreme
+from .slices import Slices
 from .wire.connection import Rest
 from .wire.reading import Request
 
@@ -92,6 +93,7 @@ class ModelService:
         latency_limit: float,
         log: PredictionLog | None,
         observer: Observer | None = None,
+        slices: Slices | None = None,
     ) -> None:
         self._served = served
         self._model = model
@@ -100,6 +102,7 @@ class ModelService:
         self._golden = golden
         self._log = log
         self._observer = observer
+        self._slices = slices
         self._flushing: asyncio.Task[None] | None = None
         self._is_ready = True
         self._began = time.monotonic()
@@ -236,6 +239,7 @@ class ModelService:
     async def _infer(self, request: Request) -> Answer:
         identity, rows, outputs = "", 0, {}
         copy: dict[str, object] = {}
+        sliced: dict[str, object] = {}
         try:
             # Most requests bring none of these headers, and to look for each takes longer than a small model does.
             wishes = PLAIN if TELLING.isdisjoint(request.headers) else read_wishes(request.header, time.monotonic())
@@ -257,6 +261,8 @@ class ModelService:
             outputs = await self._asking.ask(batch, wishes.deadline) if found is None else found
             if self._observer is not None:
                 self._observer.note(rows, batch.arrays, outputs)
+            if self._slices is not None and (found_in := self._slices.of(rows, batch.arrays)):
+                sliced = {"slices": found_in}
             answer = respond({**self._head, "id": identity, "parameters": self._parameters}, outputs, form)
             if wishes.accepted and len(answer.body) >= SMALLEST_PACKED:
                 answer = await _packed(answer, wishes.accepted)
@@ -265,7 +271,7 @@ class ModelService:
         self._requests += 1
         self._errors += answer.status >= 500
         if self._log is not None:
-            self._note(self._log, {"id": identity, **copy}, rows, outputs, answer.status)
+            self._note(self._log, {"id": identity, **copy, **sliced}, rows, outputs, answer.status)
         return answer
 
     def _ask_model(self, batch: Batch) -> dict[str, Array]:
