@@ -25,8 +25,8 @@ class Logs:
         self.now = 100.0
         self.answers = LabelledAnswers(folder, lambda: self.now)
 
-    def predict(self, identity: str, revision: str, *values: int | str, status: int = 200) -> None:
-        record = {"id": identity, "revision": revision, "prediction": list(values), "status": status}
+    def predict(self, identity: str, revision: str, *values: int | str, status: int = 200, **more: object) -> None:
+        record = {"id": identity, "revision": revision, "prediction": list(values), "status": status, **more}
         self.write(self.predictions / f"{revision}-7.jsonl", json.dumps(record) + "\n")
 
     def label(self, identity: str, truth: int | str, is_contradictory: bool = False) -> None:
@@ -125,3 +125,33 @@ def test_memory_is_bounded_and_the_oldest_is_forgotten(logs: Logs, monkeypatch: 
     for number in range(6):
         logs.label(str(number), 1)
     assert logs.counted() == {R1: (0, 3)}
+
+
+def test_what_is_in_a_slice_is_counted_there_too_by_the_same_rules(logs: Logs) -> None:
+    logs.predict("a", R1, 1, 0, 1, slices={"carrier": ["AA", "UA", None], "origin": [None, "EWR", None]})
+    for row, truth in enumerate((1, 1, 1)):
+        logs.label(f"a/{row}", truth)
+    logs.label("b", 0)
+    logs.predict("b", R1, 1, slices={"carrier": ["AA"]})
+    logs.predict("b", R1, 0, slices={"carrier": ["UA"]})  # a retry: the first answer was the one
+    logs.label("b", 1, is_contradictory=True)
+    logs.predict("c", R1, 1, status=500, slices={"carrier": ["AA"]})
+    logs.predict("b", R2, 0)  # it does not say
+    logs.label("c", 1)
+    assert logs.counted() == {R1: (2, 4), R2: (0, 1)}
+    seen = logs.answers.observe(ENVIRONMENT)
+    assert seen[R1].slices == {"carrier=AA": (2, 1), "carrier=UA": (1, 1), "origin=EWR": (1, 1)}
+    assert seen[R2].slices == {}
+    assert seen[R1].within("origin=EWR").errors == 1
+    logs.now += labelled.PAUSE_SECONDS + 1.0
+    assert logs.counted() == {}
+
+
+@pytest.mark.parametrize(
+    "told", ["AA", ["AA"], {"carrier": "AA"}, {"carrier": []}, {"carrier": [7]}, {"carrier": None}]
+)
+def test_slices_that_a_line_does_not_say_as_agreed_are_none(logs: Logs, told: object) -> None:
+    logs.predict("a", R1, 1, slices=told)
+    logs.label("a", 1)
+    assert logs.counted() == {R1: (0, 1)}
+    assert logs.answers.observe(ENVIRONMENT)[R1].slices == {}

@@ -35,8 +35,9 @@ class Logs:
         """Another process begins to look."""
         return LateAnswers(self.folder, lambda: self.now)
 
-    def predict(self, identity: str, revision: str, *values: int, process: int = 1) -> None:
+    def predict(self, identity: str, revision: str, *values: int, process: int = 1, **more: object) -> None:
         record = {"id": identity, "time": self.now, "revision": revision, "prediction": list(values), "status": 200}
+        record |= more
         self.write(self.predictions / f"{revision}-{process}.jsonl", json.dumps(record) + "\n")
 
     def label(self, identity: str, truth: int, is_contradictory: bool = False) -> None:
@@ -160,3 +161,35 @@ def test_a_join_that_cannot_be_used_is_no_evidence(logs: Logs, monkeypatch: pyte
     assert logs.counted() == {R1: (0, 1), R2: (0, 0)}
     (logs.folder / "joins" / "flights.production.7.db").write_text("broken" * 1000)
     assert logs.counted() == {}
+
+
+def test_what_is_in_a_slice_is_counted_there_too_by_the_same_rules(logs: Logs) -> None:
+    logs.predict("a", R2, 1, 0, slices={"carrier": ["AA", "UA"], "origin": ["EWR", "EWR"]})
+    logs.predict("a", R2, 0, 0, slices={"carrier": ["UA", "UA"]})  # a retry: the first answer was the one
+    logs.predict("b", R1, 1, slices={"carrier": ["AA"]})
+    logs.predict("c", R1, 1)  # it does not say
+    logs.label("a/0", 1)
+    logs.label("a/0", 0, is_contradictory=True)
+    logs.label("c", 0)
+    logs.now += DELAY
+    assert logs.counted() == {R1: (1, 1), R2: (0, 1)}
+    for answers in (logs.another(), logs.answers):
+        assert answers.observe(ENVIRONMENT, LATE)[R2].slices == {"carrier=AA": (1, 0), "origin=EWR": (1, 0)}
+    logs.label("a/1", 1)
+    logs.label("b", 0)
+    seen = logs.answers.observe(ENVIRONMENT, LATE)
+    assert seen[R1].slices == {"carrier=AA": (1, 1)}
+    assert seen[R2].slices == {"carrier=AA": (1, 0), "carrier=UA": (1, 1), "origin=EWR": (2, 1)}
+
+
+def test_a_join_of_an_earlier_release_goes_on(logs: Logs) -> None:
+    logs.predict("a", R1, 1)
+    logs.now += DELAY
+    before = logs.answers.observe(ENVIRONMENT, LATE)[R1]
+    with sqlite3.connect(logs.folder / "joins" / "flights.production.7.db") as join:
+        join.execute("DROP TABLE sliced")
+        join.execute("DROP TABLE counted_in")
+    join.close()
+    logs.label("a", 1)
+    after = logs.answers.observe(ENVIRONMENT, LATE)[R1]
+    assert (after.requests, after.slices, after.epoch) == (1, {}, before.epoch)

@@ -8,6 +8,11 @@ from interlock.pipeline.plan import PythonPlan, ScalingPlan, SurgePlan
 from interlock.vocabulary import Digest, Stored
 
 
+def slice_name(column: str, value: str) -> str:
+    """What a slice of the requests is called: ``carrier=AA``."""
+    return f"{column}={value}"
+
+
 class Revision(Stored):
     """``environment`` is ``model/environment``; ``number`` counts that environment's rollouts, so no key is used twice.
 
@@ -15,7 +20,8 @@ class Revision(Stored):
     ``provenance``, the version's signed statement, are artifacts;
     ``replicas`` how many processes serve it, the fewest where ``scaling`` lets the load decide. ``service_ms`` and
     ``memory_mb`` are what the gates measured of one process; ``memory`` (bytes) and ``cpu`` (cores) are what one may
-    use. ``surge``: how its replicas take the place of others, None where there is room for both.
+    use. ``surge``: how its replicas take the place of others, None where there is room for both. ``slices`` are the
+    values that its replicas log beside their predictions, by column of the request.
     """
 
     environment: str
@@ -36,6 +42,7 @@ class Revision(Stored):
     memory: int | None = None
     cpu: float | None = None
     surge: SurgePlan | None = None
+    slices: dict[str, tuple[str, ...]] = {}
 
     @property
     def footprint(self) -> float:
@@ -80,12 +87,19 @@ class EndpointSeen(Stored):
 class CounterSeen(Stored):
     """Requests answered by one revision since the proxy's process began (``epoch``), counted per upstream attempt.
 
-    ``errors`` are answers of 5xx and attempts that got no answer.
+    ``errors`` are answers of 5xx and attempts that got no answer. Of labelled answers ``slices`` has (requests, errors)
+    by slice (``slice_name``); one that is missing had none.
     """
 
     epoch: str
     requests: int
     errors: int
+    slices: dict[str, tuple[int, int]] = {}
+
+    def within(self, name: str) -> CounterSeen:
+        """Those of one slice."""
+        requests, errors = self.slices.get(name, (0, 0))
+        return CounterSeen(epoch=self.epoch, requests=requests, errors=errors)
 
 
 class LoadSeen(Stored):

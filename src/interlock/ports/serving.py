@@ -31,6 +31,7 @@ class Replicas(Protocol):
         """By revision key the answers whose truth is known by now; ``errors`` of them were wrong.
 
         Counted as labels come, or as ``late`` says, which outlives the control plane. Empty where that is not known.
+        Those in each slice that a revision logs are counted beside all.
         """
 
     def paired(self, environment: str, tolerance: float) -> dict[str, PairsSeen]:

@@ -12,15 +12,25 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from interlock.delivery.revision import CounterSeen
+from interlock.delivery.revision import CounterSeen, slice_name
 
 MOST = 200_000
 """How much of each kind is kept in memory until its counterpart comes, for each environment."""
 READ_AT_ONCE = 8 * 2**20
 PAUSE_SECONDS = 60.0
 """Where nobody asked for so long, counting begins anew."""
+ALL = ""
+"""Where all answers are counted, beside those in each slice."""
+
+
+class Answered(NamedTuple):
+    """What one row of a request was answered: the id that its label has, and the slices that the row is in."""
+
+    identity: str
+    value: Any
+    slices: tuple[str, ...]
 
 
 class Following:
@@ -76,60 +86,78 @@ class LabelledAnswers:
             join = self._joins[environment] = _Join(predictions, self._folder / "labels" / f"{environment}.jsonl")
         join.asked = now
         join.read()
-        return {
-            revision: CounterSeen(epoch=join.epoch, requests=judged, errors=wrong)
-            for revision, (judged, wrong) in join.counted.items()
-        }
+        return {revision: counter_of(join.epoch, counts) for revision, counts in join.counted.items()}
 
 
 class _Join:
     """One environment: where each file was read to, and what waits for its counterpart."""
 
     def __init__(self, predictions: Path, labels: Path) -> None:
-        self.counted: dict[str, tuple[int, int]] = {}
+        self.counted: dict[str, dict[str, tuple[int, int]]] = {}
         self.epoch = os.urandom(8).hex()
         self.asked = 0.0
         self._predictions = predictions
         self._labels = labels
         self._following = Following((*predictions.glob("*.jsonl"), labels))
-        self._answers: dict[str, dict[str, Any]] = {}
+        self._answers: dict[str, dict[str, Answered]] = {}
         self._truths: dict[str, Any] = {}
 
     def read(self) -> None:
         """What was added since. The first label of an id counts, and the first answer of a revision."""
         for path in sorted(self._predictions.glob("*.jsonl")):
             for record in self._following.added(path):
-                for identity, answer in answers_of(record):
-                    self._answer(identity, str(record.get("revision")), answer)
+                for answered in answers_of(record):
+                    self._answer(str(record.get("revision")), answered)
         for record in self._following.added(self._labels):
             if not record.get("is_contradictory"):
                 self._label(str(record.get("id")), record.get("label"))
 
-    def _answer(self, identity: str, revision: str, answer: Any) -> None:
-        given = self._answers.setdefault(identity, {})
+    def _answer(self, revision: str, answered: Answered) -> None:
+        given = self._answers.setdefault(answered.identity, {})
         if revision in given:
             return
-        given[revision] = answer
-        if identity in self._truths:
-            self._count(revision, answer, self._truths[identity])
+        given[revision] = answered
+        if answered.identity in self._truths:
+            self._count(revision, answered, self._truths[answered.identity])
         forget_oldest(self._answers)
 
     def _label(self, identity: str, truth: Any) -> None:
         if identity in self._truths:
             return
         self._truths[identity] = truth
-        for revision, answer in self._answers.get(identity, {}).items():
-            self._count(revision, answer, truth)
+        for revision, answered in self._answers.get(identity, {}).items():
+            self._count(revision, answered, truth)
         forget_oldest(self._truths)
 
-    def _count(self, revision: str, answer: Any, truth: Any) -> None:
-        judged, wrong = self.counted.get(revision, (0, 0))
-        self.counted[revision] = judged + 1, wrong + (answer != truth)
+    def _count(self, revision: str, answered: Answered, truth: Any) -> None:
+        counts = self.counted.setdefault(revision, {})
+        for place in (ALL, *answered.slices):
+            judged, wrong = counts.get(place, (0, 0))
+            counts[place] = judged + 1, wrong + (answered.value != truth)
 
 
-def answers_of(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def counter_of(epoch: str, counts: Mapping[str, tuple[int, int]]) -> CounterSeen:
+    """Answers that were judged, and how many of them were wrong: of all, and in each slice."""
+    judged, wrong = counts[ALL]
+    slices = {name: both for name, both in counts.items() if name != ALL}
+    return CounterSeen(epoch=epoch, requests=judged, errors=wrong, slices=slices)
+
+
+def answers_of(record: Mapping[str, Any]) -> Iterator[Answered]:
     """Each row's answer with the id that its label has; none of what failed, nor of what is judged in pairs."""
     is_judged = record.get("status") == 200 and "copied_to" not in record
     answers = record.get("prediction") if is_judged else None
     for row, answer in enumerate(answers if isinstance(answers, list) else ()):
-        yield str(record.get("id")) if len(answers or ()) == 1 else f"{record.get('id')}/{row}", answer
+        identity = str(record.get("id")) if len(answers or ()) == 1 else f"{record.get('id')}/{row}"
+        yield Answered(identity, answer, slices_of(record, row))
+
+
+def slices_of(record: Mapping[str, Any], row: int) -> tuple[str, ...]:
+    """The slices that a row of a request is in; none where its line does not say."""
+    told = record.get("slices")
+    columns = told.items() if isinstance(told, dict) else ()
+    return tuple(
+        slice_name(column, values[row])
+        for column, values in columns
+        if isinstance(values, list) and row < len(values) and isinstance(values[row], str)
+    )

@@ -20,22 +20,34 @@ from typing import Any
 
 from interlock.delivery.revision import CounterSeen, LateLabels
 
-from .labelled import answers_of, record_of
+from .labelled import ALL, Answered, answers_of, counter_of, record_of
 
 FOLDER = "joins"
 BUSY_SECONDS = 1.0
 MOST_LINES = 20_000
 """Lines of one log that are read at one look. What is behind with more says nothing in that look."""
 SCHEMA = """
-CREATE TABLE epoch (name TEXT NOT NULL);
-CREATE TABLE place (path TEXT PRIMARY KEY, offset INTEGER NOT NULL);
-CREATE TABLE truth (id TEXT PRIMARY KEY, label TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE answer (id TEXT, revision TEXT, value TEXT NOT NULL, PRIMARY KEY (id, revision)) WITHOUT ROWID;
-CREATE TABLE counted (revision TEXT PRIMARY KEY, judged INTEGER NOT NULL, wrong INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS epoch (name TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS place (path TEXT PRIMARY KEY, offset INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS truth (id TEXT PRIMARY KEY, label TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answer
+    (id TEXT, revision TEXT, value TEXT NOT NULL, PRIMARY KEY (id, revision)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sliced (id TEXT, revision TEXT, slice TEXT, PRIMARY KEY (id, revision, slice)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counted (revision TEXT PRIMARY KEY, judged INTEGER NOT NULL, wrong INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS counted_in
+    (revision TEXT, slice TEXT, judged INTEGER NOT NULL, wrong INTEGER NOT NULL, PRIMARY KEY (revision, slice));
 """
+"""Made where they are not there yet: an earlier release began joins without slices."""
 
 NEW_TRUTH = "INSERT OR IGNORE INTO truth VALUES (?, ?)"
 NEW_ANSWER = "INSERT OR IGNORE INTO answer VALUES (?, ?, ?)"
+COUNT_IN = """
+INSERT INTO counted_in SELECT revision, slice, 1, ? FROM sliced WHERE id = ? AND revision = ?
+    ON CONFLICT (revision, slice) DO UPDATE SET judged = judged + 1, wrong = wrong + excluded.wrong
+"""
+ALL_COUNTED = """
+SELECT revision, ?, judged, wrong FROM counted UNION ALL SELECT revision, slice, judged, wrong FROM counted_in
+"""
 
 
 class LateAnswers:
@@ -69,9 +81,9 @@ class LateAnswers:
         database = sqlite3.connect(folder / f"{name}.{late.rollout}.db", timeout=BUSY_SECONDS, isolation_level=None)
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("BEGIN IMMEDIATE")
-        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'epoch'").fetchone():
-            for statement in SCHEMA.split(";"):
-                database.execute(statement)
+        for statement in SCHEMA.split(";"):
+            database.execute(statement)
+        if not database.execute("SELECT 1 FROM epoch").fetchone():
             database.execute("INSERT INTO epoch VALUES (?)", [os.urandom(8).hex()])
             database.executemany("INSERT INTO counted VALUES (?, 0, 0)", [[revision] for revision in late.revisions])
             ends = [(str(path), path.stat().st_size) for path in logs if path.exists()]
@@ -113,7 +125,7 @@ class _Join:
         if is_first:
             found = self._database.execute("SELECT revision, value FROM answer WHERE id = ?", [identity])
             for revision, value in found.fetchall():
-                self._count(revision, json.loads(value), truth)
+                self._count(identity, revision, json.loads(value) != truth)
         return True
 
     def answer(self, record: dict[str, Any]) -> bool:
@@ -121,28 +133,36 @@ class _Join:
         moment, revision = record.get("time"), str(record.get("revision"))
         if isinstance(moment, int | float) and moment + self._late.delay > self._now:
             return False
-        for identity, answer in answers_of(record) if revision in self._late.revisions else ():
-            if self._is_new(NEW_ANSWER, identity, revision, json.dumps(answer)):
-                label = self._database.execute("SELECT label FROM truth WHERE id = ?", [identity]).fetchone()
-                if label is not None:
-                    self._count(revision, answer, json.loads(label[0]))
+        for answered in answers_of(record) if revision in self._late.revisions else ():
+            self._answer(revision, answered)
         return True
+
+    def _answer(self, revision: str, answered: Answered) -> None:
+        identity = answered.identity
+        if not self._is_new(NEW_ANSWER, identity, revision, json.dumps(answered.value)):
+            return
+        slices = [(identity, revision, name) for name in answered.slices]
+        self._database.executemany("INSERT OR IGNORE INTO sliced VALUES (?, ?, ?)", slices)
+        label = self._database.execute("SELECT label FROM truth WHERE id = ?", [identity]).fetchone()
+        if label is not None:
+            self._count(identity, revision, answered.value != json.loads(label[0]))
 
     def counters(self) -> dict[str, CounterSeen]:
         """All that was counted."""
         (epoch,) = self._database.execute("SELECT name FROM epoch").fetchone()
-        return {
-            revision: CounterSeen(epoch=epoch, requests=judged, errors=wrong)
-            for revision, judged, wrong in self._database.execute("SELECT revision, judged, wrong FROM counted")
-        }
+        counted: dict[str, dict[str, tuple[int, int]]] = {}
+        for revision, name, judged, wrong in self._database.execute(ALL_COUNTED, [ALL]):
+            counted.setdefault(revision, {})[name] = judged, wrong
+        return {revision: counter_of(epoch, counts) for revision, counts in counted.items()}
 
     def _is_new(self, statement: str, *values: str) -> bool:
         return self._database.execute(statement, values).rowcount > 0
 
-    def _count(self, revision: str, answer: Any, truth: Any) -> None:
+    def _count(self, identity: str, revision: str, is_wrong: bool) -> None:
         self._database.execute(
-            "UPDATE counted SET judged = judged + 1, wrong = wrong + ? WHERE revision = ?", [answer != truth, revision]
+            "UPDATE counted SET judged = judged + 1, wrong = wrong + ? WHERE revision = ?", [is_wrong, revision]
         )
+        self._database.execute(COUNT_IN, [is_wrong, identity, revision])
 
 
 def _whole_lines(path: Path, offset: int) -> Iterator[bytes]:

@@ -175,6 +175,7 @@ class LocalReplicas:
         argv += ["--format", revision.format, "--socket", f"s/{name}/http", "--predictions", str(predictions)]
         argv += ["--golden", str(golden)] if golden else []
         argv += ["--reference", str(reference)] if reference else []
+        argv += ["--slices", json.dumps(revision.slices)] if revision.slices else []
         return Isolation(
             argv=tuple(argv),
             folder=str(self._folder),
