@@ -246,6 +246,21 @@ def test_pairs_get_their_truth_whenever_it_comes(logs: Logs) -> None:
     }
 
 
+def test_rows_are_counted_in_the_slices_that_the_copys_line_says(logs: Logs) -> None:
+    logs.label("early", 1)
+    logs.stable("early", 1)  # an older revision, that does not say
+    logs.copy("early", 0, slices={"carrier": ["AA"]})
+    logs.stable("rows", 1, 0, 1, slices={"carrier": ["UA", "UA", "UA"]})
+    logs.copy("rows", 0, 0, 1, slices={"carrier": ["AA", None, "AA"], "origin": ["EWR", "EWR", None]})
+    logs.counted()
+    for request in ("rows/0", "rows/1", "rows/2"):
+        logs.label(request, 1)
+    logs.label("rows/2", 0, is_contradictory=True)
+    counted = logs.counted()
+    assert counted["slices"] == {"carrier=AA": (3, 2, 0, 0), "origin=EWR": (2, 1, 0, 1)}
+    assert [counted[name] for name in ("labelled", "worse", "both_wrong")] == [4, 2, 1]
+
+
 def test_the_beginning_tears_no_pair(tmp_path: Path) -> None:
     logs = Logs(tmp_path)
     logs.copy("answered before, logged after", 1)

@@ -409,7 +409,8 @@ def test_a_candidate_at_the_bounds_of_agreement_is_seldom_rolled_back():
     assert false <= 8  # more than that of 200 at 1 % each comes once in 40,000 times
 
 
-COUNTS = st.fixed_dictionaries({name: st.integers(0, 50) for name in PairsSeen.model_fields if name != "epoch"})
+PLAIN = {"epoch", "slices"}
+COUNTS = st.fixed_dictionaries({name: st.integers(0, 50) for name in PairsSeen.model_fields if name not in PLAIN})
 
 
 @given(first=COUNTS, more=COUNTS)
@@ -417,11 +418,23 @@ def test_what_grew_is_what_was_added(first, more):
     before = PairsSeen(epoch="a", **first)
     after = PairsSeen(epoch="a", **{name: first[name] + more[name] for name in first})
     grown = growth_of(before, after)
-    assert (grown.model_dump(exclude={"epoch"}) if grown else dict.fromkeys(first, 0)) == more
+    assert (grown.model_dump(exclude=PLAIN) if grown else dict.fromkeys(first, 0)) == more
     assert growth_of(after, before) is None
     assert growth_of(before, after.model_copy(update={"epoch": "b"})) is None
     assert growth_of(before, None) is None
-    assert growth_of(None, after) == (after if any(count for name, count in after if name != "epoch") else None)
+    assert growth_of(None, after) == (after if any(count for name, count in after if name not in PLAIN) else None)
+
+
+def test_pairs_of_a_slice_are_evidence_of_it_beside_all():
+    before = PairsSeen(epoch="a", labelled=9, worse=2, slices={"carrier=AA": (4, 2, 0, 0)})
+    after = PairsSeen(epoch="a", labelled=20, worse=5, slices={"carrier=AA": (9, 5, 0, 1), "carrier=UA": (2, 0, 1, 0)})
+    rule = Rule(metric="accuracy", slices=("carrier=AA", "carrier=DL"))
+    assert paired_evidence([rule], growth_of(before, after)) == {
+        "accuracy": {"": Pairs(pairs=11, worse=3), "carrier=AA": Pairs(pairs=5, worse=3, both=1)}
+    }
+    assert paired_evidence([rule], growth_of(None, before))["accuracy"]["carrier=AA"] == Pairs(pairs=4, worse=2)
+    fell = after.model_copy(update={"slices": {"carrier=AA": (3, 1, 0, 0)}})
+    assert paired_evidence([rule], growth_of(before, fell)) == {"accuracy": {"": Pairs(pairs=11, worse=3)}}
 
 
 @settings(deadline=None)

@@ -8,11 +8,6 @@ from interlock.pipeline.plan import PythonPlan, ScalingPlan, SurgePlan
 from interlock.vocabulary import Digest, Stored
 
 
-def slice_name(column: str, value: str) -> str:
-    """What a slice of the requests is called: ``carrier=AA``."""
-    return f"{column}={value}"
-
-
 class Revision(Stored):
     """``environment`` is ``model/environment``; ``number`` counts that environment's rollouts, so no key is used twice.
 
@@ -132,7 +127,8 @@ class PairsSeen(Stored):
     ``failed``: only the copy got no answer, an error, or a refusal of what stable answers; ``recovered``: only stable
     failed. Of the ``failed`` and ``both_failed`` so many were ``unanswered``: the copy got no answer in time.
     ``compared`` have an answer of both, ``unequal`` of them differ beyond the tolerance. ``labelled`` rows have their
-    truth: of those ``worse`` are wrong of the copy alone, ``better`` of stable alone. Told and not judged: copies
+    truth: of those ``worse`` are wrong of the copy alone, ``better`` of stable alone; ``slices`` has (labelled, worse,
+    better, both wrong) by slice (``slice_name``). Told and not judged: copies
     without their request (``unmatched``), second answers to one request (``duplicated``), those that came too ``late``.
     """
 
@@ -151,6 +147,7 @@ class PairsSeen(Stored):
     unmatched: int = 0
     duplicated: int = 0
     late: int = 0
+    slices: dict[str, tuple[int, int, int, int]] = {}
 
 
 class LateLabels(NamedTuple):

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from interlock.delivery.revision import CounterSeen, slice_name
+from interlock.delivery.revision import CounterSeen
+from interlock.pipeline.canaries.plan import slice_name
 
 MOST = 200_000
 """How much of each kind is kept in memory until its counterpart comes, for each environment."""

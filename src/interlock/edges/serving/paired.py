@@ -20,11 +20,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from interlock.delivery.revision import PairsSeen
 
-from .labelled import PAUSE_SECONDS, Following, forget_oldest
+from .labelled import PAUSE_SECONDS, Following, forget_oldest, slices_of
 
 LATE_SECONDS = 5.0
 ALONE_SECONDS = 30.0
@@ -32,6 +32,9 @@ ALONE_SECONDS = 30.0
 LOGGED_SECONDS = 1.5
 """After which a line is on the disk."""
 READ_BACK = 1024 * 1024
+
+JUDGED = ("labelled", "worse", "better", "both_wrong")
+"""What is counted of rows whose truth is known."""
 
 Name = tuple[str, Any]
 
@@ -61,6 +64,15 @@ class _Pair:
         return None if is_late else self.copy
 
 
+class _Row(NamedTuple):
+    """What both sides answered for one row of a request, and the slices that it is in."""
+
+    revision: str
+    answer: Any
+    answer_of_copy: Any
+    slices: tuple[str, ...]
+
+
 class PairedAnswers:
     """All environments of one data-plane folder; ``now`` in wall seconds. Counters begin anew with each of these."""
 
@@ -77,7 +89,10 @@ class PairedAnswers:
             labels = self._folder / "labels" / f"{environment}.jsonl"
             pairing = self._pairings[environment] = _Pairing(predictions, labels, now)
         pairing.read(now, tolerance)
-        return {key: PairsSeen(epoch=pairing.epoch, **counts) for key, counts in pairing.counted.items()}
+        return {
+            key: PairsSeen(epoch=pairing.epoch, slices=pairing.sliced.get(key, {}), **counts)
+            for key, counts in pairing.counted.items()
+        }
 
 
 class _Pairing:
@@ -85,6 +100,7 @@ class _Pairing:
 
     def __init__(self, predictions: Path, labels: Path, began: float) -> None:
         self.counted: dict[str, Counter[str]] = {}
+        self.sliced: dict[str, dict[str, tuple[int, int, int, int]]] = {}
         self.epoch = os.urandom(8).hex()
         self.asked = began
         self._began = began
@@ -94,7 +110,7 @@ class _Pairing:
         self._told = Following([labels])
         self._open: dict[Name, _Pair] = {}
         self._settled: dict[Name, None] = {}
-        self._unlabelled: dict[str, tuple[str, Any, Any]] = {}
+        self._unlabelled: dict[str, _Row] = {}
         self._truths: dict[str, Any] = {}
 
     def read(self, now: float, tolerance: float) -> None:
@@ -181,10 +197,12 @@ class _Pairing:
             return
         for row, answers in enumerate(zip(one, other, strict=True)):
             identity = str(original.get("id")) if len(one) == 1 else f"{original.get('id')}/{row}"
+            # The candidate's line is newer: it says the slices that are judged.
+            waiting = _Row(revision, *answers, slices_of(copy, row))
             if identity in self._truths:
-                self._judge(revision, *answers, self._truths[identity])
+                self._judge(waiting, self._truths[identity])
             else:
-                self._unlabelled[identity] = (revision, *answers)
+                self._unlabelled[identity] = waiting
                 forget_oldest(self._unlabelled)
 
     def _label(self, identity: str, truth: Any) -> None:
@@ -194,15 +212,16 @@ class _Pairing:
         forget_oldest(self._truths)
         waiting = self._unlabelled.pop(identity, None)
         if waiting is not None:
-            self._judge(*waiting, truth)
+            self._judge(waiting, truth)
 
-    def _judge(self, revision: str, answer: Any, answer_of_copy: Any, truth: Any) -> None:
-        counts = self.counted[revision]
-        is_wrong, is_copy_wrong = answer != truth, answer_of_copy != truth
-        counts["labelled"] += 1
-        counts["worse"] += is_copy_wrong and not is_wrong
-        counts["better"] += is_wrong and not is_copy_wrong
-        counts["both_wrong"] += is_wrong and is_copy_wrong
+    def _judge(self, row: _Row, truth: Any) -> None:
+        is_wrong, is_copy_wrong = row.answer != truth, row.answer_of_copy != truth
+        found = (1, is_copy_wrong and not is_wrong, is_wrong and not is_copy_wrong, is_wrong and is_copy_wrong)
+        self.counted[row.revision].update(dict(zip(JUDGED, found, strict=True)))
+        sliced = self.sliced.setdefault(row.revision, {})
+        for name in row.slices:
+            labelled, worse, better, both = map(sum, zip(sliced.get(name, (0, 0, 0, 0)), found, strict=True))
+            sliced[name] = labelled, worse, better, both
 
 
 def _is_equal(one: Sequence[Any], other: Sequence[Any], tolerance: float) -> bool:

@@ -17,6 +17,11 @@ AGREEMENT = "agreement"
 """The live metric of copied requests: the share of them that the candidate answers as stable does."""
 
 
+def slice_name(column: str, value: str) -> str:
+    """What the requests with a value of a column are called: ``carrier=AA``."""
+    return f"{column}={value}"
+
+
 class MirrorPlan(Stored):
     """So many ``percent`` of the requests are copied to the candidate, for so many ``seconds`` at least."""
 
