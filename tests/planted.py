@@ -17,6 +17,7 @@ ROOMS = (
     "delivery.holding",
     "registry.admission",
     "delivery.external.limits",
+    "delivery.analysis.streams",
     "delivery.analysis.engine",
     "delivery.looks.pairs",
     "delivery.looks.evidence",

@@ -491,6 +491,7 @@ def test_a_metric_of_another_source_is_judged(metric: str, problem: str | None) 
         assert any(problem in str(one) for one in refusals(text))
 
 
+SLICE = "{column: carrier, values: [AA]}"
 GAUGE = "{metric: queue, source: command, cmd: x, min: 1}"
 BLUE_GREEN = [
     ("{blue_green: {}}", None),
@@ -508,6 +509,10 @@ BLUE_GREEN = [
     (
         "{blue_green: {analysis: {metrics: [{metric: error_rate, max: 0.1, margin: 0.1}]}}}",
         "margin compares with stable, which has no traffic",
+    ),
+    (
+        "{blue_green: {analysis: {metrics: [{metric: accuracy, source: labels, max: 0.1, slices: [" + SLICE + "]}]}}}",
+        "slices compares with stable, which has no traffic",
     ),
     (
         "{blue_green: {analysis: {metrics: [{metric: bad, source: command, cmd: x, margin: 0.1}]}}}",
@@ -598,6 +603,56 @@ def test_plain_limits_alone_judge_no_canary(more: str) -> None:
 def test_a_canary_is_judged(steps: str, problem: str) -> None:
     found = refusals(f"version: 1\n{canary(steps)}\n")
     assert any(problem in refusal.problem for refusal in found), [str(r) for r in found]
+
+
+MANY = ", ".join(map(str, range(21)))
+
+
+@pytest.mark.parametrize(
+    ("slices", "problem"),
+    [
+        ("[{column: carrier, values: [AA, UA]}, {column: origin, values: [EWR, 7, true]}]", None),
+        ("[{column: carrier, values: [AA]}, {column: carrier, values: [UA]}]", None),
+        ("[]", "slices is empty"),
+        ("[carrier]", "an entry of slices must be a mapping"),
+        ("[{column: carrier}]", "the key values is missing"),
+        ("[{column: carrier, values: []}]", "values is empty"),
+        ("[{column: carrier, values: [0.5]}]", "0.5 has a fraction"),
+        ("[{column: carrier, values: [AA], quantiles: 4}]", "the key quantiles is unknown"),
+        ("[{column: hour, values: [7, '7']}]", "the slice hour=7 is given twice"),
+        ("[{column: carrier, values: [AA]}, {column: carrier, values: [AA]}]", "the slice carrier=AA is given twice"),
+        (f"[{{column: hour, values: [{MANY}]}}]", "there are 21 slices, which share the evidence"),
+        ("[{column: late, values: [1]}]", "late is a label, which no request asks"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["canary: {steps: " + SHORT, "shadow: {for: 1h"])
+def test_slices_are_few_values_of_what_is_asked(kind: str, slices: str, problem: str | None) -> None:
+    data = "data: {holdout: {path: h.csv, id: id, label: late}}"
+    metrics = f"analysis: {{metrics: [{ERRORS}, {{{LABELS}, slices: {slices}}}]}}"
+    deploy = f"deploy: {{a: {{strategy: {{{kind}, {metrics}}}}}}}}}"
+    text = f"version: 1\n{data}\nstages: {{s: {{cmd: x, outs: [m]}}}}\nmodel: m\n{deploy}\n"
+    if problem is None:
+        assert read_pipeline(text.encode()).spec.deploy["a"]
+        return
+    found = refusals(text)
+    assert any(problem in refusal.problem for refusal in found), [str(r) for r in found]
+    assert all(refusal.remedy for refusal in found)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "metric: error_rate",
+        "metric: agreement, min: 0.9",
+        "metric: latency_p99_ms",
+        "metric: bad, source: command, cmd: x, margin: 0.1",
+    ],
+)
+def test_what_is_not_joined_with_what_was_asked_has_no_slices(metric: str) -> None:
+    written = f"[{{metric: latency_p50_ms}}, {{{metric}, slices: [{SLICE}]}}]"
+    (found,) = refusals(f"version: 1\n{canary(f'{MIRRORED}, analysis: {{metrics: {written}}}')}\n")
+    name = metric.partition(",")[0].removeprefix("metric: ")
+    assert found.problem.startswith(f"{name} has no slices") or found.problem == "the key slices is unknown"
 
 
 LOOK = "{analysis: {for: 1m}}]"

@@ -208,6 +208,18 @@ def test_a_probation_keeps_a_share_back_for_what_is_late() -> None:
     assert planned(WHOLE.replace("deadline: 10m", f"holdback: 20, {written}")).deploy[1].strategy.holdback == 20
 
 
+def test_slices_are_planned_as_texts_by_column() -> None:
+    slices = (
+        "[{column: carrier, values: [AA, UA]}, {column: hour, values: [0x11, 7]}, {column: carrier, values: [true]}]"
+    )
+    metrics = f"{{metric: error_rate}}, {{metric: accuracy, source: labels, slices: {slices}}}"
+    found = planned(WHOLE.replace("deadline: 10m", f"deadline: 10m, analysis: {{metrics: [{metrics}]}}"))
+    analysis = found.deploy[1].strategy.analysis
+    assert analysis.slices == {"carrier": ("AA", "UA", "true"), "hour": ("17", "7")}
+    assert analysis.metrics[1].slice_names == ("carrier=AA", "carrier=UA", "carrier=true", "hour=17", "hour=7")
+    assert planned(WHOLE).deploy[1].strategy.analysis.slices == {}
+
+
 def test_metrics_of_other_sources_are_planned_beside_those_measured_here() -> None:
     metrics = (
         "{metric: error_rate}, {metric: queue, source: prometheus, query: 'q{r=\"$candidate\"}', max: 3, for: 2m}, "

@@ -56,6 +56,13 @@ def test_latencies_and_labels_are_played_as_those_of_stable(path, capsys):
     assert odds["worse"]["rolled_back"] == 40
 
 
+def test_slices_cost_a_share_of_the_evidence_and_that_nothing_is_made_of_them_is_told(path, capsys):
+    more = "{metric: accuracy, source: labels, slices: [{column: carrier, values: [AA, UA]}]}"
+    path.write_text(FILE.replace("max: 0.5}", "max: 0.5}, " + more))
+    assert main(["simulate", str(path), "--requests", "6000", "--worse", "10", "--runs", "5"]) == 0
+    assert "a slice shows (carrier=AA, carrier=UA) is not played" in capsys.readouterr().out
+
+
 def test_little_traffic_holds_until_the_deadline_and_says_what_cannot_be_seen(path, capsys):
     odds = simulated(path.parent, capsys, "--requests", "2")
     assert odds["like_stable"]["promoted"] == 0

@@ -16,7 +16,8 @@ from interlock.vocabulary import Kind
 PRODUCTION = "small/production"
 PROBATION, DELAY = 30.0, 10.0
 ERRORS = AnalysisMetricPlan(metric="error_rate", margin=0.05, max=0.1)
-LATE = AnalysisMetricPlan(metric="accuracy", margin=0.05, max=0.1, delay=DELAY)
+SLICES = {"carrier": ("AA", "UA")}
+LATE = AnalysisMetricPlan(metric="accuracy", margin=0.05, max=0.1, delay=DELAY, slices=SLICES)
 CANARY = StrategyPlan(
     kind="canary",
     steps=(StepPlan(set_weight=20), StepPlan(analysis=5.0)),
@@ -75,6 +76,8 @@ def site(tmp_path: Path) -> Site:
     site.release(1)
     Plant.turn(site, 15)
     assert site.environment("production").stable.version == 1
+    assert site.environment("production").stable.slices == SLICES
+    assert site.environment("staging").stable.slices == {}
     return site
 
 

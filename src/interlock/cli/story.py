@@ -23,6 +23,7 @@ from interlock.cli.show import (
     stage_line,
 )
 from interlock.control.rows import read_state
+from interlock.delivery.analysis.engine import slices_of
 from interlock.delivery.looks.replaying import LOOK, replay
 from interlock.delivery.monitoring.monitor import Monitor
 from interlock.delivery.monitoring.replaying import TURNS, replay_turns
@@ -87,7 +88,7 @@ def headline(row: Row) -> list[Line]:
     if row.kind is Kind.RELEASE:
         return [release_line(row)]
     if row.kind is Kind.ROLLOUT:
-        return [rollout_line(row)]
+        return [rollout_line(row), *slice_lines(row)]
     if row.kind is Kind.MONITOR:
         return monitor_lines(row)
     overridden = overridden_lines(read_version(row)) if row.kind is Kind.VERSION else []
@@ -107,6 +108,12 @@ def monitor_lines(row: Row) -> list[Line]:
         acted = f", {alert.acted}" if alert.acted else ""
         lines.append(Line(f"  firing     {alert.key} since {format_time(alert.since)}: {alert.because}{acted}", "bad"))
     return lines if monitor.alerts else [*lines, Line("  nothing is found", "good")]
+
+
+def slice_lines(row: Row) -> list[Line]:
+    """What happened so far in each slice that a rollout judges."""
+    analysis = read_state(row, Rollout).analysis
+    return [Line(f"    {told}", "dim") for told in (slices_of(analysis) if analysis else ())]
 
 
 def replayed_lines(row: Row, events: Sequence[Event]) -> list[Line]:

@@ -11,7 +11,7 @@ from interlock.delivery.analysis.engine import Analysis, conclude
 from interlock.delivery.external.measured import Measured
 from interlock.delivery.holding import Approval, unapproved_because
 from interlock.delivery.looks.baseline import NOTHING_KNOWN, Baseline, spread_of
-from interlock.delivery.looks.evidence import TICK_SECONDS, analysis_of, forecast_of
+from interlock.delivery.looks.evidence import TICK_SECONDS, analysis_of, forecast_of, unsliced_because
 from interlock.delivery.replacing import Replacement
 from interlock.delivery.replacing import begin as begin_replacement
 from interlock.delivery.revision import CounterSeen, DataPlaneSeen, LateLabels, LatencySeen, PairsSeen, Revision
@@ -293,6 +293,7 @@ def begin(
         because=f"{candidate.title} starts"
         + (f" beside {stable.title}" if stable else ": the first here")
         + (forecast_of(strategy, baseline) if is_compared and not strategy.analysis.is_alone else "")
+        + (unsliced_because(stable, candidate) if stable is not None else "")
         + (f"; its replicas are {replacement.told}" if replacement else ""),
     )
 

@@ -33,7 +33,7 @@ def simulate(
     seed: int,
 ) -> int:
     """The odds of the canary in a pipeline FILE: false rollbacks, detection, the smallest regression it can show."""
-    from interlock.cli.simulating.playing import Traffic, odds_line, play, visible_lines
+    from interlock.cli.simulating.playing import Traffic, odds_line, play, slices_lines, visible_lines
     from interlock.pipeline.resolve import read_pipeline, strategy_of
 
     path = file / "interlock.yaml" if file.is_dir() else file
@@ -53,6 +53,7 @@ def simulate(
         odds_line("a candidate like stable", good),
         odds_line(f"errors x{worse:g}", bad),
         *visible_lines(strategy, traffic),
+        *slices_lines(strategy),
     )
     session.output.answer({"like_stable": good._asdict(), "worse": bad._asdict()})
     return ExitCode.SUCCESS

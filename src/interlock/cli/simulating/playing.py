@@ -1,7 +1,8 @@
 """A canary played over made traffic: analysis and steps are those of live ones, without replicas and waiting.
 
 A bad candidate is bad by its errors. Its latencies, and its accuracy where labels are asked for, are those of stable.
-Of copied requests both sides fail by themselves; half as many answers differ as ``agreement`` leaves.
+Of copied requests both sides fail by themselves; half as many answers differ as ``agreement`` leaves. Nothing is made
+of slices: they say nothing, and have their share of the evidence.
 """
 
 from __future__ import annotations
@@ -194,6 +195,13 @@ def visible_lines(strategy: StrategyPlan, traffic: Traffic) -> list[Line]:
         else:
             lines.append(Line(f"  {told} errors x{one.ratio:.2g} or more in {one.minutes:g} min"))
     return lines
+
+
+def slices_lines(strategy: StrategyPlan) -> list[Line]:
+    """What is not played of it."""
+    names = [name for metric in strategy.analysis.metrics for name in metric.slice_names]
+    told = "is not played: it takes its share of the evidence, and finds nothing here"
+    return [Line(f"  what a slice shows ({', '.join(names)}) {told}", "dim")] if names else []
 
 
 def odds_line(what: str, odds: Odds) -> Line:

@@ -329,6 +329,7 @@ def _candidate(version: ModelVersion, plan: EnvironmentPlan, environment: Enviro
         memory=plan.memory,
         cpu=plan.cpu,
         surge=plan.surge,
+        slices=plan.strategy.analysis.slices,
     )
 
 

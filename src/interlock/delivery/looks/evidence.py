@@ -27,6 +27,7 @@ from interlock.pipeline.canaries.plan import (
     AnalysisMetricPlan,
     AnalysisPlan,
     StrategyPlan,
+    slice_name,
 )
 
 TICK_SECONDS = 1.0
@@ -74,6 +75,7 @@ def _rule(metric: AnalysisMetricPlan, share: float, spread: Spread | None) -> Ru
         max=metric.max,
         is_dry_run=metric.dry_run,
         delay=metric.delay,
+        slices=metric.slice_names,
     )
     if metric.metric == AGREEMENT:
         return agreement_rule(rule, metric)
@@ -110,6 +112,18 @@ def forecast_of(strategy: StrategyPlan, baseline: Baseline) -> str:
         for one in visible_errors(strategy, traffic.requests, traffic.rate)
     ]
     return f"; at {traffic.requests:.3g} requests/min {', '.join(parts)}" if parts else ""
+
+
+def unsliced_because(stable: Revision, candidate: Revision) -> str:
+    """Which slices of the traffic cannot be compared, for people; empty where both sides log them all."""
+    missing = [
+        slice_name(column, value)
+        for column, values in candidate.slices.items()
+        for value in values
+        if value not in stable.slices.get(column, ())
+    ]
+    told = f"; {stable.title} does not log these slices yet, so its traffic is not compared by them: "
+    return told + ", ".join(missing) if missing else ""
 
 
 def counts_between(before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen]) -> Counts | None:
@@ -158,7 +172,9 @@ class Sources(NamedTuple):
 
 def sources_of(plane: DataPlaneSeen, stable: Revision, candidate: Revision) -> Sources:
     """What a look shows of both sides. Labels may come later than all else: nothing of them yet is a zero."""
-    none = next((one.model_copy(update={"requests": 0, "errors": 0}) for one in plane.labelled.values()), None)
+    none = next(
+        (one.model_copy(update={"requests": 0, "errors": 0, "slices": {}}) for one in plane.labelled.values()), None
+    )
     return Sources(
         counted=_both(plane.counters, stable, candidate),
         timed=_both(plane.latencies, stable, candidate),
@@ -178,18 +194,29 @@ def _both(seen: Mapping[str, Source], stable: Revision, candidate: Revision) -> 
 
 
 def evidence_of(rules: Sequence[Rule], before: Sources, after: Sources) -> dict[str, dict[str, Seen]]:
-    """What a tick brings for each rule, empty where nobody asked anything."""
+    """What a tick brings for each rule, of all requests and of its slices; empty where nobody asked anything."""
     counts = counts_between(before.counted, after.counted)
     labelled = counts_between(before.labelled, after.labelled)
     latencies = latencies_between(before.timed, after.timed)
-    found: dict[str, Seen] = {}
+    found: dict[str, dict[str, Seen]] = {}
     for rule in rules:
         if rule.kind == "latency" and latencies is not None and (latencies.candidate or latencies.stable):
-            found[rule.metric] = latencies
+            found[rule.metric] = {WHOLE: latencies}
         of_rule = {ACCURACY: labelled, ERROR_RATE: counts}.get(rule.metric)
         if rule.kind == "rate" and of_rule is not None and any(of_rule.candidate + of_rule.stable):
-            found[rule.metric] = of_rule
-    return {metric: {WHOLE: seen} for metric, seen in found.items()}
+            found[rule.metric] = {WHOLE: of_rule, **_sliced(rule, before.labelled, after.labelled)}
+    return found
+
+
+def _sliced(rule: Rule, before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen]) -> dict[str, Seen]:
+    """What labels bring for each slice of which both sides were asked something."""
+    found: dict[str, Seen] = {}
+    for name in rule.slices:
+        sides = ({side: seen.within(name) for side, seen in look.items()} for look in (before, after))
+        counts = counts_between(*sides)
+        if counts is not None and any(counts.candidate + counts.stable):
+            found[name] = counts
+    return found
 
 
 def youngest_of(plane: DataPlaneSeen, revisions: Sequence[Revision]) -> float:

@@ -27,9 +27,10 @@ def check_blue_green(strategy: BlueGreenSpec, place: Path) -> Iterator[Problem]:
         if isinstance(metric, LiveMetricSpec) and metric.delay is not None:
             problem = "a metric with a delay is judged in probation, and blue/green has none"
             yield Problem((*here, "delay"), problem, "remove delay")
-        for key in ("max_ratio", "margin"):
+        for key in ("max_ratio", "margin", "slices"):
             if key in metric.model_fields_set:
-                yield Problem((*here, key), f"{key} compares with stable, which has no traffic", "write max")
+                problem = f"{key} compares with stable, which has no traffic"
+                yield Problem((*here, key), problem, "remove slices" if key == "slices" else "write max")
 
 
 def blue_green_plan_of(strategy: BlueGreenSpec) -> StrategyPlan:

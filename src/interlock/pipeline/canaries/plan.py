@@ -49,7 +49,7 @@ class AnalysisMetricPlan(Stored):
     ``max`` is a share of requests for ``error_rate``, of wrong answers for ``accuracy``, milliseconds for a latency. A
     ``dry_run`` is judged and told, and decides nothing. What comes ``delay`` seconds late is judged in probation only.
     ``min`` and ``tolerance`` are of ``agreement``: the least share of equal answers, and how far equal numbers may be
-    apart.
+    apart. ``slices`` are the values that are judged by themselves too, as texts by column.
     """
 
     metric: Literal["error_rate", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "accuracy", "agreement"]
@@ -60,6 +60,12 @@ class AnalysisMetricPlan(Stored):
     min: float | None = None
     tolerance: float = 1e-6
     delay: float = 0.0
+    slices: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def slice_names(self) -> tuple[str, ...]:
+        """What its slices are called, in their order."""
+        return tuple(slice_name(column, value) for column, values in self.slices.items() for value in values)
 
 
 class AnalysisPlan(Stored):
@@ -74,6 +80,11 @@ class AnalysisPlan(Stored):
     metrics: tuple[AnalysisMetricPlan, ...] = (AnalysisMetricPlan(metric=ERROR_RATE),)
     external: tuple[ExternalMetricPlan, ...] = ()
     is_alone: bool = False
+
+    @property
+    def slices(self) -> dict[str, tuple[str, ...]]:
+        """What replicas log of requests: values by column. One metric alone has slices."""
+        return next((metric.slices for metric in self.metrics if metric.slices), {})
 
     @property
     def counting(self) -> int:

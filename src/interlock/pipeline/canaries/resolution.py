@@ -43,7 +43,16 @@ def _metric_plan_of(metric: LiveMetricSpec) -> AnalysisMetricPlan:
     return AnalysisMetricPlan.model_validate(
         {"metric": metric.metric, "max_ratio": metric.max_ratio, "margin": margin, "dry_run": metric.dry_run}
         | {name: value for name, value in written.items() if value is not None}
+        | {"slices": _slices_of(metric)}
     )
+
+
+def _slices_of(metric: LiveMetricSpec) -> dict[str, tuple[str, ...]]:
+    """The values by column, in the order of the file; a column may be written twice."""
+    slices: dict[str, tuple[str, ...]] = {}
+    for one in metric.slices or ():
+        slices[one.column] = (*slices.get(one.column, ()), *one.values)
+    return slices
 
 
 def strategy_plan_of(strategy: StrategySpec) -> StrategyPlan:

@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag
 
 from interlock.pipeline.canaries.outside import SOURCES, ExternalMetricSpec
 from interlock.pipeline.canaries.plan import ACCURACY, AGREEMENT, ERROR_RATE, LATENCY_QUANTILES
+from interlock.pipeline.canaries.slices import LiveSliceSpec
 from interlock.pipeline.rules.values import Alpha, Choice, Duration, Section, shape_of
 
 LIVE_METRICS = (ERROR_RATE, *LATENCY_QUANTILES, ACCURACY, AGREEMENT)
@@ -82,6 +83,9 @@ class LiveMetricSpec(Section):
     delay: Duration | None = None
     """How late labels come. The metric is then judged in probation, not in steps, and a request counts for it once it
     is so old. Without this key: labels are judged as they come, from the first step on."""
+    slices: Annotated[list[LiveSliceSpec], Field(min_length=1)] | None = None
+    """Of `accuracy`: parts of the requests, each of which is judged by itself too. They share a fifth of the metric's
+    evidence under the one `alpha`; a slice that is proven worse rolls back, and none has to be proven good."""
 
 
 def _source_of(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 
 from interlock.pipeline.canaries.blue_green import check_blue_green
@@ -10,6 +10,7 @@ from interlock.pipeline.canaries.mirrors import check_agreement, check_choice, c
 from interlock.pipeline.canaries.outside import ExternalMetricSpec, check_external
 from interlock.pipeline.canaries.plan import ACCURACY, AGREEMENT, ERROR_RATE, LATENCY_QUANTILES
 from interlock.pipeline.canaries.probation import check_probation
+from interlock.pipeline.canaries.slices import check_slices
 from interlock.pipeline.canaries.spec import (
     LIVE_METRICS,
     AnalysisSpec,
@@ -81,28 +82,29 @@ def check_canaries(spec: FileSpec) -> Iterator[Problem]:
             continue
         place: Path = ("deploy", name, "strategy")
         yield from check_choice(environment.strategy, place)
-        yield from _check_strategy(environment.strategy, place)
+        labels = {dataset.label for dataset in spec.data.values() if dataset.label is not None}
+        yield from _check_strategy(environment.strategy, labels, place)
         if environment.strategy.shadow is not None and environment.checks:
             problem = "checks ask the live endpoint, where a shadow does not answer"
             remedy = "remove them, or choose another strategy"
             yield Problem(("deploy", name, "checks"), problem, remedy, at_key=True)
 
 
-def _check_strategy(strategy: StrategySpec, place: Path) -> Iterator[Problem]:
+def _check_strategy(strategy: StrategySpec, labels: Collection[str], place: Path) -> Iterator[Problem]:
     canary, blue_green, shadow = strategy.canary, strategy.blue_green, strategy.shadow
     if canary is not None:
         yield from _check_steps(canary, (*place, "canary", "steps"))
         yield from _check_times(canary, (*place, "canary"))
         is_mirrored = any(step.mirror for step in canary.steps)
-        yield from _check_metrics(canary.analysis, is_mirrored, (*place, "canary", "analysis", "metrics"))
+        yield from _check_metrics(canary.analysis, is_mirrored, labels, (*place, "canary", "analysis", "metrics"))
         yield from check_probation(canary, (*place, "canary"))
     if blue_green is not None:
         yield from check_blue_green(blue_green, (*place, "blue_green"))
         if blue_green.analysis is not None:
-            yield from _check_metrics(blue_green.analysis, False, (*place, "blue_green", "analysis", "metrics"))
+            yield from _check_metrics(blue_green.analysis, False, labels, (*place, "blue_green", "analysis", "metrics"))
     if shadow is not None:
         yield from check_shadow(shadow, (*place, "shadow"))
-        yield from _check_metrics(shadow.analysis, True, (*place, "shadow", "analysis", "metrics"))
+        yield from _check_metrics(shadow.analysis, True, labels, (*place, "shadow", "analysis", "metrics"))
 
 
 def span_of(step: StepSpec) -> float:
@@ -140,7 +142,9 @@ def _check_times(canary: CanarySpec, place: Path) -> Iterator[Problem]:
         yield Problem((*place, "deadline"), problem, f"write a deadline well above {least:g}s")
 
 
-def _check_metrics(analysis: AnalysisSpec, is_mirrored: bool, place: Path) -> Iterator[Problem]:
+def _check_metrics(
+    analysis: AnalysisSpec, is_mirrored: bool, labels: Collection[str], place: Path
+) -> Iterator[Problem]:
     metrics = [metric.metric for metric in analysis.metrics]
     if all(metric.dry_run for metric in analysis.metrics):
         yield Problem(place, "every metric is a dry run, so nothing is judged", "let one metric count", at_key=True)
@@ -159,6 +163,7 @@ def _check_metrics(analysis: AnalysisSpec, is_mirrored: bool, place: Path) -> It
             remedy = "add `source: labels`" if metric.metric == ACCURACY else "remove source"
             yield Problem((*place, index), problem, remedy)
         yield from _check_limit(metric, (*place, index, "max"))
+        yield from check_slices(metric.metric, metric.slices, labels, (*place, index, "slices"))
 
 
 def _counts(metric: LiveMetricSpec | ExternalMetricSpec) -> bool:
