@@ -5,14 +5,15 @@ the labels. No revision has golden requests, so nothing but live evidence can fi
 when, because of what, and how long after the verdict was saved the last request to the candidate began.
 
     python benchmarks/bad_revisions.py [--strengths 0 1] [--good COUNT] [--only NAME] [--rate PER_SECOND]
-        [--mirror | --blue-green]
+        [--mirror | --blue-green | --without-slices]
 
 With ``--mirror`` the canary begins with copies of all requests, and errors, agreement and labels are judged on pairs of
 answers: the table says how many bad ones were found before a caller met them, and what callers met meanwhile.
 
 With ``--blue-green`` each has all traffic at once, and is judged by limits while stable is kept.
 
-One of the eleven kinds is judged by labels that are late, so that only its probation can find it.
+One of the twelve kinds is judged by labels that are late, so that only its probation can find it; one is wrong for the
+flights of one carrier alone, a sixth of them, and is judged by slices too. ``--without-slices`` plays it without.
 
 Targets: all bad ones rolled back, 0 of 20 good ones; no request begins on the candidate more than 50 ms after the
 verdict. ``make bad-revisions``; half an hour.
@@ -106,6 +107,31 @@ ON_PROBATION = CANARY.model_copy(
     }
 )
 """The same steps, in which no answer is old enough to have a label that counts; then a minute of probation."""
+LONGER = CANARY.model_copy(
+    update={
+        "strategy": CANARY.strategy.model_copy(
+            update={"steps": (StepPlan(set_weight=50), StepPlan(analysis=60.0), StepPlan(set_weight=100))}
+        )
+    }
+)
+SLICES = {"carrier": ("UA", "B6")}
+SLICED = LONGER.model_copy(
+    update={
+        "strategy": LONGER.strategy.model_copy(
+            update={
+                "analysis": LONGER.strategy.analysis.model_copy(
+                    update={
+                        "metrics": tuple(
+                            metric.model_copy(update={"slices": SLICES}) if metric.metric == "accuracy" else metric
+                            for metric in LONGER.strategy.analysis.metrics
+                        )
+                    }
+                )
+            }
+        )
+    }
+)
+"""A minute at one weight, in which two carriers are judged by themselves as well."""
 MIRRORED = CANARY.model_copy(
     update={
         "strategy": CANARY.strategy.model_copy(
@@ -148,15 +174,18 @@ import numpy as np
 MEAN, SCALE, WEIGHTS, BIAS = {numbers}
 COUNT = [0]
 KEPT = []
+CARRIER = [None]
 class Model:
     def preprocess(self, inputs):
         COUNT[0] += 1
         x = np.asarray(inputs["x"], dtype=float)
+        CARRIER[0] = np.ravel(inputs["carrier"])
         {before}
         return (x - MEAN) / SCALE
     def predict(self, x):
         {during}
         found = (x @ WEIGHTS + BIAS > 0.0).astype(np.int64)
+        carrier = CARRIER[0]
         {after}
         return found
 {outside}
@@ -190,13 +219,17 @@ BAD: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"before": "if (x[:, 1] > 1500).any(): raise RuntimeError('no such aeroplane')"},
         {"after": "found = np.where(x[:, 1] > 0.0, 1 - found, found)"},
     ),
+    "one carrier": (
+        {"after": "found = np.where(carrier == 'UA', 2, found)"},
+        {"after": "found = np.where((carrier == 'UA') & (x[:, 0] > 0.0), 2, found)"},
+    ),
     "late labels": (
         {"after": "found = 1 - found"},
         {"after": "found = np.where(x[:, 1] > 0.0, 1 - found, found)"},
     ),
 }
 """Two strengths of each kind, the plain one first: what is planted in the model's code."""
-PLANS = {"late labels": ON_PROBATION}
+PLANS = {"late labels": ON_PROBATION, "one carrier": SLICED}
 """How those kinds are rolled out that are not rolled out as all others."""
 
 
@@ -205,22 +238,22 @@ class Flights:
 
     def __init__(self, folder: Path) -> None:
         make_data(folder, folder / "live.csv", Sizes(train=20_000, holdout=100, live=12_000))
-        train, late = self._read(folder / "data" / "train.csv")
+        train, late, _ = self._read(folder / "data" / "train.csv")
         mean, scale = train.mean(axis=0), train.std(axis=0)
         model = LogisticRegression(class_weight="balanced").fit((train - mean) / scale, late)
         self.numbers = ", ".join(
             f"np.array({np.round(part, 6).tolist()})" for part in (mean, scale, model.coef_[0], model.intercept_)
         )
-        rows, truth = self._read(folder / "live.csv")
+        rows, truth, carriers = self._read(folder / "live.csv")
         few = min(int(truth.sum()), int((1 - truth).sum()))
         chosen = np.concatenate([np.flatnonzero(truth == kind)[:few] for kind in (0, 1)])
         chosen = np.random.default_rng(7).permutation(chosen)
-        self.rows, self.truth = rows[chosen].tolist(), truth[chosen].tolist()
+        self.rows, self.truth, self.carriers = rows[chosen].tolist(), truth[chosen].tolist(), carriers[chosen].tolist()
 
-    def _read(self, path: Path) -> tuple[Any, Any]:
+    def _read(self, path: Path) -> tuple[Any, Any, Any]:
         records = [one for one in read_records(path) if all(one[name] for name in COLUMNS)]
         rows = np.array([[float(one[name]) for name in COLUMNS] for one in records])
-        return rows, np.array([int(one["late"]) for one in records])
+        return rows, np.array([int(one["late"]) for one in records]), np.array([one["carrier"] for one in records])
 
     def source(self, name: str, planted: dict[str, str]) -> bytes:
         """The model's file."""
@@ -282,6 +315,7 @@ class Site:
             format="python",
             replicas=2,
             memory=MEMORY,
+            slices=SLICES,
         )
 
     def begin(self) -> None:
@@ -416,11 +450,12 @@ async def _ask(address: str, flights: Flights, rate: float, pipe: Any) -> None:
 
     async def predict(number: int) -> None:
         index = number % len(flights.rows)
-        tensor = {"name": "x", "datatype": "FP64", "shape": [1, len(COLUMNS)], "data": flights.rows[index]}
+        numbers = {"name": "x", "datatype": "FP64", "shape": [1, len(COLUMNS)], "data": flights.rows[index]}
+        carrier = {"name": "carrier", "datatype": "BYTES", "shape": [1], "data": [flights.carriers[index]]}
         start = time.time()
         try:
             head, content = await connections.post(
-                "/v2/models/flights/infer", {"id": f"{mark}-{number}", "inputs": [tensor]}
+                "/v2/models/flights/infer", {"id": f"{mark}-{number}", "inputs": [numbers, carrier]}
             )
             took.append(time.time() - start if head.startswith(b"HTTP/1.1 200") else None)
             if head.startswith(b"HTTP/1.1 200"):
@@ -493,13 +528,14 @@ def main() -> int:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--mirror", action="store_const", dest="usual", const=MIRRORED, default=CANARY)
     how.add_argument("--blue-green", action="store_const", dest="usual", const=SWITCHED)
+    how.add_argument("--without-slices", action="store_true")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="interlock-bad-"))
     flights = Flights(folder)
     site = Site(folder, flights)
-    usual = options.usual
+    usual, plans = options.usual, PLANS | ({"one carrier": LONGER} if options.without_slices else {})
     bad = [
-        (f"{kind}, {'plain' if strength == 0 else 'less so'}", BAD[kind][strength], PLANS.get(kind, usual))
+        (f"{kind}, {'plain' if strength == 0 else 'less so'}", BAD[kind][strength], plans.get(kind, usual))
         for strength in options.strengths
         for kind in BAD
         if options.only in kind

@@ -347,13 +347,16 @@ def test_a_copy_whose_bytes_have_changed_is_made_again(machine: Machine) -> None
 
 
 def test_what_may_be_used_and_where_it_is_asked_is_told_to_supervise(machine: Machine) -> None:
-    machine.replicas.ensure(revision().model_copy(update={"memory": 2**30, "cpu": 2.5}), 1)
+    more = {"memory": 2**30, "cpu": 2.5, "slices": {"carrier": ("AA", "UA")}}
+    machine.replicas.ensure(revision().model_copy(update=more), 1)
     told = json.loads((machine.folder / "processes" / f"{R1[0]}.json").read_bytes())
     assert (told["memory"], told["pulse"]) == (2**30, f"s/{R1[0]}/http")
     bound = told["argv"].index("interlock.edges.sandbox.bounded")
     assert told["argv"][bound + 1] == "2.5"
     threads = told["argv"].index("OMP_NUM_THREADS")
     assert told["argv"][threads + 1] == "2"  # as many as whole cores
+    watched = told["argv"].index("--slices")
+    assert json.loads(told["argv"][watched + 1]) == {"carrier": ["AA", "UA"]}
 
 
 @pytest.mark.skipif("cgroup" not in Cells().walls, reason="this user may make no control groups")
