@@ -62,6 +62,21 @@ def test_a_revision_that_answers_wrongly_is_rolled_back_by_its_labels(benchmark,
     assert load.last_begun()[ended.candidate.key] - verdict < 0.5  # make bad-revisions measures it
 
 
+def test_a_revision_that_is_wrong_for_one_carrier_alone_is_rolled_back_by_its_slice(benchmark, live) -> None:
+    # Given a canary that judges two carriers by themselves
+    site, _ = live
+    site.settle()
+    strategy = benchmark.SLICED.strategy
+    accuracy = [metric for metric in strategy.analysis.metrics if metric.slices]
+    analysis = strategy.analysis.model_copy(update={"metrics": tuple(accuracy), "alpha": 0.05})
+    plan = benchmark.SLICED.model_copy(update={"strategy": strategy.model_copy(update={"analysis": analysis})})
+    # When a revision is rolled out that answers a sixth of the requests wrongly, and all others as before
+    ended, _ = site.roll_out("one carrier", benchmark.BAD["one carrier"][0], plan)
+    # Then that carrier is what takes it back, and the same follows from what was stored
+    assert (ended.phase, ended.because.partition(":")[0]) == ("rolled_back", "accuracy of carrier=UA"), ended.because
+    assert replayed(site, ended) == ()
+
+
 @pytest.mark.parametrize(("kind", "reason"), [("wrong output", "agreement"), ("hang", "errors")])
 def test_a_bad_revision_is_found_by_copies_and_no_caller_meets_it(benchmark, live, kind, reason) -> None:
     # Given a canary that begins with copies

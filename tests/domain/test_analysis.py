@@ -515,7 +515,7 @@ def test_what_is_in_a_slice_is_counted_in_the_whole_once(ticks):
 
 
 def test_of_candidates_like_stable_at_most_alpha_are_rolled_back_with_slices_that_overlap():
-    alpha, runs, random = 0.1, 150, np.random.default_rng(7)
+    alpha, runs, random = 0.1, 100, np.random.default_rng(7)
     rule = SLICED.model_copy(update={"max_ratio": 1.0, "margin": 0.001})
     rolled_back = 0
     for _ in range(runs):
