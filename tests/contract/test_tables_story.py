@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.revisions import revision
 
 from interlock.cli.output import Line
 from interlock.cli.show import format_time
@@ -23,10 +24,14 @@ from interlock.cli.story import (
     run_story,
     stage_story,
 )
+from interlock.delivery.analysis.engine import observe
+from interlock.delivery.analysis.ticks import Counts, Tick
 from interlock.delivery.environment import Environment
 from interlock.delivery.release import Release
+from interlock.delivery.rollout import begin
 from interlock.errors import NotFound, Refused
 from interlock.gate.judgement import Checked, GateResult, Judgement, Override
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StrategyPlan
 from interlock.pipeline.plan import EnvironmentPlan, GatePlan, Plan
 from interlock.registry.version import ModelVersion
 from interlock.run.run import Run, StageRun
@@ -167,6 +172,22 @@ VERSION = ModelVersion(
 def test_every_kind_of_row_has_a_headline(kind: Kind, key: str, phase: str, state: dict[str, Json], first: str) -> None:
     stored = Row(kind=kind, key=key, version=1, phase=phase, state=state, created=NOW, updated=NOW)
     assert headline(stored)[0].text == first
+
+
+def test_a_rollout_tells_what_happened_in_each_of_its_slices() -> None:
+    slices = AnalysisMetricPlan(metric="accuracy", slices={"carrier": ("AA", "UA")})
+    strategy = StrategyPlan(kind="canary", analysis=AnalysisPlan(metrics=(slices,)))
+    rollout = begin(
+        3, revision(2), revision(1), EnvironmentPlan(name="production", strategy=strategy), release=4, now=NOW
+    )
+    counts = Counts(candidate_requests=8, candidate_events=6, stable_requests=9, stable_events=0)
+    tick = Tick(number=1, seen={"accuracy": {"": counts, "carrier=UA": counts}})
+    state = rollout.model_copy(update={"analysis": observe(rollout.analysis, tick)}).model_dump(mode="json")
+    stored = Row(kind=Kind.ROLLOUT, key="3", version=1, phase="progressing", state=state, created=NOW, updated=NOW)
+    assert [line.text for line in headline(stored)[1:]] == [
+        "    accuracy of carrier=AA: candidate 0 wrong in 0 requests, stable 0 wrong in 0 requests",
+        "    accuracy of carrier=UA: candidate 6 wrong in 8 requests (75.00 %), stable 0 wrong in 9 requests (0.00 %)",
+    ]
 
 
 def test_what_was_overridden_is_told_of_the_version_the_run_and_its_gates() -> None:

@@ -623,6 +623,7 @@ MANY = ", ".join(map(str, range(21)))
         ("[{column: carrier, values: [AA]}, {column: carrier, values: [AA]}]", "the slice carrier=AA is given twice"),
         (f"[{{column: hour, values: [{MANY}]}}]", "there are 21 slices, which share the evidence"),
         ("[{column: late, values: [1]}]", "late is a label, which no request asks"),
+        (f"[{{column: carrier, values: [{256 * 'A'}]}}]", "a column and its value have more than 256 characters"),
     ],
 )
 @pytest.mark.parametrize("kind", ["canary: {steps: " + SHORT, "shadow: {for: 1h"])

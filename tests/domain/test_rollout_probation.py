@@ -372,7 +372,8 @@ def test_over_any_history_it_ends_once_and_never_without_evidence(history: list[
                 assert moment - began - held_for >= PROBATION - 1.0
                 assert not is_held
                 assert min(world.judged[key][0] for key in world.judged) > 0
-                assert world.wrong == 0.1
+                judged, wrong = world.judged[CANDIDATE.key]
+                assert wrong < 0.2 * judged  # what began less than DELAY before the end has no label by then
                 assert (world.is_healthy, world.problem) == (True, None)
             elif rollout.phase is PROGRESSING:
                 assert rollout.weights == {CANDIDATE.key: 80, STABLE.key: 20}

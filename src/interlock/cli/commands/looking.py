@@ -29,7 +29,7 @@ RUN_PHASES = ("queued", "running", "held", "succeeded", "failed", "errored", "ca
 @with_server
 def status(session: Session) -> int:
     """What is now: environments with their revisions and weights, open releases and rollouts, the last runs."""
-    from interlock.cli import show
+    from interlock.cli import show, story
     from interlock.vocabulary import Kind
 
     with session.read() as reading:
@@ -47,7 +47,7 @@ def status(session: Session) -> int:
         lines.append(Line("no environment yet", "dim"))
     lines += _section("certificates", [_certificate_line(*one) for one in sorted(certificates.items())])
     lines += _section("releases under way", [show.release_line(row) for row in releases])
-    lines += _section("rollouts under way", [show.rollout_line(row) for row in rollouts])
+    lines += _section("rollouts under way", [line for row in rollouts for line in story.headline(row)])
     lines += _section("last runs", [show.run_line(run) for run in last])
     session.output.say(*lines)
     session.output.answer(

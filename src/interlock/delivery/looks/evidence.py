@@ -209,7 +209,7 @@ def evidence_of(rules: Sequence[Rule], before: Sources, after: Sources) -> dict[
 
 
 def _sliced(rule: Rule, before: Mapping[str, CounterSeen], after: Mapping[str, CounterSeen]) -> dict[str, Seen]:
-    """What labels bring for each slice of which both sides were asked something."""
+    """What labels bring for each slice that some answer of either side was in."""
     found: dict[str, Seen] = {}
     for name in rule.slices:
         sides = ({side: seen.within(name) for side, seen in look.items()} for look in (before, after))

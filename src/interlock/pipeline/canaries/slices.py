@@ -14,6 +14,8 @@ from interlock.pipeline.rules.values import Section, Text, said, wrong
 MOST_SLICES = 20
 """Of one metric. They share a fifth of its evidence: the more there are, the later each is found."""
 
+LONGEST_NAME = 256
+
 
 def _text_of(value: Any) -> Any:
     """The value as replicas log it."""
@@ -56,6 +58,9 @@ def check_slices(
             problem = f"{one.column} is a label, which no request asks"
             yield Problem((*place, index, "column"), problem, "name an input of the model")
     names = [slice_name(one.column, value) for one in slices for value in one.values]
+    if any(len(name) > LONGEST_NAME for name in names):
+        problem = f"a column and its value have more than {LONGEST_NAME} characters"
+        yield Problem(place, problem, "slice by what is shorter", at_key=True)
     for twice in sorted({name for name in names if names.count(name) > 1}):
         yield Problem(place, f"the slice {twice} is given twice", "remove one", at_key=True)
     if len(names) > MOST_SLICES:
