@@ -104,7 +104,8 @@ class Rollout(Stored):
     It ``is_on_probation`` from ``since`` on, for ``probation`` seconds (0: never), with ``holdback`` percent of the
     traffic left to stable. ``external`` are the metrics that are asked elsewhere, ``measured`` the counts that they
     answered last. ``approvals`` are those given so far, each for one step. ``replacement``: the replicas are replaced,
-    where there is no room for two copies.
+    where there is no room for two copies. ``harm`` is what was found against the revision that leaves; empty unless
+    just that makes it leave, and not a person, a deadline, or what was decided elsewhere.
     """
 
     number: int
@@ -144,6 +145,7 @@ class Rollout(Stored):
     measured: dict[str, Measured] = {}
     approvals: tuple[Approval, ...] = ()
     replacement: Replacement | None = None
+    harm: str = ""
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -259,8 +261,9 @@ def begin(
     now: float,
     replicas: int = 0,
     baseline: Baseline = NOTHING_KNOWN,
+    harm: str = "",
 ) -> Rollout:
-    """A rollout of ``candidate`` with its plan frozen; ``replicas`` as in ``Rollout``.
+    """A rollout of ``candidate`` with its plan frozen; ``replicas`` and ``harm`` as in ``Rollout``.
 
     ``baseline`` is what is known of the stable revision: evidence is worth less where its replicas differ.
     """
@@ -290,6 +293,7 @@ def begin(
         holdback=strategy.holdback,
         external=strategy.analysis.external if is_compared else (),
         replacement=replacement,
+        harm=harm,
         because=f"{candidate.title} starts"
         + (f" beside {stable.title}" if stable else ": the first here")
         + (forecast_of(strategy, baseline) if is_compared and not strategy.analysis.is_alone else "")

@@ -12,6 +12,9 @@ from interlock.pipeline.plan import EnvironmentPlan
 from interlock.ports import Store
 from interlock.vocabulary import Kind, Write
 
+PERSON = "a person"
+"""Who asks for a way back that is no finding against what serves."""
+
 
 def go_back(
     store: Store, environment: Environment, expected: int, reason: str, by: str, now: float
@@ -33,7 +36,10 @@ def go_back(
     back = environment.previous.model_copy(update={"number": environment.revisions + 1})
     plan = EnvironmentPlan(name=environment.name, replicas=back.replicas)
     replicas = scaled(environment, back).replicas
-    rollout = rollouts.begin(number, back, environment.stable, plan, release=None, now=now, replicas=replicas)
+    harm = "" if by == PERSON else reason
+    rollout = rollouts.begin(
+        number, back, environment.stable, plan, release=None, now=now, replicas=replicas, harm=harm
+    )
     because = f"back to {back.title}: {reason}"
     return rollout, [
         write_state(Kind.ROLLOUT, rollout.key, rollout, expected=0, phase=rollout.phase, because=because),
