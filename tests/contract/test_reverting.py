@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.contract.test_git import Clone
+from tests.production import version_of
 from tests.revisions import revision
 
 from interlock.access.audit import Deed
@@ -24,9 +25,7 @@ from interlock.edges.store import MemoryStore, SqlStore
 from interlock.errors import ForgeFault, GitFault, InterlockError, Refused
 from interlock.feedback.revert import Revert
 from interlock.feedback.status import Proposal
-from interlock.gate.judgement import Judgement
 from interlock.pipeline.plan import EnvironmentPlan, Plan
-from interlock.registry.version import ModelVersion
 from interlock.run import run as runs
 from interlock.source.commit import Commit, Occasion
 from interlock.source.repository import Watched
@@ -119,20 +118,7 @@ class World:
         plan, digest = Plan(), Digest("blake3:" + "0" * 64)
         run = runs.begin(number, commit, Occasion(kind="push"), plan, digest, driver="server", is_trusted=True)
         self.store.save(write_state(Kind.RUN, run.key, run, expected=0, phase=Phase.SUCCEEDED, because="well"))
-        digests = dict.fromkeys(("digest", "lock", "plan", "serving", "signature", "provenance"), digest)
-        version = ModelVersion(
-            model="small",
-            number=number,
-            format="skops",
-            judgement=Judgement(),
-            repository="small",
-            ref="refs/heads/main",
-            commit=sha,
-            run=run.key,
-            is_trusted=True,
-            made=1.0,
-            **digests,
-        )
+        version = version_of(run, number)
         self.store.save(write_state(Kind.VERSION, version.key, version, expected=0, phase="registered", because="well"))
 
     def roll_back(self, number: int = 1, harm: str = HARM, phase: RolloutPhase = RolloutPhase.ROLLED_BACK) -> None:
