@@ -12,13 +12,7 @@ from interlock.edges.git import CommandGit
 from interlock.errors import GitFault, Refused
 from interlock.source.commit import Takeback
 
-REF = "refs/heads/interlock/revert-rollout-1"
 NOBODY = "0" * 40
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Clone:
-    return Clone(tmp_path)
 
 
 @pytest.fixture
@@ -63,20 +57,21 @@ def bare(clone: Clone, *words: str) -> str:
     return ended.stdout.decode().strip()
 
 
-@pytest.fixture
-def history(clone: Clone) -> History:
-    return History(clone)
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> History:
+    return History(Clone(tmp_path_factory.mktemp("history")))
 
 
 def test_one_commit_takes_back_all_that_came_between_and_keeps_what_came_later(
     git: CommandGit, history: History
 ) -> None:
+    before = bare(history.clone, "for-each-ref")
     made = git.reverts.take_back(history.clone.bare, wanted(history.head, history.bad, history.good))
     assert bare(history.clone, "rev-parse", f"{made}^") == history.head
     assert bare(history.clone, "diff", "--name-only", history.good, made) == "README"
     shown = bare(history.clone, "log", "-1", "--format=%an <%ae>|%cn|%at|%B", made)
     assert shown == "Interlock <interlock@noreply.invalid>|Interlock|1800000000|Revert it\n\nbecause of `this`"
-    assert bare(history.clone, "for-each-ref", "--format=%(refname)") == "refs/heads/main"
+    assert bare(history.clone, "for-each-ref") == before
 
 
 def test_of_several_projects_only_the_one_that_was_rolled_back_is_taken_back(git: CommandGit, history: History) -> None:
@@ -114,6 +109,26 @@ def test_what_cannot_be_taken_back_says_why(git: CommandGit, history: History) -
         git.reverts.take_back(bare_path, wanted(done, bad, good))
 
 
+@pytest.mark.parametrize("is_remote", [True, False])
+def test_a_branch_is_published_once_and_never_moved(
+    git: CommandGit, history: History, tmp_path: Path, is_remote: bool
+) -> None:
+    clone, ref = history.clone, f"refs/heads/interlock/revert-rollout-{int(is_remote)}"
+    mirror = str(tmp_path / "mirror.git") if is_remote else clone.bare
+    url = f"file://{clone.bare}" if is_remote else None
+    assert git.fetch(url, mirror, "refs/heads/main") is not None
+    made = git.reverts.take_back(mirror, wanted(history.head, history.bad, history.good))
+    before = bare(clone, "rev-parse", "main")
+    git.reverts.publish(url, mirror, made, ref)
+    assert git.listing(url, mirror, ref) == {ref: made}
+    onward = git.reverts.take_back(mirror, wanted(made, history.head, history.bad))
+    for other in (onward, history.head):  # the first would only move it forward
+        with pytest.raises(GitFault):
+            git.reverts.publish(url, mirror, other, ref)
+    assert git.listing(url, mirror, ref) == {ref: made}
+    assert bare(clone, "rev-parse", "main") == before
+
+
 def test_no_program_that_a_repository_names_is_run(git: CommandGit, history: History, tmp_path: Path) -> None:
     """A merge driver and hooks of the repository's own would run as the server."""
     clone, witness = history.clone, tmp_path / "witness"
@@ -128,26 +143,6 @@ def test_no_program_that_a_repository_names_is_run(git: CommandGit, history: His
         hook.write_text(f"#!/bin/sh\ntouch {witness}\n")
         hook.chmod(0o755)
     made = git.reverts.take_back(clone.bare, wanted(head, history.bad, history.good))
-    git.reverts.publish(None, clone.bare, made, REF)
+    git.reverts.publish(None, clone.bare, made, "refs/heads/interlock/revert-rollout-3")
     assert history.file(made, "models/a/train.py").splitlines()[3] == "3"
     assert not witness.exists()
-
-
-@pytest.mark.parametrize("is_remote", [True, False])
-def test_a_branch_is_published_once_and_never_moved(
-    git: CommandGit, history: History, tmp_path: Path, is_remote: bool
-) -> None:
-    clone = history.clone
-    mirror = str(tmp_path / "mirror.git") if is_remote else clone.bare
-    url = f"file://{clone.bare}" if is_remote else None
-    assert git.fetch(url, mirror, "refs/heads/main") == history.head
-    made = git.reverts.take_back(mirror, wanted(history.head, history.bad, history.good))
-    before = bare(clone, "rev-parse", "main")
-    git.reverts.publish(url, mirror, made, REF)
-    assert git.listing(url, mirror, REF) == {REF: made}
-    onward = git.reverts.take_back(mirror, wanted(made, history.head, history.bad))
-    for other in (onward, history.head):  # the first would only move it forward
-        with pytest.raises(GitFault):
-            git.reverts.publish(url, mirror, other, REF)
-    assert git.listing(url, mirror, REF) == {REF: made}
-    assert bare(clone, "rev-parse", "main") == before

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.test_git import Clone
 from tests.production import version_of
 from tests.revisions import revision
 
@@ -31,6 +31,11 @@ from interlock.source.commit import Commit, Occasion
 from interlock.source.repository import Watched
 from interlock.vocabulary import Digest, Kind, Phase
 
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "GIT_CONFIG_NOSYSTEM": "1",
+    **{f"GIT_{who}_{what}": "someone@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+}
 HARM = "small v2 is wrong for @everyone, closes #1"
 
 
@@ -39,7 +44,7 @@ class Killed(BaseException):
 
 
 class Mortal:
-    """A part of the server, which may be killed before or after each of its acts, after ``left`` such moments."""
+    """A part of the server, which may be killed before each of its acts, after ``left`` of them."""
 
     left = -1
     ACTS = ("save", "take_back", "publish", "put_pull_request")
@@ -53,18 +58,12 @@ class Mortal:
             return done
 
         def act(*words: Any, **more: Any) -> Any:
-            self._die()
-            answer = done(*words, **more)
-            self._die()
-            return answer
+            Mortal.left -= 1
+            if Mortal.left == 0:
+                raise Killed
+            return done(*words, **more)
 
         return act
-
-    @classmethod
-    def _die(cls) -> None:
-        cls.left -= 1
-        if cls.left == 0:
-            raise Killed
 
 
 class Shut(GitReverts):
@@ -84,21 +83,28 @@ class World:
 
     def __init__(self, store: MemoryStore | SqlStore, folder: Path, *, is_remote: bool, has_forge: bool = True) -> None:
         self.store, self.now = store, 1000.0
-        self.clone = Clone(folder)
+        self.origin = str(folder / "origin.git")
         self.forge = MemoryForge()
         self.forges = {"small": self.forge} if has_forge else {}
         self.git = CommandGit(folder / "state", protocols=["file"])
         self.reverts = Shut(Mirrors(Remotes(["file"], lambda _url: None, 30.0)))
-        self.mirror = str(folder / "mirror.git") if is_remote else self.clone.bare
-        self.url = f"file://{self.clone.bare}" if is_remote else None
-        self.good = self.push("good", "a\nb\nc\n")
-        self.bad = self.push("bad", "a\nB\nc\n")
+        self.mirror = str(folder / "mirror.git") if is_remote else self.origin
+        self.url = f"file://{self.origin}" if is_remote else None
+        command = ["git", "init", "-q", "--bare", "--template=", "-b", "main", self.origin]
+        subprocess.run(command, env=ENVIRONMENT, check=True)
+        self.good = self.push(train="a\nb\nc\n")
+        self.bad = self.push(self.good, train="a\nB\nc\n")
         self.reverting = self.begin()
         self.reverting.one_pass()  # what comes from now on is followed
 
-    def push(self, message: str, content: str) -> str:
-        self.clone.write("train.py", content)
-        return self.clone.push(message)
+    def push(self, *parents: str, **files: str) -> str:
+        """The branch is moved to a new commit of just these files."""
+        blobs = {name: self.ask("hash-object", "-w", "--stdin", content=content) for name, content in files.items()}
+        tree = self.ask("mktree", content="".join(f"100644 blob {blob}\t{name}\n" for name, blob in blobs.items()))
+        before = [word for parent in parents for word in ("-p", parent)]
+        sha = self.ask("commit-tree", tree, *before, content="a change")
+        self.ask("update-ref", "refs/heads/main", sha)
+        return sha
 
     def begin(self, mortal: Callable[[Any], Any] = lambda part: part, **more: Any) -> Reverting:
         settings = {"propose_reverts": True, **more}
@@ -141,14 +147,14 @@ class World:
         return revert
 
     def branches(self) -> dict[str, str]:
-        shown = self.bare("for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads/interlock")
+        shown = self.ask("for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads/interlock")
         return dict(line.split() for line in shown.splitlines())
 
-    def bare(self, *words: str) -> str:
-        command = ["git", "--git-dir", self.clone.bare, *words]
-        return (
-            subprocess.run(command, env=self.clone.environment, check=True, capture_output=True).stdout.decode().strip()
-        )
+    def ask(self, *words: str, content: str = "") -> str:
+        """What git says of the repository."""
+        command = ["git", "--git-dir", self.origin, *words]
+        ended = subprocess.run(command, env=ENVIRONMENT, input=content.encode(), check=True, capture_output=True)
+        return ended.stdout.decode().strip()
 
     def deeds(self) -> list[Deed]:
         return [entry.deed for entry in self.store.audit()]
@@ -179,9 +185,9 @@ def test_what_did_harm_is_taken_back_in_a_branch_and_a_pull_request(
     revert = world.revert()
     branch = f"interlock/revert-rollout-1-{world.bad[:10]}"
     assert world.branches() == {branch: revert.commits[0]}
-    assert world.bare("show", f"{branch}:train.py") == "a\nb\nc"
-    assert world.bare("rev-parse", f"{branch}^", "main").split() == [world.bad, world.bad]
-    message = world.bare("log", "-1", "--format=%B", branch)
+    assert world.ask("show", f"{branch}:train") == "a\nb\nc"
+    assert world.ask("rev-parse", f"{branch}^", "main").split() == [world.bad, world.bad]
+    message = world.ask("log", "-1", "--format=%B", branch)
     (pull,) = world.forge.pulls
     (said,) = [one for one in world.forge.told if isinstance(one, Proposal)]
     assert (pull.number, pull.base, pull.head_branch) == (1, "main", branch)
@@ -226,12 +232,12 @@ def test_what_was_rolled_back_while_no_server_ran_is_proposed_once_one_runs(worl
 
 
 def test_a_conflict_is_told_and_nothing_is_pushed(world: World) -> None:
-    world.push("meanwhile", "a\nother\nc\n")
+    world.push(world.bad, train="a\nother\nc\n")
     world.roll_back()
     world.reverting.one_pass()
     revert = world.revert()
     assert revert.phase == "dropped"
-    told = "nothing is taken back: later commits changed the same lines: train.py (take it back by hand)"
+    told = "nothing is taken back: later commits changed the same lines: train (take it back by hand)"
     assert revert.because == told
     assert [(deed.action, deed.detail["because"]) for deed in world.deeds()] == [("drop revert", told)]
     assert world.branches() == {}
@@ -240,7 +246,7 @@ def test_a_conflict_is_told_and_nothing_is_pushed(world: World) -> None:
 
 def test_a_branch_of_its_name_that_is_not_ours_is_left_alone_and_never_proposed(world: World) -> None:
     branch = f"interlock/revert-rollout-1-{world.bad[:10]}"
-    world.bare("update-ref", f"refs/heads/{branch}", world.good)
+    world.ask("update-ref", f"refs/heads/{branch}", world.good)
     world.roll_back()
     world.reverting.one_pass()
     assert "a branch" in world.revert().because
@@ -250,7 +256,7 @@ def test_a_branch_of_its_name_that_is_not_ours_is_left_alone_and_never_proposed(
 
 
 def test_a_branch_that_is_gone_has_nothing_to_go_into(world: World) -> None:
-    world.bare("update-ref", "-d", "refs/heads/main")
+    world.ask("update-ref", "-d", "refs/heads/main")
     world.roll_back()
     world.reverting.one_pass()
     assert world.revert().because == "nothing is taken back: small has no branch main any more"
@@ -258,7 +264,7 @@ def test_a_branch_that_is_gone_has_nothing_to_go_into(world: World) -> None:
 
 def test_a_remote_that_is_down_is_tried_again_and_holds_up_nothing(world: World, tmp_path: Path) -> None:
     away = tmp_path / "away.git"
-    Path(world.clone.bare).rename(away)
+    Path(world.origin).rename(away)
     world.roll_back()
     world.reverting.one_pass()
     revert = world.revert()
@@ -266,7 +272,7 @@ def test_a_remote_that_is_down_is_tried_again_and_holds_up_nothing(world: World,
     assert "tried again in 1 s: git " in revert.because
     world.reverting.one_pass()
     assert world.revert().tries == 1  # not before its time
-    away.rename(world.clone.bare)
+    away.rename(world.origin)
     world.now = revert.next_try
     world.reverting.one_pass()
     assert world.revert().phase == "proposed"
@@ -295,13 +301,12 @@ def test_a_retry_takes_the_branch_as_it_is_by_then(world: World) -> None:
     world.reverting.one_pass()
     first = world.revert()
     assert (first.phase, len(first.commits), world.branches()) == ("pending", 1, {})
-    world.clone.write("README", "later")
-    later = world.clone.push("later")
+    later = world.push(world.bad, train="a\nB\nc\n", readme="later")
     world.reverts.problem, world.now = None, first.next_try
     world.reverting.one_pass()
     second = world.revert()
     assert (second.phase, second.commits[0], len(second.commits)) == ("proposed", first.commits[0], 2)
-    assert world.bare("rev-parse", f"{second.branch}^") == later
+    assert world.ask("rev-parse", f"{second.branch}^") == later
 
 
 def test_killed_at_any_act_there_is_one_branch_and_one_pull_request_in_the_end(tmp_path: Path) -> None:
@@ -322,7 +327,7 @@ def test_killed_at_any_act_there_is_one_branch_and_one_pull_request_in_the_end(t
         assert len(world.deeds()) == number
         if not is_killed:
             break
-    assert number > 12
+    assert number > 8  # each of: begun, made twice, saved, pushed, saved, proposed, saved
 
 
 def test_of_two_servers_one_proposes(world: World) -> None:

@@ -64,9 +64,9 @@ class Reverting:
             self._followed = noted[0] if noted else self._store.last_event()
             if not noted:  # what was rolled back before anybody asked for reverts is not proposed
                 self._store.save(facts=[Fact(SPACE, "followed", self._followed)])
-        while events := self._store.events(Kind.ROLLOUT, after=self._followed, most=BATCH):
-            ended = [event for event in events if event.phase in ENDS]
-            writes = [write for event in ended for write in self._begin(event)]
+        while events := self._store.events(after=self._followed, most=BATCH):
+            ended = {event.key: event for event in events if event.kind is Kind.ROLLOUT and event.phase in ENDS}
+            writes = [write for event in ended.values() for write in self._begin(event)]
             if ended:
                 try:
                     self._store.save(*writes, facts=[Fact(SPACE, "followed", events[-1].number)])
