@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 from pathlib import Path
 
@@ -127,6 +129,34 @@ def test_a_branch_is_published_once_and_never_moved(
             git.reverts.publish(url, mirror, other, ref)
     assert git.listing(url, mirror, ref) == {ref: made}
     assert bare(clone, "rev-parse", "main") == before
+
+
+def test_a_group_that_shares_the_repository_can_write_beside_it(git: CommandGit, history: History) -> None:
+    objects = Path(history.clone.bare, "objects")
+    before, made = set(objects.iterdir()), set[Path]()
+    bare(history.clone, "config", "core.sharedRepository", "group")
+    try:
+        for moment in range(1, 100):  # the first one's folder may be there already
+            asked = wanted(history.head, history.bad, history.good)._replace(moment=moment)
+            git.reverts.take_back(history.clone.bare, asked)
+            made = set(objects.iterdir()) - before
+            if made:
+                break
+    finally:
+        bare(history.clone, "config", "--unset", "core.sharedRepository")
+    assert made
+    assert all(folder.stat().st_mode & stat.S_IWGRP for folder in made)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_nothing_is_written_into_the_repository_of_another_user(git: CommandGit, history: History) -> None:
+    objects = Path(history.clone.bare, "objects")
+    os.chown(objects, 65534, -1)
+    try:
+        with pytest.raises(Refused, match="belongs to another user"):
+            git.reverts.take_back(history.clone.bare, wanted(history.head, history.bad, history.good))
+    finally:
+        os.chown(objects, 0, -1)
 
 
 def test_no_program_that_a_repository_names_is_run(git: CommandGit, history: History, tmp_path: Path) -> None:

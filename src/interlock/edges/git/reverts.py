@@ -7,6 +7,7 @@ programs that merge.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,10 +78,16 @@ def _make(git_directory: str, wanted: Takeback) -> str:
 def _workshop(git_directory: str, wanted: Takeback) -> Iterator[Ask]:
     """Asks git about the repository's objects, in a repository of our own."""
     objects = run_git([*at(git_directory), "rev-parse", "--git-path", "objects"]).stdout.decode().strip()
+    if Path(objects).stat().st_uid != os.geteuid():
+        problem = f"{git_directory} belongs to another user, who could not write beside files of ours"
+        raise Refused(problem, remedy="follow it at a url, or run the server as its owner")
+    words = [*at(git_directory), "config", "--get", "core.sharedRepository"]
+    shared = run_git(words, accepted=(0, 1)).stdout.decode().strip() or "umask"
     with tempfile.TemporaryDirectory(prefix="interlock-revert-") as folder:
         own, moment = f"{folder}/own.git", f"@{int(wanted.moment)} +0000"
         kind = "sha256" if len(wanted.head) == 64 else "sha1"
-        run_git(["init", "--bare", "--quiet", "--template=", f"--object-format={kind}", "--", own])
+        made_as = [f"--object-format={kind}", f"--shared={shared}"]
+        run_git(["init", "--bare", "--quiet", "--template=", *made_as, "--", own])
         more = {
             **SIGNED,
             "GIT_AUTHOR_DATE": moment,
