@@ -244,6 +244,16 @@ def test_a_conflict_is_told_and_nothing_is_pushed(world: World) -> None:
     assert world.forge.told == []
 
 
+def test_a_model_trained_anew_has_no_commit_to_take_back(world: World) -> None:
+    world.version(1, world.bad)
+    world.version(2, world.bad)
+    world.roll_back()
+    world.reverting.one_pass()
+    assert "of one commit: what differs between them is not in the repository" in world.revert().because
+    assert [(deed.action, deed.thing) for deed in world.deeds()] == [("drop revert", "rollout/1")]
+    assert world.branches() == {}
+
+
 def test_a_branch_of_its_name_that_is_not_ours_is_left_alone_and_never_proposed(world: World) -> None:
     branch = f"interlock/revert-rollout-1-{world.bad[:10]}"
     world.ask("update-ref", f"refs/heads/{branch}", world.good)

@@ -107,6 +107,11 @@ class Revert(Stored):
         return str(self.rollout)
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing is still to be done about it."""
+        return self.phase is not RevertPhase.PENDING
+
+    @property
     def branch(self) -> str:
         """The one branch that it can have; two servers of one repository do not have the same."""
         return f"{REVERTS}rollout-{self.rollout}-{self.bad.commit[:SHORT]}"

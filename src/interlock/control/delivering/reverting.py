@@ -66,16 +66,17 @@ class Reverting:
                 self._store.save(facts=[Fact(SPACE, "followed", self._followed)])
         while events := self._store.events(after=self._followed, most=BATCH):
             ended = {event.key: event for event in events if event.kind is Kind.ROLLOUT and event.phase in ENDS}
-            writes = [write for event in ended.values() for write in self._begin(event)]
+            begun = [revert for event in ended.values() for revert in self._begin(event)]
             if ended:
+                writes, deeds = [_write(revert, 0) for revert in begun], [_deed(one) for one in begun if one.is_over]
                 try:
-                    self._store.save(*writes, facts=[Fact(SPACE, "followed", events[-1].number)])
+                    self._store.save(*writes, audit=deeds, facts=[Fact(SPACE, "followed", events[-1].number)])
                 except AlreadyExists:  # another control plane was first: what is missing of it is looked at again
                     return
             self._followed = events[-1].number
 
-    def _begin(self, event: Event) -> list[Write]:
-        """The revert that an ended rollout asks for, where its repository asks for them and it has none."""
+    def _begin(self, event: Event) -> list[Revert]:
+        """The revert that an ended rollout leads to, where its repository asks for them and it has none."""
         rollout, _ = load_state(self._store, Kind.ROLLOUT, event.key, Rollout)
         sides = sides_of(rollout) if rollout is not None else None
         bad = self._origin(sides.bad) if sides is not None else None
@@ -84,8 +85,7 @@ class Reverting:
         if self._store.version(Kind.REVERT, rollout.key):
             return []
         good = self._origin(sides.good) if sides.good is not None else None
-        revert = begin(rollout, bad, good, self._repositories[bad.repository].default_branch, event.at)
-        return [_write(revert, 0)]
+        return [begin(rollout, bad, good, self._repositories[bad.repository].default_branch, event.at)]
 
     def _origin(self, revision: Revision) -> Origin | None:
         """Where a revision is from; None where nothing is known of its version or its run."""
@@ -106,8 +106,7 @@ class Reverting:
         """Takes the next step of a revert, and saves what came of it; whether another may follow at once."""
         revert, version = load_state(self._store, Kind.REVERT, key, Revert)
         watched = self._repositories.get(revert.bad.repository) if revert is not None else None
-        is_due = revert is not None and revert.phase is RevertPhase.PENDING and self._now() >= revert.next_try
-        if revert is None or watched is None or not is_due:
+        if revert is None or watched is None or revert.is_over or self._now() < revert.next_try:
             return False
         try:
             outcome = self._step(revert, watched, self._forges.get(watched.name))
@@ -117,8 +116,7 @@ class Reverting:
             retry_after = fault.retry_after if isinstance(fault, ForgeFault) else None
             outcome = Outcome(fault=str(fault), retry_after=retry_after)
         after = advance(revert, outcome, self._now(), secrets.randbelow(1001) / 1000).state
-        deeds = [_deed(after)] if after.phase is not RevertPhase.PENDING else []
-        return save_or_lose(self._store, _write(after, version), audit=deeds)
+        return save_or_lose(self._store, _write(after, version), audit=[_deed(after)] if after.is_over else [])
 
     def _step(self, revert: Revert, watched: Watched, forge: Forge | None) -> Outcome:
         """What there is of it is found out anew, so that each step may be the first after this process was killed."""
