@@ -16,22 +16,17 @@ from interlock.vocabulary import Digest, Kind
 NO_DIGEST = Digest("blake3:" + "0" * 64)
 
 
+def version_of(run: Run, number: int = 1, **more: Any) -> ModelVersion:
+    """The version that the run made, as far as rows are looked at; ``more`` are other fields of it."""
+    digests = dict.fromkeys(("digest", "lock", "plan", "serving", "signature", "provenance"), NO_DIGEST)
+    known = {"model": "small", "repository": run.commit.repository, "ref": "refs/heads/main", "commit": run.commit.sha}
+    made = {"number": number, "format": "skops", "judgement": Judgement(), "run": run.key, "is_trusted": True}
+    return ModelVersion(made=1.0, **{**digests, **known, **made, **more})
+
+
 def put_into_production(store: Store, run: Run, number: int = 1, **more: Any) -> None:
     """The model that the run made is stable in ``small/production``; ``more`` are fields of its version."""
-    digests = dict.fromkeys(("digest", "lock", "plan", "serving", "signature", "provenance"), NO_DIGEST)
-    version = ModelVersion(
-        model="small",
-        number=number,
-        format="skops",
-        judgement=Judgement(),
-        repository="small",
-        ref="refs/heads/main",
-        commit=run.commit.sha,
-        run=run.key,
-        is_trusted=True,
-        made=1.0,
-        **{**digests, **more},
-    )
+    version = version_of(run, number, **more)
     revision = Revision(
         environment="small/production",
         number=number,

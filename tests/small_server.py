@@ -352,6 +352,11 @@ class StandIn:
             if found := re.fullmatch(r"/repos/octo/([^/]+)/statuses/([0-9a-f]+)", path):
                 self.statuses.setdefault((found[1], found[2]), []).append(body)
                 return 201, body
+            if method == "POST" and (found := re.fullmatch(r"/repos/octo/([^/]+)/pulls", path)):
+                listed = self.pulls.setdefault(found[1], [])
+                told = pull_request_of(found[1], len(listed) + 1, "f" * 40, body["head"])["pull_request"]
+                listed.insert(0, {**told, "title": body["title"], "body": body["body"]})  # type: ignore[dict-item]
+                return 201, listed[0]
             if method == "GET" and (found := re.fullmatch(r"/repos/octo/([^/]+)/pulls", path)):
                 return 200, self.pulls.get(found[1], []) if query.get("page", ["1"]) == ["1"] else []
             if found := re.fullmatch(r"/repos/octo/([^/]+)/issues/([0-9]+)/comments", path):

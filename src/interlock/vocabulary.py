@@ -71,6 +71,7 @@ class Kind(StrEnum):
     QUARANTINE = "quarantine"
     MONITOR = "monitor"
     ALERT = "alert"
+    REVERT = "revert"
     PULL_REQUEST = "pull_request"
     REPORT = "report"
     TOKEN = "token"

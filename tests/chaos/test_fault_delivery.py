@@ -342,6 +342,20 @@ def test_the_previous_revision_is_not_gone_back_to_while_it_is_quarantined(plant
     assert plant.environment("production").is_dead
 
 
+def test_where_the_previous_revision_is_bad_too_the_good_one_before_it_serves_again(plant: Plant) -> None:
+    for number in (1, 2, 3):
+        plant.register(number)
+        plant.deliver(number)
+    plant.store.save(quarantine(plant.store, plant.environment("production").previous, "bad data"))
+    crash(plant, 3)
+    plant.turn(20)
+    production = plant.environment("production")
+    assert (production.stable.version, production.is_dead) == (1, False)
+    assert plant.proxy.observe("small/production").weights == {production.stable.key: 100}
+    with pytest.raises(Refused, match="quarantined"):  # of three, two were bad
+        plant.requests.roll_back(ADA, "small/production", "this one neither")
+
+
 def test_who_asks_for_the_way_back_twice_gets_it_once(plant: Plant) -> None:
     for number in (1, 2):
         plant.register(number)

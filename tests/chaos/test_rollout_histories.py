@@ -217,6 +217,12 @@ MISTAKES = {
         DELIVERIES, "write_environment(followed, environment_expected,", "write_environment(followed, -1,"
     ),
     "the way back may be quarantined": Mistake(BACK, "if blocked is not None:", "if blocked == '':"),
+    "the way back past a bad one may be quarantined": Mistake(
+        BACK, "and revision.model_digest not in blocked:", "and revision.model_digest not in ():"
+    ),
+    "the way back past a bad one leads nowhere": Mistake(
+        BACK, "if one.model_digest != environment.stable.model_digest", "if one.model_digest is not None"
+    ),
     "the way back is of the same number": Mistake(BACK, "environment.revisions + 1", "environment.revisions"),
     "a quarantine is none": Mistake(QUARANTINE, "phase=BLOCKED,", "phase=LIFTED,"),
     "a rollback freezes nothing": Mistake(

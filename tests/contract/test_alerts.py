@@ -156,6 +156,15 @@ def test_what_is_left_of_a_probation_is_told(face: ServedFace, ago: float | None
     assert [float(line.split()[1]) for line in left] == pytest.approx(told, abs=5)
 
 
+def test_what_cannot_live_and_has_nothing_before_it_is_counted_as_trouble(face: ServedFace) -> None:
+    """The rule ``InterlockReplicasCannotLive`` fires of it: nothing else will end it but a person."""
+    trouble = {"trouble": "2 of 2 replicas cannot live: no memory", "is_dead": True}
+    environment = Environment(name="production", model="small", stable=STABLE, weights={STABLE.key: 100}, **trouble)
+    face.store.save(write_environment(environment, 0, "a test"))
+    lines = face.ask("GET", "/metrics", token=face.token(Role.VIEWER)).body.decode().splitlines()
+    assert f'interlock_environment_troubled{{environment="{WHERE}"}} 1' in lines
+
+
 def test_prometheus_scrapes_the_server_and_tells_of_a_rollback(
     prometheus: Path, face: ServedFace, tmp_path: Path
 ) -> None:

@@ -16,11 +16,12 @@ from interlock.control.collecting import GRACE_SECONDS, Collected, Collecting, R
 from interlock.control.rows import write_state
 from interlock.delivery.environment import Environment
 from interlock.delivery.revision import Revision
+from interlock.delivery.rollout import begin
 from interlock.edges.blobs import LocalBlobs, MemoryBlobs
 from interlock.edges.environments import UvEnvironments
 from interlock.edges.store import MemoryStore
 from interlock.errors import ArtifactFault, Refused
-from interlock.pipeline.plan import Plan, PythonPlan
+from interlock.pipeline.plan import EnvironmentPlan, Plan, PythonPlan
 from interlock.ports import Blobs
 from interlock.run import run as runs
 from interlock.run.run import Run, StageRun
@@ -143,7 +144,8 @@ def test_what_anything_refers_to_stays_and_the_rest_goes(world: World) -> None:
     for number, phase in enumerate(("open", "waiting", "done", "stopped"), 1):
         world.row(Kind.RELEASE, str(number), phase, {"deep": [{"within": f"as {files[phase]}, told"}]})
     for number, phase in enumerate(("progressing", "promoted"), 1):
-        world.row(Kind.ROLLOUT, str(number), phase, {"candidate": files[phase]})
+        candidate = revision(number, files[phase], files[phase]).model_dump(mode="json")
+        world.row(Kind.ROLLOUT, str(number), phase, {"candidate": candidate})
     for number, phase in enumerate((Phase.QUEUED, Phase.RUNNING, Phase.HELD, Phase.SUCCEEDED, Phase.FAILED), 1):
         world.run(number, phase, lock=files[phase.value])
     world.row(Kind.ATTEMPT, "2/train/1", "finished", {"outcome": {"products": {"model/": files["product"]}}})
@@ -384,3 +386,48 @@ def test_a_digest_is_found_wherever_it_is_written(world: World) -> None:
     one, other = Digest("blake3:" + "1" * 64), Digest("blake3:" + "2" * 64)
     world.row(Kind.VERSION, "small/1", "registered", {"a": {one: [1, None, {"b": f"x{other}"}]}, "c": "blake3:short"})
     assert digests_in(world.store.rows(Kind.VERSION)) == {one, other}
+
+
+# --- what may be gone back to ---
+
+
+@given(
+    promoted=st.lists(
+        st.tuples(st.sampled_from(("production", "staging")), st.integers(1, 6)), min_size=1, max_size=14
+    ),
+    bad=st.sets(st.integers(1, 6), max_size=3),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_serves_and_two_good_ones_before_it_stay_whole_for_ever(
+    promoted: list[tuple[str, int]], bad: set[int]
+) -> None:
+    """Each is (where it was promoted, which version); of those before, the bad ones are quarantined by now."""
+    world, made = World(), dict[int, dict[str, Digest]]()
+    parts = ("model_digest", "lock", "golden", "reference", "provenance")
+    for number in range(1, 7):
+        made[number] = {part: world.file(f"{part} {number}") for part in parts}
+        state: dict[str, Json] = {**made[number]}
+        world.row(Kind.VERSION, f"small/{number}", "registered", state)
+        if number in bad:
+            world.row(Kind.QUARANTINE, made[number]["model_digest"], "blocked", {})
+    served: dict[str, list[int]] = {}
+    for count, (name, number) in enumerate(promoted, 1):
+        what = revision(count, NO_DIGEST, NO_DIGEST).model_copy(update={**made[number], "environment": f"small/{name}"})
+        begun = begin(count, what, None, EnvironmentPlan(name=name), release=count, now=world.now)
+        world.row(Kind.ROLLOUT, str(count), "promoted", begun.model_dump(mode="json"))
+        served.setdefault(name, []).append(number)
+    for name, numbers in served.items():
+        last = revision(99, NO_DIGEST, NO_DIGEST).model_copy(update=made[numbers[-1]])
+        environment = Environment(name=name, model="small", stable=last)
+        world.store.save(
+            write_state(Kind.ENVIRONMENT, environment.key, environment, expected=0, phase="stable", because="a test")
+        )
+    world.environments = {f"serve lock {number}": world.now for number in range(1, 7)}
+    world.pass_days(400)
+    world.collecting().one_pass()
+    for numbers in served.values():
+        good = [number for number in dict.fromkeys(reversed(numbers[:-1])) if number not in {numbers[-1], *bad}]
+        for number in (numbers[-1], *good[:2]):
+            assert f"serve lock {number}" in world.environments
+            assert all(world.blobs.read(world.blobs.files(digest)["file"]) for digest in made[number].values())
+    assert len(world.environments) <= 3 * len(served)

@@ -33,7 +33,7 @@ from interlock.edges.forge import GiteaForge, GitHubApp, GitHubForge, GitLabForg
 from interlock.edges.forge.answers import check_answer
 from interlock.edges.forge.wire import Wire, check_address
 from interlock.errors import ForgeFault, Refused
-from interlock.feedback.status import LONGEST_COMMENT, Comment, Status
+from interlock.feedback.status import LONGEST_COMMENT, Comment, Proposal, Status
 from interlock.ports import Forge
 from interlock.source.repository import PullRequest
 
@@ -47,6 +47,7 @@ SUCCESS = Status(context="interlock", state="success", description="passed")
 GATE = Status(context="interlock/gate: auc min 0.7", state="failure", description="failed: 0.6 is below min 0.7")
 FIRST = Comment(pull_request=7, body="### Interlock: runs")
 SECOND = Comment(pull_request=7, body="### Interlock: passed")
+REVERT = Proposal(branch="interlock/revert-rollout-4-bbbbbbbbbb", base="main", title="Revert it", body="because")
 
 
 # --- a server that answers as the forges document -------------------------------------------------------------------
@@ -87,6 +88,15 @@ class World:
         """One more pull request, which changed last."""
         made = {"number": number, "title": f"Topic {number}", "from": source, "branch": branch, "open": is_open}
         self.pulls.insert(0, {**made, "sha": f"{number:040x}"})
+
+    def asked_for(self, branch: str, base: str, title: str, body: str) -> dict[str, Any] | None:
+        """One more from a branch of the repository; None where the branch has one that is open."""
+        assert base == "main"
+        if any(one["branch"] == branch and one["open"] and one["from"] == "home" for one in self.pulls):
+            return None
+        self.proposed(len(self.pulls) + 1, branch=branch)
+        self.pulls[0] |= {"title": title, "body": body}
+        return self.pulls[0]
 
     def written(self, author: int, body: str, by_app: bool = False) -> dict[str, Any]:
         number = 100 + sum(len(comments) for comments in self.comments.values())
@@ -272,6 +282,22 @@ def list_github_pulls(world: World, _path: re.Match[str], query: dict[str, str],
     return Answer(200, [github_like(one, label=False) for one in page_of(world.pulls, query)])
 
 
+@at("POST", "(?:/api/v1)?/repos/octo/flights/pulls")
+def add_github_pull(world: World, path: re.Match[str], _query: dict[str, str], body: Any, _user: int) -> Answer:
+    made = world.asked_for(body["head"], body["base"], body["title"], body["body"])
+    if made is None:
+        return Answer(409 if path[0].startswith("/api") else 422, {"message": "A pull request already exists"})
+    return Answer(201, github_like(made, label=path[0].startswith("/api")))
+
+
+@at("POST", "/api/v4/projects/octo%2Fdeep%2Fflights/merge_requests")
+def add_merge_request(world: World, _path: re.Match[str], _query: dict[str, str], body: Any, _user: int) -> Answer:
+    made = world.asked_for(body["source_branch"], body["target_branch"], body["title"], body["description"])
+    if made is None:
+        return Answer(409, {"message": ["Another open merge request already exists for this source branch: !1"]})
+    return Answer(201, gitlab_like(made))
+
+
 @at("GET", "/api/v1/repos/octo/flights/pulls")
 def list_gitea_pulls(world: World, _path: re.Match[str], query: dict[str, str], _body: Any, _user: int) -> Answer:
     assert (query["state"], query["sort"]) == ("all", "recentupdate")
@@ -282,24 +308,23 @@ def list_gitea_pulls(world: World, _path: re.Match[str], query: dict[str, str], 
 @at("GET", "/api/v4/projects/octo%2Fdeep%2Fflights/merge_requests")
 def list_merge_requests(world: World, _path: re.Match[str], query: dict[str, str], _body: Any, _user: int) -> Answer:
     assert (query["state"], query["order_by"], query["sort"]) == ("all", "updated_at", "desc")
-    return Answer(
-        200,
-        [
-            {
-                "id": 900 + one["number"],
-                "iid": one["number"],
-                "title": one["title"],
-                "state": "opened" if one["open"] else "merged",
-                "author": {"id": 3, "username": "ada"},
-                "source_branch": one["branch"],
-                "target_branch": "main",
-                "source_project_id": {"home": 5, "fork": 6, "nowhere": None}[one["from"]],
-                "target_project_id": 5,
-                "sha": one["sha"],
-            }
-            for one in page_of(world.pulls, query)
-        ],
-    )
+    return Answer(200, [gitlab_like(one) for one in page_of(world.pulls, query)])
+
+
+def gitlab_like(one: dict[str, Any]) -> dict[str, Any]:
+    """A merge request of GitLab's."""
+    return {
+        "id": 900 + one["number"],
+        "iid": one["number"],
+        "title": one["title"],
+        "state": "opened" if one["open"] else "merged",
+        "author": {"id": 3, "username": "ada"},
+        "source_branch": one["branch"],
+        "target_branch": "main",
+        "source_project_id": {"home": 5, "fork": 6, "nowhere": None}[one["from"]],
+        "target_project_id": 5,
+        "sha": one["sha"],
+    }
 
 
 def app_token(world: World, path: str, authorization: str) -> Answer:
@@ -566,6 +591,44 @@ def test_a_list_that_is_none_is_a_fault(forge: Forge, world: World) -> None:
 def test_gitea_lets_anybody_push_for_review_and_that_is_from_outside(world: World, address: str) -> None:
     world.proposed(1, branch="refs/pull/1/head")
     assert next(FORGES["gitea"](address).pull_requests()).is_fork
+
+
+def test_a_branch_has_one_pull_request_however_often_it_is_proposed(desk: Desk) -> None:
+    numbers = {desk.forge.put_pull_request(REVERT) for _ in range(3)}
+    (made,) = desk.forge.pull_requests()
+    assert numbers == {made.number}
+    told = (made.head_branch, made.base, made.title, made.is_fork, made.is_open)
+    assert told == (REVERT.branch, "main", "Revert it", False, True)
+
+
+def test_a_pull_request_has_the_text_and_is_asked_for_once(forge: Forge, world: World) -> None:
+    for _ in range(3):
+        forge.put_pull_request(REVERT)
+    assert [made["body"] for made in world.pulls] == ["because"]
+    assert [call.method for call in world.calls].count("POST") == 1
+
+
+def test_one_that_people_closed_is_not_opened_again(forge: Forge, world: World) -> None:
+    world.proposed(1, branch=REVERT.branch, is_open=False)
+    assert forge.put_pull_request(REVERT) == 1
+    assert len(world.pulls) == 1
+
+
+def test_one_of_a_fork_whose_branch_has_the_same_name_is_not_ours(forge: Forge, world: World) -> None:
+    world.proposed(1, "fork", branch=REVERT.branch)
+    assert forge.put_pull_request(REVERT) == 2
+
+
+def test_a_proposal_whose_answer_was_lost_is_found(forge: Forge, world: World) -> None:
+    def lose_answer(handler: BaseHTTPRequestHandler) -> Answer | None:
+        world.asked_for(REVERT.branch, REVERT.base, REVERT.title, REVERT.body)
+        return Answer(502, b"")
+
+    world.script = [lambda _: Answer(200, []), lose_answer]
+    with pytest.raises(ForgeFault):
+        forge.put_pull_request(REVERT)
+    assert forge.put_pull_request(REVERT) == 1
+    assert len(world.pulls) == 1
 
 
 # --- what only a real forge can do ----------------------------------------------------------------------------------
@@ -1044,6 +1107,14 @@ def test_every_exchange_with_github_is_as_github_describes_it(
         "POST /app/installations/{installation_id}/access_tokens",
     }
     assert len(world.calls) == 29
+
+
+def test_a_proposal_is_asked_for_as_github_describes_it(
+    world: World, address: str, description: dict[str, Any]
+) -> None:
+    FORGES["github"](address).put_pull_request(REVERT)
+    asked = [assert_described(description, call._replace(answer=None)) for call in world.calls]
+    assert asked == ["GET /repos/{owner}/{repo}/pulls", "POST /repos/{owner}/{repo}/pulls"]
 
 
 def test_the_description_finds_a_request_that_github_does_not_know(description: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from interlock.edges.git import CommandGit
-from interlock.edges.git.addresses import masked, read_address
+from interlock.edges.git.remotes import masked, read_address
 from interlock.errors import GitFault, NotFound, Refused
 from interlock.system.sockets import free_port
 
@@ -608,8 +608,14 @@ def test_a_credential_is_in_no_command_line(origin: Origin, make_forge: MakeForg
     sha = origin.commit()
     origin.push("HEAD:main")
     git = CommandGit(tmp_path / "state", protocols=["http"], credentials=lambda _: BASIC)
-    assert git.follow(f"{forge.url}/team/flights.git", mirror) == {"refs/heads/main": sha}
+    url, branch = f"{forge.url}/team/flights.git", "refs/heads/interlock/revert-rollout-1"
+    assert git.follow(url, mirror) == {"refs/heads/main": sha}
+    origin.run(origin.bare, "config", "http.receivepack", "true")
+    git.reverts.publish(url, mirror, sha, branch)
+    assert git.follow(url, mirror) == {"refs/heads/main": sha, branch: sha}
+    assert {sent for _, sent in forge.seen} == {BASIC}
     assert any(b"ls-remote" in line for line in lines)
+    assert any(b"send-pack" in line or b"push" in line for line in lines)
     assert not [line for line in lines if TOKEN.encode() in line or BASIC.split()[1].encode() in line]
 
 

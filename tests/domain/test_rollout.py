@@ -195,6 +195,25 @@ def test_a_crash_loop_rolls_back_with_the_last_word_of_the_replica() -> None:
     assert "boom" in rollout.because
 
 
+def test_harm_is_noted_where_it_ends_the_rollout_and_nowhere_else() -> None:
+    world = World()
+    world.restarts = CRASHES
+    looped = advance(canary(), RolloutSeen(plane=world.seen()), 1.0).state
+    assert looped.harm == looped.because
+    bad, _ = play(canary(), World(candidate_errors=0.5), 300)
+    assert "proven worse than tolerated" in bad.harm
+    plane = World().seen()
+    wished = canary().model_copy(update={"wish": "rolled back by a person: odd numbers"})
+    ends = [
+        advance(wished, RolloutSeen(plane=world.seen()), 1.0),
+        advance(canary(), RolloutSeen(plane=plane, quarantine="elsewhere"), 1.0),
+        advance(canary(), RolloutSeen(plane=plane), 1e6),
+        advance(canary(), RolloutSeen(plane=plane, superseded_by=6), 1.0),
+    ]
+    assert all(end.state.phase.is_final for end in ends)
+    assert [end.state.harm for end in ends] == [""] * 4
+
+
 def test_a_person_and_a_newer_release_end_a_rollout() -> None:
     plane = World().seen()
     wished = canary().model_copy(update={"wish": "rolled back by a person: odd numbers"})
@@ -318,16 +337,20 @@ def test_a_rolling_update_gives_all_traffic_then_checks_the_live_endpoint() -> N
 
 
 @pytest.mark.parametrize(
-    ("phase", "expected"),
-    [(Phase.SUCCEEDED, RolloutPhase.PROMOTED), (Phase.FAILED, RolloutPhase.ROLLED_BACK)],
+    ("phase", "expected", "harm"),
+    [
+        (Phase.SUCCEEDED, RolloutPhase.PROMOTED, ""),
+        (Phase.FAILED, RolloutPhase.ROLLED_BACK, "check contract failed: it said so"),
+        (Phase.ERRORED, RolloutPhase.ROLLED_BACK, ""),
+    ],
 )
-def test_the_checks_decide_a_rolling_update(phase: Phase, expected: RolloutPhase) -> None:
+def test_the_checks_decide_a_rolling_update(phase: Phase, expected: RolloutPhase, harm: str) -> None:
     rollout, world = rolling_with_all_traffic()
     rollout = advance(rollout, RolloutSeen(plane=world.seen()), 3.0).state
     seen = RolloutSeen(plane=world.seen(), checks={"contract": CheckOutcome(phase=phase, because="it said so")})
     rollout = advance(rollout, seen, 4.0).state
     rollout = advance(rollout, RolloutSeen(plane=world.seen()), 5.0).state
-    assert rollout.phase is expected
+    assert (rollout.phase, rollout.harm) == (expected, harm)
 
 
 def test_a_lost_check_is_tried_again_as_the_next_attempt() -> None:

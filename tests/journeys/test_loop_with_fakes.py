@@ -11,6 +11,7 @@ from interlock.access.caller import Caller, Role
 from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.requests import Requests
+from interlock.control.delivering.reverting import Reverting
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.loop import Loop
 from interlock.control.monitoring.monitoring import Monitoring
@@ -114,6 +115,9 @@ class Plant:
         self.loop = Loop(self.store, self.runs, self.deliveries, plane, SERVER, self.faults.append, watch=watch)
         self.retraining = Retraining(self.store, self.intake, {"small": self.watched})
         self.requests = Requests(self.store, lambda: self.now)
+        asked = self.watched.model_copy(update={"propose_reverts": True})
+        self.reverting = Reverting(self.store, self.git, self.git.reverts, {"small": asked}, {}, lambda: self.now)
+        self.reverting.one_pass()
 
     def commit(self, train: str, pipeline: str = PIPELINE) -> list[Run]:
         self.write(train, pipeline)
@@ -126,6 +130,14 @@ class Plant:
         (self.origin / "requirements.txt").write_text("")
         self._git("add", "-A")
         self._git("commit", "-qm", train)
+
+    def proposed(self) -> list[str]:
+        """What the training would be with each of the reverts that are proposed by now."""
+        self.reverting.one_pass()
+        place = str(self.origin / ".git")
+        refs = self.git.listing(None, place, "refs/heads/interlock/*")
+        commits = [self.git.commit("small", place, ref) for ref in sorted(refs)]
+        return [self.git.read(commit, ["train.py"])["train.py"].decode() for commit in commits]
 
     @property
     def watched(self) -> Watched:
@@ -245,6 +257,8 @@ def test_a_bad_candidate_is_rolled_back_and_its_digest_comes_in_no_more(plant: P
     assert plant.phases(Kind.RELEASE)[-1] == "stopped"
     assert plant.state("production").stable.version == 1
     assert plant.phases(Kind.QUARANTINE) == ["blocked"]
+    assert plant.proposed() == ["one = 1"]
+    assert plant.look() == []  # the branch of the revert begins no run
     plant.requests.start_release(ADA, "small/2", "a person insists")
     plant.turn(3)
     assert plant.phases(Kind.RELEASE)[-1] == "stopped"
@@ -281,6 +295,7 @@ def test_a_promoted_revision_that_goes_wrong_is_rolled_back_and_its_environment_
     assert plant.phases(Kind.QUARANTINE) == ["blocked"]
     told = [row.state["state"] for row in plant.store.rows(Kind.ALERT, prefix="small/production")]
     assert told[:2] == ["firing", "resolved"]  # then it is told of the one before, which fails as often here
+    assert plant.proposed() == ["one = 1"]
     assert plant.faults == []
 
 
@@ -374,6 +389,7 @@ def test_a_person_rolls_back_a_rollout_and_a_promoted_version(plant: Plant) -> N
     assert plant.state("production").stable.version == 1
     with pytest.raises(Refused, match="quarantined"):
         plant.requests.roll_back(ADA, "small/production", "and forth")
+    assert plant.proposed() == []  # a person knows what to do
     plant.commit("one = 3")
     plant.finish(b"three")
     plant.turn(40)  # a push after a rollback waits for a person: it may bring the same fault again

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import free_port
+from tests.production import version_of
+from tests.revisions import revision
 from tests.small_server import (
     HOOK_SECRET,
     SmallRepository,
@@ -20,6 +22,10 @@ from tests.small_server import (
     wait_for,
 )
 
+from interlock.control.delivering.reverting import SPACE
+from interlock.control.rows import write_state
+from interlock.delivery.rollout import RolloutPhase, begin
+from interlock.pipeline.plan import EnvironmentPlan
 from interlock.run.run import Run
 from interlock.vocabulary import Kind, Phase
 
@@ -58,10 +64,11 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.forge = StandIn()
         self.late_port = free_port()
-        pipelines = {"gated": GATED, "guarded": GUARDED, "quick": QUICK, "late": QUICK}
+        pipelines = {"gated": GATED, "guarded": GUARDED, "quick": QUICK, "late": QUICK, "mended": QUICK}
         self.repositories = {name: SmallRepository(folder, name, text) for name, text in pipelines.items()}
         addresses = dict.fromkeys(pipelines, self.forge.url) | {"late": f"http://127.0.0.1:{self.late_port}"}
         settings = {name: on_github(one, addresses[name]) for name, one in self.repositories.items()}
+        settings["mended"]["propose_reverts"] = True
         self.server = SmallServer(folder, settings, poll_every=3600, url="https://ci.example.org")
 
 
@@ -259,3 +266,39 @@ def is_all_told(place: Place) -> bool:
     """Whether the forge has acknowledged everything but what is told of ``late``."""
     reports = place.server.rows(Kind.REPORT)
     return {report.phase for report in reports if report.repository != "late"} <= {"told"}
+
+
+def test_a_rollback_for_harm_ends_as_a_pull_request_that_takes_the_commit_back(place: Place) -> None:
+    # Given two models of two commits
+    server, forge, repository = place.server, place.forge, place.repositories["mended"]
+    wait_for(lambda: server.store.recall(SPACE, "followed"), "the first look at what is rolled back")
+    for number in (1, 2):
+        repository.commit(f"number {number}", number=f"{number}\n")
+        assert server.hook("mended", "push", push_of(repository.arrive())).status == 202
+        run = server.until("mended", number, Phase.SUCCEEDED)[-1]
+        version = version_of(run, number, model="mended")
+        write = write_state(Kind.VERSION, version.key, version, expected=0, phase="registered", because="well")
+        server.store.save(write)
+    bad = repository.head
+    # When the second was found to do harm in production
+    names = {"environment": "mended/production", "model": "mended"}
+    good_one, bad_one = (revision(number).model_copy(update=names) for number in (1, 2))
+    begun = begin(901, bad_one, good_one, EnvironmentPlan(name="production"), release=901, now=1.0)
+    ended = begun.model_copy(update={"phase": RolloutPhase.ROLLED_BACK, "harm": "9 errors in 10 requests"})
+    for expected, state in enumerate((begun, ended)):
+        write = write_state(Kind.ROLLOUT, state.key, state, expected=expected, phase=state.phase, because=state.harm)
+        server.store.save(write)
+    # Then there is one pull request, of a branch that has the number as it was
+    (pull,) = wait_for(lambda: forge.pulls.get("mended"), "the pull request")
+    branch = f"interlock/revert-rollout-901-{bad[:10]}"
+    assert (pull["head"]["ref"], pull["base"]["ref"]) == (branch, "main")
+    assert pull["title"] == "Revert mended v2: it was rolled back in mended/production"
+    assert "9 errors in 10 requests" in pull["body"]
+    repository.git("fetch", "-q", repository.bare, branch)
+    assert repository.git("show", "FETCH_HEAD:number") == "1"
+    assert repository.git("rev-parse", "FETCH_HEAD^") == bad
+    # And people are told
+    told = f"proposed as pull request 1, from {branch} into main"
+    wait_for(lambda: told in server.interlock("explain", "rollout/901"), "the story of the rollout")
+    assert f"revert/901 proposed: {told}" in server.log
+    assert told in server.interlock("audit", "list")

@@ -35,6 +35,7 @@ from interlock.control.delivering.dataplane import Plane
 from interlock.control.delivering.deliveries import Deliveries
 from interlock.control.delivering.measuring import Measuring
 from interlock.control.delivering.requests import Requests
+from interlock.control.delivering.reverting import Reverting
 from interlock.control.delivering.scaling import Scaling
 from interlock.control.front.keys import Keys
 from interlock.control.front.retiring import Retiring
@@ -94,6 +95,7 @@ TOLD_KINDS = (
     Kind.ENVIRONMENT,
     Kind.QUARANTINE,
     Kind.MONITOR,
+    Kind.REVERT,
 )
 NUMBERS = re.compile(r"[0-9.]+")
 
@@ -120,7 +122,7 @@ class Server:
         self._loop_passed: float | None = None
         credentials = Credentials(settings.repositories, environment, settings.prometheus, settings.alerts)
         self._telemetry = telemetry_of(settings, credentials)
-        forges = Forges(settings.repositories, credentials, time.time)
+        forges = self._forges = Forges(settings.repositories, credentials, time.time)
         self._parts = self._open_parts(state, forges)
         self._parts.store.check()
         self._reserve = Reserve(self._parts.folder.root)
@@ -187,6 +189,8 @@ class Server:
         deliveries = Deliveries(parts.store, parts.attempts, parts.sealing, plane, time.time, measuring.newest)
         reserve, store = self._reserve, self._parts.store
         monitoring = Monitoring(store, self._parts.blobs, plane, time.time)
+        git, forges = parts.git, self._forges.by_repository
+        reverting = Reverting(store, git, git.reverts, self._repositories, forges, time.time)
         loop = Loop(store, self._parts.runs, deliveries, plane, SERVER, self._say, reserve.give_up, monitoring.step)
         rounds = self._rounds
         for name, repository in self._repositories.items():
@@ -197,6 +201,7 @@ class Server:
         rounds.begin("schedules", TICK_SECONDS, self._tick)
         rounds.begin("watched data", self._settings.poll_every, self._look_at_data)
         rounds.begin("reports", TELL_SECONDS, self._reporting.one_pass)
+        rounds.begin("reverts", TELL_SECONDS, reverting.one_pass)
         rounds.begin("alerts", TELL_SECONDS, self._alerting.one_pass)
         rounds.begin("retraining", TICK_SECONDS, self._retrain)
         rounds.begin("collection", COLLECT_SECONDS, self._collect)

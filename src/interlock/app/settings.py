@@ -88,7 +88,8 @@ class RepositorySettings(_Strict):
     """A git repository to watch: its git directory (``path``) on this machine, or the ``url`` of a remote.
 
     ``trusted`` are branches and full refs, as patterns, whose runs may deliver and have secrets. ``data`` are the paths
-    of this machine and prefixes of object stores that its runs may read data from.
+    of this machine and prefixes of object stores that its runs may read data from. ``propose_reverts``: a rollback for
+    harm leads to a branch of it, and a pull request, that takes back what was rolled back.
     """
 
     path: Path | None = None
@@ -98,6 +99,7 @@ class RepositorySettings(_Strict):
     forks: ForkPolicy = "approve"
     most_runs: Annotated[int, Field(ge=1)] | None = None
     data: tuple[DataPlace, ...] = ()
+    propose_reverts: bool = False
     forge: ForgeSettings | None = None
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Takes away what is no longer needed: artifacts, logs and Python environments. Never what anything refers to.
 
-A row refers to every digest that is written anywhere in it, so that no new field can be forgotten here. What the
+A row refers to every digest that is written anywhere in it, so that no new field can be forgotten here. Versions are
+never removed, so neither is what they are made of: whatever an environment may go back to can serve again. What the
 results of earlier stages are looked up from are the products of the run that made them: they stay as long as it does.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 
+from interlock.control.delivering.going_back import good_revisions
 from interlock.control.rows import read_state
 from interlock.delivery.environment import Environment
 from interlock.delivery.release import ReleasePhase
@@ -134,9 +136,10 @@ class Collecting:
     def _identities_in_use(self) -> set[str]:
         """The Python environments of what serves, may serve again, or is being run."""
         wanted: list[tuple[PythonPlan, Digest | None, str]] = []
-        for row in self._store.rows(Kind.ENVIRONMENT):
-            environment = read_state(row, Environment)
-            revisions = (environment.stable, environment.candidate, environment.previous)
+        environments = [read_state(row, Environment) for row in self._store.rows(Kind.ENVIRONMENT)]
+        good = good_revisions(self._store, [environment.key for environment in environments])
+        for environment in environments:
+            revisions = (environment.stable, environment.candidate, environment.previous, *good[environment.key])
             wanted += [
                 (revision.python, revision.lock, serving_purpose(revision.format))
                 for revision in revisions

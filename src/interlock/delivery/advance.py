@@ -78,7 +78,7 @@ def advance(rollout: Rollout, seen: RolloutSeen, now: float) -> Decision[Rollout
     rollout = _count(_heed(rehearsed(rollout, seen), seen, now), seen, now)
     harm = _harm(rollout, seen.plane)
     if harm is not None:
-        return _end(rollout, RolloutPhase.ROLLED_BACK, harm)
+        return _found_bad(rollout, harm)
     held = seen.held if rollout.pause is None else rollout.pause.because
     held = rollout.unapproved(rollout.step) if held is None else held
     if held is not None:
@@ -142,6 +142,11 @@ def _end(rollout: Rollout, phase: RolloutPhase, because: str) -> Decision[Rollou
         state=rollout.model_copy(update={"phase": phase, "because": because, "weight": weight, "mirrored": 0}),
         because=because,
     )
+
+
+def _found_bad(rollout: Rollout, harm: str) -> Decision[Rollout]:
+    """Rolled back for what was found against the candidate itself."""
+    return _end(rollout.model_copy(update={"harm": harm}), RolloutPhase.ROLLED_BACK, harm)
 
 
 def _harm(rollout: Rollout, plane: DataPlaneSeen) -> str | None:
@@ -350,7 +355,9 @@ def _check(rollout: Rollout, seen: RolloutSeen) -> Decision[Rollout] | None:
             return Decision(state=rollout.model_copy(update={"because": because}), because=because)
         if run.phase is Phase.RUNNING and outcome is not None:
             if outcome.phase is not Phase.SUCCEEDED:
-                return _end(rollout, RolloutPhase.ROLLED_BACK, f"check {check.name} {outcome.phase}: {outcome.because}")
+                because = f"check {check.name} {outcome.phase}: {outcome.because}"
+                is_verdict = outcome.phase is Phase.FAILED
+                return _found_bad(rollout, because) if is_verdict else _end(rollout, RolloutPhase.ROLLED_BACK, because)
             done = run.model_copy(update={"phase": Phase.SUCCEEDED, "because": outcome.because})
             return _set_check(rollout, check.name, done, f"passed: {outcome.because}")
         started = CheckRun(phase=Phase.RUNNING, attempt=run.attempt + 1)

@@ -105,7 +105,8 @@ class Rollout(Stored):
     traffic left to stable. ``external`` are the metrics that are asked elsewhere, ``measured`` the counts that they
     answered last. ``approvals`` are those given so far, each for one step. ``replacement``: the replicas are replaced,
     where there is no room for two copies. ``answering`` are the keys of the revisions that are known to answer the
-    other's golden requests.
+    other's golden requests. ``harm`` is what was found against the revision that leaves; empty unless just that makes
+    it leave, and not a person, a deadline, or what was decided elsewhere.
     """
 
     number: int
@@ -146,6 +147,7 @@ class Rollout(Stored):
     approvals: tuple[Approval, ...] = ()
     replacement: Replacement | None = None
     answering: tuple[str, ...] = ()
+    harm: str = ""
     phase: RolloutPhase = RolloutPhase.PROGRESSING
     because: str = ""
 
@@ -263,8 +265,9 @@ def begin(
     now: float,
     replicas: int = 0,
     baseline: Baseline = NOTHING_KNOWN,
+    harm: str = "",
 ) -> Rollout:
-    """A rollout of ``candidate`` with its plan frozen; ``replicas`` as in ``Rollout``.
+    """A rollout of ``candidate`` with its plan frozen; ``replicas`` and ``harm`` as in ``Rollout``.
 
     ``baseline`` is what is known of the stable revision: evidence is worth less where its replicas differ.
     """
@@ -294,6 +297,7 @@ def begin(
         holdback=strategy.holdback,
         external=strategy.analysis.external if is_compared else (),
         replacement=replacement,
+        harm=harm,
         because=f"{candidate.title} starts"
         + (f" beside {stable.title}" if stable else ": the first here")
         + (forecast_of(strategy, baseline) if is_compared and not strategy.analysis.is_alone else "")

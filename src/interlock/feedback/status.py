@@ -21,6 +21,15 @@ class Status(Stored):
     url: str = ""
 
 
+class Proposal(Stored):
+    """A pull request of ours, from a branch of the repository itself; ``body`` is Markdown. A branch has one."""
+
+    branch: str
+    base: str
+    title: str
+    body: str
+
+
 class Comment(Stored):
     """The one comment on a pull request, in Markdown.
 

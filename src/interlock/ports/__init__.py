@@ -7,7 +7,7 @@ Paths are strings: the domain does not touch the file system.
 from interlock.ports.isolation import Bounds, Cell, CellSeen, Isolation, Sandbox, Start
 from interlock.ports.keeping import Blobs, KnownFile, Logs, LogWindow, Notices, Store, Vault
 from interlock.ports.serving import Proxy, Replicas, Telemetry
-from interlock.ports.working import Environments, Executor, Forge, Git, Receivers, Signing, Watch
+from interlock.ports.working import Environments, Executor, Forge, Git, Receivers, Reverts, Signing, Watch
 
 __all__ = [
     "Blobs",
@@ -26,6 +26,7 @@ __all__ = [
     "Proxy",
     "Receivers",
     "Replicas",
+    "Reverts",
     "Sandbox",
     "Signing",
     "Start",

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from interlock.pipeline.plan import PythonPlan
 from interlock.run.stage import StageOutcome, StageRequest
-from interlock.source.commit import Commit, Tree
+from interlock.source.commit import Commit, Takeback, Tree
 from interlock.source.repository import PullRequest
 from interlock.vocabulary import Json
 
 if TYPE_CHECKING:
-    from interlock.feedback.status import Comment, Status
+    from interlock.feedback.status import Comment, Proposal, Status
 
 
 class Git(Protocol):
@@ -72,6 +72,23 @@ class Git(Protocol):
         """Writes the files of the commit below ``project`` into the folder ``target``, as private copies.
 
         ``only``: no others than these paths, relative to ``project``.
+        """
+
+
+class Reverts(Protocol):
+    """Commits that take something back, and the branches that they are published as."""
+
+    def take_back(self, git_directory: str, wanted: Takeback) -> str:
+        """The id of a new commit on its ``head``, its objects in the repository, no ref to it: the same for the same.
+
+        Refused where it cannot be done cleanly: a commit is gone, or is no ancestor of the next one, later commits
+        changed the same lines, or nothing of it is left.
+        """
+
+    def publish(self, url: str | None, git_directory: str, sha: str, ref: str) -> None:
+        """The remote (without a URL: the directory) has the commit under a new ref.
+
+        GitFault where it has a ref of this name, or does not take it.
         """
 
 
@@ -137,6 +154,9 @@ class Forge(Protocol):
 
     def put_comment(self, comment: Comment) -> None:
         """The pull request has this comment of ours, and only this one."""
+
+    def put_pull_request(self, proposal: Proposal) -> int:
+        """There is a pull request from this branch of the repository, open or not by now; its number."""
 
     def pull_requests(self) -> Iterator[PullRequest]:
         """Open and closed ones, those that changed last first; asked for as far as they are read."""

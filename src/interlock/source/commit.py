@@ -42,6 +42,19 @@ class Commit(Stored):
     beside: tuple[str, ...] = ()
 
 
+class Takeback(NamedTuple):
+    """What a commit on ``head`` is to take back: what came from ``good`` to ``bad`` below the folder ``project``, empty
+    for the whole repository. ``moment`` is its date (wall seconds).
+    """
+
+    head: str
+    bad: str
+    good: str
+    project: str
+    message: str
+    moment: float
+
+
 def is_author(name: str, author: str) -> bool:
     """Whether a commit's author has this name, or this e-mail address, with or without its host. Case does not count.
 

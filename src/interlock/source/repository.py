@@ -9,6 +9,9 @@ from interlock.vocabulary import Stored
 ForgeKind: TypeAlias = Literal["github", "gitlab", "gitea"]
 ForkPolicy: TypeAlias = Literal["run", "approve", "refuse"]
 
+REVERTS = "interlock/revert-"
+"""How the branches begin that Interlock itself pushes."""
+
 
 class Watched(Stored):
     """A configured repository.
@@ -17,7 +20,7 @@ class Watched(Stored):
     are patterns of branches (``main``, ``release/*``) and full refs (``refs/tags/v*``) whose runs may deliver and have
     secrets. ``project`` is its name at its forge. ``forks`` says what becomes of pull requests from outside: run at
     once, run when a maintainer approved the commit, or refuse. ``most_runs`` is how many runs of it may be under way at
-    once; None is any number.
+    once; None is any number. ``propose_reverts``: what did harm is taken back in a branch of it, for people to merge.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Watched(Stored):
     project: str | None = None
     forks: ForkPolicy = "approve"
     most_runs: int | None = None
+    propose_reverts: bool = False
 
 
 class PullRequest(Stored):

@@ -3,7 +3,8 @@
 ====================  ==================================================================================
 it happened           a run is wanted
 ====================  ==================================================================================
-a branch was pushed   the branch is one of ``on.push.branches``, a changed file one of ``on.push.paths``
+a branch was pushed   the branch is one of ``on.push.branches``, a changed file one of ``on.push.paths``; never one
+                      that Interlock pushed itself: its pull request is run, as any other
 a tag was pushed      the tag is one of ``on.push.tags``; ``paths`` say nothing about tags
 a pull request        the branch it goes into and its changed files are those of ``on.pull_request``
 a schedule's slot     there is a schedule
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 from interlock.source.commit import OccasionKind, branch_of
 from interlock.source.patterns import Patterns
+from interlock.source.repository import REVERTS
 from interlock.source.triggers import Triggers
 
 SKIP_WORDS = ("[skip ci]", "[ci skip]", "[no ci]", "[skip interlock]")
@@ -76,6 +78,8 @@ def _pushed(triggers: Triggers, ref: str, changed: Collection[str] | None, proje
     branch = branch_of(ref)
     if branch is None:
         return Wanted(False, f"{ref} is no branch")
+    if branch.startswith(REVERTS):
+        return Wanted(False, f"{branch} is a proposal of Interlock's own: its pull request is run")
     listed = _listed(branch, triggers.branches, "on.push.branches")
     return _touched(triggers.paths, changed, project, "on.push.paths", listed.because) if listed else listed
 

@@ -7,6 +7,8 @@ from interlock.errors import Forbidden
 from interlock.ports import Store
 from interlock.vocabulary import Event, Kind, Row
 
+OF_ENVIRONMENTS = (Kind.ROLLOUT, Kind.MONITOR, Kind.ALERT, Kind.REVERT)
+"""Kinds of which each row belongs to the environment that its state names."""
 NEEDED = {Kind.TOKEN: Action.MANAGE_TOKENS, Kind.SECRET: Action.MANAGE_SECRETS, Kind.API_KEY: Action.MANAGE_KEYS}
 """What it takes to see rows of a kind, where more than reading."""
 REVISIONS = ("stable", "candidate")
@@ -80,4 +82,4 @@ def _of(store: Store, row: Row | None) -> str | None:
 def _environment_of(row: Row) -> str | None:
     if row.kind is Kind.ENVIRONMENT:
         return row.key
-    return str(row.state.get("environment")) if row.kind in (Kind.ROLLOUT, Kind.MONITOR, Kind.ALERT) else None
+    return str(row.state.get("environment")) if row.kind in OF_ENVIRONMENTS else None

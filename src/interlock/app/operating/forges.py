@@ -15,7 +15,7 @@ from interlock.source.repository import Watched
 
 GITHUB = "github.com"
 USERS = {"github": "x-access-token", "gitlab": "oauth2", "gitea": "interlock"}
-"""The user under which a forge takes a token as the password of a fetch."""
+"""The user under which a forge takes a token as the password of a fetch or push."""
 
 
 class Forges:
@@ -41,7 +41,7 @@ class Forges:
         }
 
     def authorization(self, url: str) -> str | None:
-        """The header that lets us fetch a remote: only from the very host that its forge's credential is for."""
+        """The header that lets us fetch and push: only at the very host that the forge's credential is for."""
         name, forge = self._fetched.get(url, (None, None))
         if name is None or forge is None:
             return None
@@ -89,6 +89,7 @@ def watch_list(repositories: Mapping[str, RepositorySettings], mirrors: Path) ->
             project=one.forge.project if one.forge else None,
             forks=one.forks,
             most_runs=one.most_runs,
+            propose_reverts=one.propose_reverts,
         )
         for name, one in repositories.items()
     }

@@ -157,6 +157,10 @@ def _tell(reading: Reading, wanted: Thing, row: Row) -> tuple[list[Line], dict[s
         lines = [*story.headline(row), Line("decisions", "title"), *story.event_lines(events)]
         if wanted.kind in (Kind.ROLLOUT, Kind.MONITOR):
             lines += story.replayed_lines(row, events)
+        reverts = reading.events(Kind.REVERT, wanted.key) if wanted.kind is Kind.ROLLOUT else []
+        if reverts:
+            lines += [Line("revert", "title"), *story.event_lines(reverts)]
+            answer["revert"] = [event.model_dump(mode="json") for event in reverts]
     elif wanted.is_gate:
         run = show.read_run(row)
         found = {name: row.state.get(name) for name in ("judgement", "data", "served")}

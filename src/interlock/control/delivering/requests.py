@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from interlock.access.audit import Deed
 from interlock.access.caller import Action, Caller
-from interlock.control.delivering.going_back import go_back
+from interlock.control.delivering.going_back import PERSON, go_back
 from interlock.control.delivering.quarantine import blocked_because, lift
 from interlock.control.front.retiring import refuse_retired
 from interlock.control.people import LOCAL
@@ -251,7 +251,7 @@ class Requests:
             order = Order(name=OrderName.ABORT, by=caller.name, reason=reason)
             return self._steer(caller, str(environment.rollout), order, identity)
         frozen = _frozen(environment, caller, reason)
-        rollout, writes = go_back(self._store, frozen, expected, reason, "a person", self._now())
+        rollout, writes = go_back(self._store, frozen, expected, reason, PERSON, self._now())
         told = f"rollout {rollout.number} brings {environment_key} back to {rollout.candidate.title}"
         self._store.save(
             *writes,

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from interlock.edges.forge.comments import PAGE, Written, ensure_comment, field, objects
-from interlock.edges.forge.pull_requests import read_github, read_pages
+from interlock.edges.forge.pull_requests import ensure_pull_request, read_github, read_pages
 from interlock.edges.forge.wire import Wire
 from interlock.errors import Refused
-from interlock.feedback.status import Comment, Status
+from interlock.feedback.status import Comment, Proposal, Status
 from interlock.source.repository import PullRequest
 from interlock.vocabulary import Json
 
@@ -69,6 +69,20 @@ class GitHubForge:
             self._wire.ask("PATCH", f"{self._repository}/issues/comments/{number}", {"body": text})
 
         ensure_comment(comment, page, create, update)
+
+    def put_pull_request(self, proposal: Proposal) -> int:
+        """One that was made a moment ago is among the first that are listed."""
+        body: dict[str, Json] = {
+            "head": proposal.branch,
+            "base": proposal.base,
+            "title": proposal.title,
+            "body": proposal.body,
+        }
+
+        def create() -> Any:
+            return self._wire.ask("POST", f"{self._repository}/pulls", body).document
+
+        return ensure_pull_request(proposal, self.pull_requests(), create, "number")
 
     def pull_requests(self) -> Iterator[PullRequest]:
         """Those that changed last first."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 from urllib.parse import quote
 
 from interlock.edges.forge.comments import PAGE, Written, ensure_comment, field, objects
-from interlock.edges.forge.pull_requests import read_gitlab, read_pages
+from interlock.edges.forge.pull_requests import ensure_pull_request, read_gitlab, read_pages
 from interlock.edges.forge.wire import Wire
 from interlock.errors import ForgeFault, Refused
-from interlock.feedback.status import Comment, Status
+from interlock.feedback.status import Comment, Proposal, Status
 from interlock.source.repository import PullRequest
 from interlock.vocabulary import Json
 
@@ -66,6 +67,20 @@ class GitLabForge:
             self._wire.ask("PUT", f"{path}/{number}", {"body": text})
 
         ensure_comment(comment, page, create, update)
+
+    def put_pull_request(self, proposal: Proposal) -> int:
+        """A merge request: one that was made a moment ago is among the first that are listed."""
+        body: dict[str, Json] = {
+            "source_branch": proposal.branch,
+            "target_branch": proposal.base,
+            "title": proposal.title,
+            "description": proposal.body,
+        }
+
+        def create() -> Any:
+            return self._wire.ask("POST", f"{self._project}/merge_requests", body).document
+
+        return ensure_pull_request(proposal, self.pull_requests(), create, "iid")
 
     def pull_requests(self) -> Iterator[PullRequest]:
         """Those that changed last first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from interlock.errors import InterlockError, NotFound
-from interlock.feedback.status import Comment, Status
+from interlock.feedback.status import Comment, Proposal, Status
 from interlock.source.repository import PullRequest
 
 
@@ -19,7 +19,7 @@ class MemoryForge:
     def __init__(self, commits: Collection[str] | None = None) -> None:
         self.statuses: dict[str, dict[str, Status]] = {}
         self.comments: dict[int, dict[str, str]] = {}
-        self.told: list[Status | Comment] = []
+        self.told: list[Status | Comment | Proposal] = []
         self.pulls: list[PullRequest] = []
         self.problem: InterlockError | None = None
         self._commits = commits
@@ -37,6 +37,18 @@ class MemoryForge:
         self._answer()
         self.told.append(comment)
         self.comments.setdefault(comment.pull_request, {})[comment.mark] = f"{comment.mark}\n{comment.body}"
+
+    def put_pull_request(self, proposal: Proposal) -> int:
+        """The one from this branch, made if there is none."""
+        self._answer()
+        self.told.append(proposal)
+        known = next((one.number for one in self.pulls if one.head_branch == proposal.branch and not one.is_fork), None)
+        if known is not None:
+            return known
+        number = len(self.pulls) + 1
+        names = {"title": proposal.title, "base": proposal.base, "head_branch": proposal.branch}
+        self.pulls.append(PullRequest(number=number, is_fork=False, **names))
+        return number
 
     def pull_requests(self) -> Iterator[PullRequest]:
         """What it was given, the last one first."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from interlock.edges.forge.comments import PAGE, objects
+from interlock.edges.forge.comments import PAGE, field, objects
 from interlock.errors import Refused
+from interlock.feedback.status import Proposal
 from interlock.source.hooks import gitea, github, gitlab
 from interlock.source.hooks.body import Fields
 from interlock.source.repository import PullRequest
@@ -29,6 +30,20 @@ def read_pages(page: Callable[[int], Any], read: Callable[[Mapping[str, Any]], P
                 continue
         if len(listed) < PAGE:
             return
+
+
+def ensure_pull_request(
+    proposal: Proposal, listed: Iterable[PullRequest], create: Callable[[], Any], number: str
+) -> int:
+    """The number of the pull request from this branch of the repository itself, made unless it is ``listed``.
+
+    ``create`` answers the forge's description of it, in which its number is called ``number``.
+    """
+    for one in listed:
+        if one.head_branch == proposal.branch and not one.is_fork:
+            return one.number
+    made: int = field(create(), number, int)
+    return made
 
 
 def read_github(one: Mapping[str, Any]) -> PullRequest:

@@ -20,6 +20,7 @@ from interlock.edges.git.objects import (
     read_tree,
 )
 from interlock.edges.git.remotes import PATIENCE_SECONDS, PROTOCOLS, Credentials, Remotes
+from interlock.edges.git.reverts import GitReverts
 from interlock.edges.git.snapshots import Snapshots
 from interlock.errors import GitFault, NotFound, Refused
 from interlock.source.commit import Commit, Tree
@@ -34,7 +35,7 @@ TREES_KEPT = 4
 
 
 class CommandGit:
-    """Repositories as git's objects hold them. Only mirrors are ever written to.
+    """Repositories as git's objects hold them. Only mirrors are ever written to, but by ``reverts``.
 
     ``protocols`` are those by which remotes may be followed, of https, http, ssh, git and file; ``credentials`` answers
     the value of the HTTP header ``Authorization`` for a URL; a remote that says nothing for ``patience`` seconds is
@@ -53,6 +54,7 @@ class CommandGit:
         self._snapshots = Snapshots(Path(state))
         self._small = SmallContents()
         self._mirrors = Mirrors(Remotes(protocols, credentials, patience))
+        self.reverts = GitReverts(self._mirrors)
         self._guard = threading.Lock()
         self._trees: dict[tuple[str, str], Tree] = {}
 

@@ -72,6 +72,14 @@ class Mirrors:
             _ensure(mirror)
             return self._remotes.matching(remote, git_directory, pattern, descriptor)
 
+    def push(self, url: str, git_directory: str, sha: str, ref: str) -> None:
+        """The remote has the commit under a new ref; see the port."""
+        remote = self._remotes.address(url)
+        mirror = Path(git_directory)
+        with self._turn(mirror) as descriptor:
+            _ensure(mirror)
+            self._remotes.push(remote, git_directory, sha, ref, descriptor)
+
     @contextmanager
     def _turn(self, mirror: Path) -> Iterator[int]:
         """Holds the mirror's lock, given as a descriptor for git to hold too. GitFault where its turn does not come."""
