@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 FAST ?=
+STRIDE ?= 1
 BIN := .venv/bin
 BENCHMARKS := help plan push webhooks history logs followers environments pipelines edits data_checks gates \
 	latency_gate model_server model_peers exported autoscaling step rollouts
@@ -42,8 +43,8 @@ coverage: setup  ## branch coverage of the domain
 crash-points: setup  ## a server killed and failed at each single call that changes a file; half an hour
 	CRASH_POINTS=every $(BIN)/pytest -q tests/chaos/test_crash_points.py
 
-rollout-points: setup  ## a control plane killed, or stopped and woken, at each call of a rollout that changes a file; an hour
-	ROLLOUT_POINTS=1 $(BIN)/pytest -q -s tests/chaos/test_rollout_points.py
+rollout-points: setup  ## a control plane killed, or stopped and woken, at each call of a rollout (STRIDE=8: each eighth, half an hour)
+	ROLLOUT_POINTS=$(STRIDE) $(BIN)/pytest -q -s tests/chaos/test_rollout_points.py
 
 histories: setup  ## two thousand random histories of rollouts, and a planted mistake at a time; an hour
 	HISTORIES=1000 MISTAKES=every $(BIN)/pytest -q -s tests/chaos/test_rollout_histories.py tests/chaos/test_rollout_stories.py \
