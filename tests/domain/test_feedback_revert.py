@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.revisions import revision
 
@@ -92,9 +92,9 @@ def test_a_commit_is_remembered_then_pushed_then_proposed() -> None:
     revert = after(revert, made="d" * 40)
     assert revert.commits == ("c" * 40, "d" * 40)
     revert = after(revert, is_pushed=True, has_forge=True)
-    assert (revert.phase, revert.is_pushed) == (RevertPhase.PENDING, True)
+    assert (revert.phase, revert.is_pushed, revert.is_over) == (RevertPhase.PENDING, True, False)
     revert = after(revert, pull_request=12)
-    assert (revert.phase, revert.pull_request) == (RevertPhase.PROPOSED, 12)
+    assert (revert.phase, revert.pull_request, revert.is_over) == (RevertPhase.PROPOSED, 12, True)
     assert revert.because == "proposed as pull request 12, from interlock/revert-rollout-4-bbbbbbbbbb into main"
 
 
@@ -165,6 +165,7 @@ def test_words_of_a_crash_mention_close_and_skip_nothing() -> None:
 
 
 @given(st.text(max_size=300), st.text(max_size=40))
+@settings(deadline=None)
 def test_whatever_was_found_stays_within_its_code_span(harm: str, folder: str) -> None:
     sides = [side.model_copy(update={"project": folder}) for side in (BAD, GOOD)]
     said = proposal(a_revert(*sides, harm=harm))
