@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.delivery.revision import EndpointSeen, Revision
+from interlock.delivery.revision import CounterSeen, EndpointSeen, Revision
 from interlock.edges.proxy import configuration as config
 from interlock.edges.proxy import mirrors, seen
 from interlock.edges.proxy.admin import Bucket
@@ -228,7 +228,7 @@ def test_each_retry_counts_as_an_attempt_that_failed(ended: int, failed: int, re
 
 
 def test_a_cluster_that_answered_nothing_has_counted_nothing() -> None:
-    assert seen.counter("a", {}, "e").model_dump() == {"epoch": "e", "requests": 0, "errors": 0}
+    assert seen.counter("a", {}, "e") == CounterSeen(epoch="e", requests=0, errors=0)
 
 
 @pytest.fixture
