@@ -20,9 +20,13 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import settings
 
 from interlock.edges.store import SqlStore
 from interlock.vocabulary import Kind, Row
+
+settings.register_profile("interlock", deadline=None)
+settings.load_profile("interlock")  # no test is about time on a machine that others use too
 
 BIN = Path(sys.executable).parent
 Found = TypeVar("Found")

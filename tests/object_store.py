@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 WEED = Path(sys.executable).with_name("weed")
-STARTED_WITHIN = 120.0
+STARTED_WITHIN, ATTEMPTS = 40.0, 3
 SETTINGS = {
     "AWS_ACCESS_KEY_ID": "key",
     "AWS_SECRET_ACCESS_KEY": "secret",
@@ -34,14 +34,30 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def object_store(folder: Path) -> Iterator[str]:
-    """The endpoint of a server of its own on this machine's loopback, its data in ``folder``."""
+    """The endpoint of a server of its own on this machine's loopback, its data in ``folder``.
+
+    It needs eight ports, and between the look for free ones and its start another test may take one: then it is
+    started once more with others.
+    """
     actions = ["Admin", "Read", "Write", "List"]
     person = {"name": "a", "credentials": [{"accessKey": "key", "secretKey": "secret"}], "actions": actions}
     (folder / "people.json").write_text(json.dumps({"identities": [person]}))
+    for attempt in range(ATTEMPTS):
+        (folder / str(attempt)).mkdir()
+        with serving(folder / str(attempt), folder / "people.json") as port:
+            if answers(port):
+                yield f"http://127.0.0.1:{port}"
+                return
+    raise AssertionError("the S3 server does not answer")
+
+
+@contextmanager
+def serving(folder: Path, people: Path) -> Iterator[int]:
+    """The port of a server that was started just now."""
     names = ["master", "volume", "filer", "s3"]
     ports = free_ports(2 * len(names))
     command = [str(WEED), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
-    command += [f"-s3.config={folder}/people.json", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=40"]
+    command += [f"-s3.config={people}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=40"]
     for name, port, inner in zip(names, ports[::2], ports[1::2], strict=True):
         command += [f"-{name}.port={port}", f"-{name}.port.grpc={inner}"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
@@ -49,13 +65,13 @@ def object_store(folder: Path) -> Iterator[str]:
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as server:
         try:
-            wait_for_answer(ports[-2])
-            yield f"http://127.0.0.1:{ports[-2]}"
+            yield ports[-2]
         finally:
             server.kill()
 
 
-def wait_for_answer(port: int) -> None:
+def answers(port: int) -> bool:
+    """Whether the server there answers in time."""
     until = time.monotonic() + STARTED_WITHIN
     while time.monotonic() < until:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -65,7 +81,7 @@ def wait_for_answer(port: int) -> None:
         except OSError:
             time.sleep(0.1)
         else:
-            return
+            return True
         finally:
             connection.close()
-    raise AssertionError("the S3 server does not answer")
+    return False
