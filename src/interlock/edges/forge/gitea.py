@@ -7,7 +7,7 @@ from typing import Any
 
 from interlock.edges.forge.comments import PAGE, Written, ensure_comment, field, objects
 from interlock.edges.forge.github import repository_path
-from interlock.edges.forge.pull_requests import ensure_pull_request, read_gitea, read_pages
+from interlock.edges.forge.pull_requests import described, ensure_pull_request, read_gitea, read_pages
 from interlock.edges.forge.wire import Wire
 from interlock.feedback.status import Comment, Proposal, Status
 from interlock.source.repository import PullRequest
@@ -58,15 +58,9 @@ class GiteaForge:
 
     def put_pull_request(self, proposal: Proposal) -> int:
         """One that was made a moment ago is among the first that are listed."""
-        body: dict[str, Json] = {
-            "head": proposal.branch,
-            "base": proposal.base,
-            "title": proposal.title,
-            "body": proposal.body,
-        }
 
         def create() -> Any:
-            return self._wire.ask("POST", f"{self._repository}/pulls", body).document
+            return self._wire.ask("POST", f"{self._repository}/pulls", described(proposal)).document
 
         return ensure_pull_request(proposal, self.pull_requests(), create, "number")
 

@@ -11,6 +11,7 @@ from interlock.feedback.status import Proposal
 from interlock.source.hooks import gitea, github, gitlab
 from interlock.source.hooks.body import Fields
 from interlock.source.repository import PullRequest
+from interlock.vocabulary import Json
 
 MOST_LISTED = 10
 """Pages that are asked for at most: what nobody touched for longer is not listed."""
@@ -44,6 +45,11 @@ def ensure_pull_request(
             return one.number
     made: int = field(create(), number, int)
     return made
+
+
+def described(proposal: Proposal) -> dict[str, Json]:
+    """The pull request as GitHub, and Gitea after it, are asked to make it."""
+    return {"head": proposal.branch, "base": proposal.base, "title": proposal.title, "body": proposal.body}
 
 
 def read_github(one: Mapping[str, Any]) -> PullRequest:
