@@ -2,6 +2,7 @@
 
 import ast
 import io
+import os
 import re
 import tokenize
 from collections.abc import Callable, Iterator
@@ -278,3 +279,10 @@ def test_every_phase_and_kind_of_row_is_in_the_glossary() -> None:
     }
     assert len(words) > 15
     assert sorted(str(word) for word in words if str(word) not in glossary) == []
+
+
+def test_tests_of_a_group_share_a_worker(request: pytest.FixtureRequest) -> None:
+    """That groups are in force is seen in the node's id alone; pytest 9.2 left them out without a word."""
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
+        pytest.skip("one process runs every test")
+    assert request.node.nodeid.endswith("@architecture/test_rules")

@@ -123,7 +123,7 @@ FOLDERS = st.dictionaries(st.sampled_from(["a", "b", "c/d"]), CONTENTS, max_size
     folders=st.lists(st.tuples(FOLDERS, st.booleans(), st.booleans()), max_size=5),
     files=st.lists(st.tuples(CONTENTS, st.booleans(), st.booleans()), max_size=3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_of_any_store_the_wanted_stays_and_the_old_rest_goes(
     folders: list[tuple[dict[str, bytes], bool, bool]], files: list[tuple[bytes, bool, bool]]
 ) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from interlock.control.collecting import GRACE_SECONDS, Collected, Collecting, Retention, digests_in
@@ -204,7 +204,7 @@ PLACES = (
 @given(
     placed=st.lists(st.tuples(st.sampled_from(PLACES), st.integers(0, 60), st.integers(0, 5)), max_size=12),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_of_any_store_what_is_referred_to_stays_and_the_old_rest_goes(placed: list[tuple[str, int, int]]) -> None:
     """Each is (where a digest is written, how many days ago, which content)."""
     world = World()
@@ -397,7 +397,8 @@ def test_a_digest_is_found_wherever_it_is_written(world: World) -> None:
     ),
     bad=st.sets(st.integers(1, 6), max_size=3),
 )
-@settings(max_examples=60, deadline=None)
+@example(promoted=[("production", number) for number in (2, 3, 4, 1)], bad={1})
+@settings(max_examples=60)
 def test_what_serves_and_two_good_ones_before_it_stay_whole_for_ever(
     promoted: list[tuple[str, int]], bad: set[int]
 ) -> None:
@@ -430,4 +431,4 @@ def test_what_serves_and_two_good_ones_before_it_stay_whole_for_ever(
         for number in (numbers[-1], *good[:2]):
             assert f"serve lock {number}" in world.environments
             assert all(world.blobs.read(world.blobs.files(digest)["file"]) for digest in made[number].values())
-    assert len(world.environments) <= 3 * len(served)
+    assert len(world.environments) <= sum(3 + (numbers[-1] in bad) for numbers in served.values())

@@ -146,7 +146,7 @@ TRICKS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(parts=TRICKS, prefix=st.sampled_from(["/v2/models/flights", "/v2/models/delays", "/labels/flights/production"]))
 def test_nor_by_any_made_up_one(plane: GuardedPlane, parts: list[str], prefix: str) -> None:
     answer = plane.ask(f"{prefix}/{''.join(parts)}", bearer("batch"))
@@ -283,7 +283,7 @@ def test_logs_say_whose_key_it_was_and_no_file_holds_its_text(plane: GuardedPlan
     assert (modes["keys.json"], modes["rds.production.json"]) == (0o600, 0o600)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=55))
 def test_the_digest_is_sha_256(plane: GuardedPlane, text: str) -> None:
     """Stated by Python's own: a key of any length and letters is found by it."""

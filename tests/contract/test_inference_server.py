@@ -764,7 +764,7 @@ class TestHostileRequests:
     )
     KEYS = st.sampled_from(["name", "datatype", "shape", "data", "parameters", "id", "inputs", "outputs"])
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(where=st.integers(0, 2), key=KEYS, value=ANY_JSON, is_top=st.booleans(), cut=st.integers(0, 400) | st.none())
     def test_no_malformed_request_is_our_fault(
         self, flights: Server, where: int, key: str, value: Any, is_top: bool, cut: int | None
@@ -775,7 +775,7 @@ class TestHostileRequests:
         assert answer.status in {200, 400}
         assert ("error" in answer.body) == (answer.status == 400)
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_no_malformed_bytes_are_our_fault(self, flights: Server, data: st.DataObject) -> None:
         """Binary requests with any numbers in their heads and any bytes changed, packed or said to be."""

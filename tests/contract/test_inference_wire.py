@@ -245,7 +245,7 @@ def test_one_connection_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert answer.split(b"content-length: ")[1].split(b"\r\n\r\n", 1) == [b"33", b'{"error":"too many connections"}\n']
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=st.integers(0, len(SMALL)), noise=st.binary(max_size=30), after=st.integers(0, len(SMALL)))
 def test_whatever_comes_is_answered_or_refused(echo: tuple[Echo, Path], before: int, noise: bytes, after: int) -> None:
     gateway, path = echo

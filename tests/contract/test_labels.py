@@ -280,7 +280,7 @@ def test_a_body_that_is_too_large(standing: LabelServer) -> None:
     assert standing.post(b" " * 20_000_000)[0] == 413
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
         st.sampled_from(["id", "label", "time", "labels", "x"]),

@@ -403,7 +403,7 @@ def edit(project: Project, kind: str, name: str, more: str | None) -> None:
         git(project.folder, "add", "-f", name)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=st.lists(EDITS, max_size=4), after=st.lists(EDITS, max_size=3), is_repository=st.booleans())
 def test_a_note_never_answers_for_another_tree(
     tmp_path_factory: pytest.TempPathFactory,

@@ -120,7 +120,6 @@ def test_the_exact_form_has_mean_one_for_noncentral_hypergeometric_events(n1, n0
         assert mean == pytest.approx(1.0, rel=1e-9)
 
 
-@settings(deadline=None)
 @given(st.integers(100, 4000), st.integers(100, 4000), st.integers(65, 800), st.integers(0, 800))
 def test_the_bound_never_says_more_than_the_exact_form(n1, n0, events, more):
     events = min(events, n1 + n0 - 1)
@@ -496,7 +495,7 @@ def test_a_limit_is_of_all_requests_and_not_of_a_slice():
     assert conclude(feed(begin_analysis([rule], 720), [seen] * 200, metric="accuracy")).verdict is Verdict.PASS
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(*(st.integers(0, 9) for _ in range(4))).filter(lambda one: one[0] <= one[1] and one[2] <= one[3]),
@@ -564,7 +563,7 @@ PARTS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.dictionaries(st.sampled_from(["error_rate", "latency", "other"]), PARTS, max_size=3), max_size=40))
 def test_without_requests_of_both_sides_nothing_is_ever_promoted_or_rolled_back(ticks):
     rules = [Rule(metric="error_rate", share=0.5), Rule(metric="latency", kind="latency", share=0.5)]
@@ -574,7 +573,7 @@ def test_without_requests_of_both_sides_nothing_is_ever_promoted_or_rolled_back(
     assert conclude(analysis).verdict is Verdict.UNDECIDED
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=40), st.sampled_from(["latency", "accuracy"]))
 def test_one_metric_without_evidence_holds_all(requests, dead):
     kinds = {"latency": "latency", "accuracy": "pairs"}
@@ -583,7 +582,7 @@ def test_one_metric_without_evidence_holds_all(requests, dead):
     assert conclude(analysis).verdict is Verdict.UNDECIDED
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(3, 60), st.integers(0, 9), st.integers(9, 600)), max_size=60))
 def test_few_requests_never_promote(ticks):
     analysis = begin_analysis([ERRORS], 100)

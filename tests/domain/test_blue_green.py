@@ -245,7 +245,7 @@ def test_the_mean_of_a_bet_is_at_most_one_for_whoever_is_at_the_limit_or_worse(
         assert mean <= 1.0 + 1e-9
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from(["errors", "well", "sick", "unread", "read", "anew", "serve"]), max_size=20),
     st.booleans(),

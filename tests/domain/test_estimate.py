@@ -139,7 +139,7 @@ def played(stages: Sequence[StagePlan], known: Mapping[str, Cost], capacity: Cap
     return now
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_the_estimate_is_what_the_queue_really_does(data: st.DataObject) -> None:
     names = [f"s{number}" for number in range(data.draw(st.integers(1, 9)))]
@@ -165,7 +165,7 @@ def test_the_estimate_is_what_the_queue_really_does(data: st.DataObject) -> None
     assert found == played(stages, known, capacity)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_longest_first_is_never_twice_as_slow_as_any_order_could_be(data: st.DataObject) -> None:
     """Graham 1969: on m machines any list schedule takes less than twice the best, and the best takes at least the

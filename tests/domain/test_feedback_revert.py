@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.revisions import revision
 
@@ -165,7 +165,6 @@ def test_words_of_a_crash_mention_close_and_skip_nothing() -> None:
 
 
 @given(st.text(max_size=300), st.text(max_size=40))
-@settings(deadline=None)
 def test_whatever_was_found_stays_within_its_code_span(harm: str, folder: str) -> None:
     sides = [side.model_copy(update={"project": folder}) for side in (BAD, GOOD)]
     said = proposal(a_revert(*sides, harm=harm))

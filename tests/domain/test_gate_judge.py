@@ -295,7 +295,7 @@ def test_results_survive_json():
 
 
 @given(value=st.floats(), limit=st.floats(allow_nan=False, allow_infinity=False))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_limit_passes_exactly_what_is_finite_and_within(value, limit):
     result = one(GatePlan(metric="x", min=limit), metrics(x=value))
     assert (result.verdict is PASS) == (math.isfinite(value) and value >= limit)

@@ -37,7 +37,7 @@ def side(chances):
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_values_and_their_difference_are_those_of_scikit_learn(seed):
     labels, ours, theirs = drawn(np.random.default_rng(seed), 400, (1.5, 1.4))
     ours[0] = np.roll(np.eye(3)[0], int(np.searchsorted(CLASSES, labels[0])) + 1)  # sure, and wrong

@@ -38,7 +38,7 @@ def macro(labels, values):
 
 
 @given(seed=st.integers(0, 10_000), classes=st.integers(2, 6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_values_and_their_difference_are_those_of_scikit_learn(seed, classes):
     labels, ours, theirs = predicted(np.random.default_rng(seed), 400, classes, (0.7, 0.8))
     ours[:3] = 77.0  # a class that no label has

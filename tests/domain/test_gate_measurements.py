@@ -206,7 +206,7 @@ keys = st.sampled_from(["metrics", "invalid", "rows", "candidate", "baseline", "
 
 
 @given(st.dictionaries(st.sampled_from(["measurements", "served"]), st.dictionaries(keys, json_values) | json_values))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_nothing_that_json_can_say_makes_it_stumble_or_answer_what_is_not_finite(reports):
     found = read_measurements(reports)
     assert all(math.isfinite(value) for value in found.metrics.values())

@@ -52,7 +52,7 @@ def test_tango_at_no_difference_is_mcnemar():
 
 
 @given(wrong=st.integers(0, 60), mended=st.integers(0, 60), agreeing=st.integers(1, 500))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_tango_bounds_are_where_its_score_is_critical_and_mirror_each_other(wrong, mended, agreeing):
     rows = wrong + mended + agreeing
     found, mirrored = accuracy_difference(wrong, mended, rows, ALPHA), accuracy_difference(mended, wrong, rows, ALPHA)
@@ -262,7 +262,7 @@ def test_f1_misses_no_more_often_than_it_says_where_a_bootstrap_does(world):
 
 
 @given(counts=st.lists(st.integers(0, 60), min_size=8, max_size=8), alpha=st.floats(0.001, 0.4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_f1_bounds_surround_the_estimate_and_mirror_each_other(counts, alpha):
     kinds = np.array(list(itertools.product((0.0, 1.0), repeat=3)))
     counts[0] += 1

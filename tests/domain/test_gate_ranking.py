@@ -94,7 +94,7 @@ def test_strong_models_with_few_positives_are_not_passed_too_often(rows, positiv
 
 
 @given(seed=st.integers(0, 10_000), positives=st.integers(1, 80), decimals=st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bounds_lie_about_the_estimate_and_mirror_each_other(seed, positives, decimals):
     labels, ours, theirs = normal_scores(np.random.default_rng(seed), 160, positives, (1.5, 1.2), 0.5)
     ours, theirs = np.round(ours, decimals), np.round(theirs, decimals)

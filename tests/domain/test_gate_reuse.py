@@ -98,7 +98,7 @@ def test_the_widest_clause_decides_and_factors_count():
     tolerance=st.floats(0.005, 0.3),
     reliability=st.floats(0.5, 0.99999),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_so_many_rows_bear_so_many_steps_and_one_fewer_does_not(steps, adaptivity, tolerance, reliability):
     condition = read_condition(f"n - o > 0 +/- {tolerance:.6f}")
     rows = rows_needed(condition, reliability, steps, adaptivity)
@@ -346,7 +346,6 @@ def test_a_score_is_shown_where_it_beats_the_best_by_a_step(shown, score, is_hig
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=50))
-@settings(deadline=None)
 def test_what_is_shown_only_rises_and_is_below_the_best_by_less_than_two_steps(scores):
     shown, seen = None, []
     for score in scores:

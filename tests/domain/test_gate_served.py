@@ -179,7 +179,7 @@ def test_lives_that_differ_too_much_are_undecided_and_say_so(metric, limit):
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 1e4), st.floats(0.1, 1e4)), min_size=8, max_size=12), st.floats(0.005, 0.3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_bounds_can_be_computed_again_from_the_evidence(pairs, alpha):
     ours, theirs = zip(*pairs, strict=True)
     lives = [[{"latency_ms": [], "startup_ms": value} for value in values] for values in (ours, theirs)]
@@ -193,7 +193,7 @@ def test_the_bounds_can_be_computed_again_from_the_evidence(pairs, alpha):
 
 
 @given(st.floats(0.3, 3.0), st.floats(0.5, 2.0), st.floats(1.0, 1e3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_neither_the_unit_nor_the_order_of_lives_matters_and_a_wider_limit_is_never_stricter(scale, limit, unit):
     def verdict(limit, factor, order):
         reports = served(scale, wander=0.05)

@@ -257,7 +257,7 @@ def test_a_score_is_shown_only_where_it_beats_the_best(new, before, score):
 
 
 @given(new=st.floats(0.76, 0.99), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_number_of_the_evidence_tells_more_than_the_ladder(new, seed):
     gate = GatePlan(metric="accuracy", against="production", margin=0.3, slices="found", reuse=LADDER)
     judgement = judge([gate], report(2000, new, 0.75, seed=seed), "flights v3")

@@ -170,7 +170,7 @@ VALUES = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(VALUES)
 def test_what_other_programs_write_is_read_back(values: dict[str, Any]) -> None:
     assert read_params(yaml.safe_dump(values, allow_unicode=True).encode()) == values
@@ -285,7 +285,7 @@ WRITTEN = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(WRITTEN)
 def test_what_both_parsers_accept_means_the_same(text: str) -> None:
     def read() -> object:

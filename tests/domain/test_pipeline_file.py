@@ -800,7 +800,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_no_edit_of_a_file_ever_gives_a_traceback(data: st.DataObject) -> None:
     text = WHOLE
@@ -819,14 +819,14 @@ def test_no_edit_of_a_file_ever_gives_a_traceback(data: st.DataObject) -> None:
         assert refusal.remedy
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=200))
 def test_no_bytes_ever_give_a_traceback(content: bytes) -> None:
     with contextlib.suppress(SeveralRefused):
         read_pipeline(content)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     line=st.integers(0, WHOLE.count("\n") - 1),
     value=st.sampled_from(["[]", "{}", "x", "3", "-1", "true", "[[1]]", "{a: {b: c}}"]),

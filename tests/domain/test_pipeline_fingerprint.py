@@ -151,7 +151,7 @@ COMMENTS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\x0c\x00
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(line=st.integers(0, SOURCE.count("\n")), comment=COMMENTS, blanks=st.integers(0, 3), data=st.data())
 def test_comments_never_change_a_fingerprint(line: int, comment: str, blanks: int, data: st.DataObject) -> None:
     lines = SOURCE.split("\n")
@@ -163,13 +163,13 @@ def test_comments_never_change_a_fingerprint(line: int, comment: str, blanks: in
         assert fingerprint("\n".join(lines)) == fingerprint(SOURCE)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(), st.integers())
 def test_another_number_is_another_fingerprint(one: int, other: int) -> None:
     assert (fingerprint(f"x = {one}") == fingerprint(f"x = {other}")) == (one == other)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=60))
 def test_no_bytes_ever_give_a_traceback(content: bytes) -> None:
     assert fingerprint_python(content)

@@ -349,7 +349,7 @@ INPUT_CHANGES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(INPUT_CHANGES, INPUT_CHANGES)
 def test_only_equal_inputs_are_ever_used_again(one: dict[str, Any], other: dict[str, Any]) -> None:
     before, now = changed(**one), changed(**other)

@@ -146,7 +146,7 @@ def is_tree(paths: Iterable[str]) -> bool:
     return not any(other.startswith(f"{path}/") for path in paths for other in paths)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(PATHS.filter(is_tree), st.text(alphabet="abc", min_size=1, max_size=3).map("/".join), st.booleans())
 def test_no_path_appears_or_goes_unseen(files: list[str], new: str, is_listed: bool) -> None:
     """Whatever a program may have looked for and not found: once it is there, some name is another."""

@@ -135,7 +135,7 @@ def plans(draw: st.DrawFn) -> Plan:
     return Plan(stages=tuple(stages), gates=tuple(GatePlan(metric=metric, min=0.0) for metric in metrics))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(plans(), st.data())
 def test_what_is_kept_can_run_and_nothing_is_lost_in_silence(whole: Plan, data: st.DataObject) -> None:
     until = data.draw(st.sampled_from(names(whole)))

@@ -516,7 +516,7 @@ def stages(draw: st.DrawFn) -> dict[str, StageSpec]:
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(stages())
 def test_each_stage_comes_after_all_it_needs_or_there_is_a_cycle(made: dict[str, StageSpec]) -> None:
     needs = needs_of(made)
@@ -531,7 +531,7 @@ def test_each_stage_comes_after_all_it_needs_or_there_is_a_cycle(made: dict[str,
         assert all(after in needs[before] for before, after in pairwise(cycle))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(stages())
 def test_stages_without_deps_close_no_circle(made: dict[str, StageSpec]) -> None:
     written = {

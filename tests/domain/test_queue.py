@@ -211,7 +211,7 @@ def test_no_repository_has_more_runs_than_it_may_and_a_free_machine_is_never_lef
         assert begun
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_nothing_starves_however_much_arrives(data: st.DataObject) -> None:
     """A machine of two cores: each turn some stages end and new small ones arrive, for ever. One large stage of a busy

@@ -247,7 +247,7 @@ surges = st.builds(SurgePlan, max_surge=st.integers(0, 3), max_unavailable=st.in
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 6), surges, st.integers(0, 60), st.lists(st.booleans(), max_size=60))
 def test_never_more_than_the_machine_holds_and_never_fewer_than_may_serve(
     replicas: int, surge: SurgePlan, back_at: int, starts: list[bool]

@@ -395,7 +395,7 @@ def happen(world: World, what: str) -> None:
         world.restarts += 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(HAPPENING, max_size=40))
 def test_over_any_history_weights_are_whole_and_the_end_is_one(history: list[tuple[str, int]]) -> None:
     """Safety: weights sum to 100, promotion only from full weight, final is final. Liveness: the deadline ends it."""
@@ -505,7 +505,7 @@ def test_a_rollout_of_an_earlier_release_is_judged_anew(was_judged: bool) -> Non
     assert read.analysis == (canary().analysis if was_judged else None)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.sampled_from(["stale", "gone", "epoch", "falls", "no traffic"]), min_size=1, max_size=60))
 def test_without_live_evidence_a_canary_is_held_and_then_rolled_back(history: list[str]) -> None:
     """A dead source, a proxy that cannot be read, counters that begin anew or fall, no traffic: never promoted."""

@@ -206,7 +206,7 @@ def spans(latencies):
     return counted
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.floats(0.01, 500.0), min_size=1, max_size=40), st.floats(1.0, 3.0), st.integers(-30, 300))
 @example([3.99], 1.3, 76)
 def test_rounding_never_makes_a_tolerated_candidate_look_slower(latencies, ratio, threshold):
@@ -215,7 +215,6 @@ def test_rounding_never_makes_a_tolerated_candidate_look_slower(latencies, ratio
     assert exceeding(candidate, threshold + tolerance_bins(ratio)) <= exceeding(stable, threshold)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 500))
 def test_a_limit_counts_only_what_surely_took_longer(limit):
     first = edge_of(limit_bin(float(limit)))

@@ -5,7 +5,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.looks import decide, event
 from tests.revisions import revision
@@ -448,7 +448,6 @@ def test_pairs_of_a_slice_are_evidence_of_it_beside_all():
     assert paired_evidence([rule], growth_of(before, fell)) == {"accuracy": {"": Pairs(pairs=11, worse=3)}}
 
 
-@settings(deadline=None)
 @given(
     fates=st.lists(
         st.tuples(

@@ -346,7 +346,7 @@ HAPPENING = st.tuples(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(HAPPENING, max_size=12))
 def test_over_any_history_it_ends_once_and_never_without_evidence(history: list[tuple[str, int]]) -> None:
     """Safety: stable keeps its share until the end; promoted is only what labels of both sides speak for. Liveness: its

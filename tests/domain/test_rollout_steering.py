@@ -161,7 +161,7 @@ HAPPENING = st.tuples(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(HAPPENING, max_size=30), st.sampled_from([0.0, 50.0]))
 def test_over_any_history_of_orders_nobody_is_led_past_harm(history: list[tuple[str, int]], rate: float) -> None:
     """Safety: a paused rollout gains no weight; nobody sick, harmful, crashing or quarantined gains it. Decisions are

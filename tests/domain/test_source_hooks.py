@@ -461,7 +461,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [place for key, inner in inside for place in ((*path, key), *places(inner, (*path, key)))]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(CALLS), st.data())
 def test_a_changed_payload_is_a_notice_or_refused(
     known: tuple[ForgeKind, dict[str, str], Callable[[], dict[str, Any]]], data: st.DataObject
@@ -491,7 +491,7 @@ def test_a_changed_payload_is_a_notice_or_refused(
     assert told.where.startswith("body")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(["github", "gitlab", "gitea"]),
     st.binary(max_size=60) | VALUES.map(lambda v: json.dumps(v).encode()),

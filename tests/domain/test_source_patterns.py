@@ -64,7 +64,7 @@ def test_the_last_pattern_that_matches_decides(patterns: list[str], text: str, i
     assert Patterns(patterns).include(text) is is_in
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text("ab/*?", max_size=8), st.text("ab/", max_size=8))
 def test_a_pattern_says_what_its_words_say(pattern: str, text: str) -> None:
     """The words of the documentation as a regular expression, which is slow on hostile patterns and right on these."""
@@ -74,7 +74,7 @@ def test_a_pattern_says_what_its_words_say(pattern: str, text: str) -> None:
     assert Pattern(pattern).matches(text) == bool(re.fullmatch(expression, text))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text("abc/.-_é ", max_size=30))
 def test_a_plain_name_is_its_own_pattern(name: str) -> None:
     assert Pattern(name).matches(name)
@@ -235,7 +235,7 @@ def test_a_change_too_large_to_compare_begins_a_run() -> None:
 NAMES = st.text("abv/*!.", min_size=1, max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(NAMES, max_size=4),
     st.lists(NAMES, max_size=4),

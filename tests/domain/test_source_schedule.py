@@ -122,7 +122,7 @@ def allowed(field: str, least: int, most: int) -> set[int]:
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(MINUTES, HOURS, ZONES, st.integers(0, 366 * 24 * 60), st.integers(0, 3 * 24 * 60))
 def test_no_slot_is_missed_and_none_is_made_up(minutes: str, hours: str, zone: str, start: int, span: int) -> None:
     """Against a walk through all minutes, where no clock leaps."""
@@ -140,7 +140,7 @@ def test_no_slot_is_missed_and_none_is_made_up(minutes: str, hours: str, zone: s
     assert found == (fitting[-1].timestamp() if fitting else None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MINUTES, HOURS, ZONES, st.integers(0, 365 * 24 * 60), st.integers(0, 600), st.integers(0, 600))
 def test_looking_twice_finds_what_looking_once_does(
     minutes: str, hours: str, zone: str, start: int, first: int, second: int
@@ -196,7 +196,7 @@ def test_what_is_no_schedule_is_refused_with_its_place(expression: str, problem:
         latest_slot([expression], "UTC", 0.0, 1e9)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.text("0123456789*/-,#LWMONJAF?@² ", max_size=6), min_size=4, max_size=6))
 def test_no_expression_gives_anything_but_a_slot_or_a_refusal(fields: list[str]) -> None:
     with contextlib.suppress(Refused):

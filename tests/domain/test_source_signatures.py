@@ -160,7 +160,7 @@ def test_without_a_secret_nothing_is_genuine(forge: ForgeKind, secrets: list[byt
     assert "no secret for hooks" in refused(forge, headers, BODY, secrets).problem
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=40), st.binary(min_size=9, max_size=20), st.data())
 def test_one_changed_byte_anywhere_is_noticed(body: bytes, secret: bytes, data: st.DataObject) -> None:
     headers = hub(secret, body)
@@ -174,7 +174,7 @@ def test_one_changed_byte_anywhere_is_noticed(body: bytes, secret: bytes, data: 
     refused("github", {HUB: "".join(letters)}, body, [secret])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(["github", "gitlab", "gitea"]),
     st.dictionaries(

@@ -186,7 +186,6 @@ def made_by(run: Run, blobs: LocalBlobs) -> dict[str, str]:
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     derandomize=EXAMPLES == 12,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
