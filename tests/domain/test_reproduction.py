@@ -137,6 +137,7 @@ def test_an_archive_is_the_same_whatever_its_parts_are_called_and_whenever_they_
         archive(1, b"w").replace(b"__id__", b'__"__'),
         archive(1, b"w" * 50)[:60],
     ],
+    ids=["empty", "none", "nothing of skops", "unreadable", "broken off"],  # an archive has the time in it
 )
 def test_what_is_no_archive_is_compared_by_its_bytes(content: bytes) -> None:
     assert contents_of_archive(content) is None
