@@ -98,6 +98,32 @@ def test_models_and_their_faults(model: Model, failing: set[str], passing: set[s
 
 
 @pytest.mark.parametrize(
+    ("inputs", "sliced", "verdict", "because"),
+    [
+        (["hour", "carrier"], ("carrier",), Verdict.PASS, "carrier is an input"),
+        (["hour", "carrier"], ("carrier", "hour"), Verdict.PASS, "carrier, hour are inputs"),
+        (
+            ["hour", "carrier"],
+            ("hour", "carier"),
+            Verdict.FAIL,
+            "an input carier to slice live answers by; write one of these: hour, carrier",
+        ),
+        (["rows"], ("carrier",), Verdict.FAIL, "an input carrier"),
+        ([], ("carrier",), None, ""),
+        (None, ("carrier",), None, ""),
+        (["hour"], (), None, ""),
+    ],
+)
+def test_live_slices_are_of_inputs(
+    inputs: Json, sliced: tuple[str, ...], verdict: Verdict | None, because: str
+) -> None:
+    checked = judge_serving((), {"candidate": {"inputs": inputs}}, "flights", sliced=sliced)
+    assert [result.verdict for result in checked.results] == ([verdict] if verdict else [])
+    assert all(because in result.because for result in checked.results)
+    assert [result.gate for result in checked.objections] == (["slices of flights"] if verdict is Verdict.FAIL else [])
+
+
+@pytest.mark.parametrize(
     ("inputs", "labels", "written", "verdicts"),
     [
         (("hour", "late"), ("late",), {}, {"target": Verdict.FAIL}),

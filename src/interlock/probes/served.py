@@ -164,7 +164,8 @@ def _ask_candidate_alone(candidate: _Side, settings: dict[str, Any]) -> None:
     if rate and settings["is_loaded"]:
         candidate.more["loaded"] = arrive(server, requests.bodies, rate)
     golden = list(requests.documents)
-    candidate.more["inputs"] = [str(tensor["name"]) for tensor in golden[0]["inputs"]]
+    names = (str(tensor["name"]) for request in golden for tensor in request["inputs"])
+    candidate.more["inputs"] = list(dict.fromkeys(names))
     candidate.more["consistency"] = measure_consistency(golden, _answers(server))
     if settings.get("offline"):
         holdout = read_holdout(settings["offline"], golden)

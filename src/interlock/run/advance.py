@@ -236,11 +236,10 @@ def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
     labels = tuple(dict.fromkeys(data.label for data in run.plan.data if data.label))
     served = None
     if model is not None:
-        checked = [
-            judge_serving(checks, seen.reports.get("served"), model.name, labels)
-            for checks in (model.checks, run.model_guards)
-        ]
-        served = _with_guards(*checked)
+        report = seen.reports.get("served")
+        sliced = tuple({column: None for one in run.plan.deploy for column in one.strategy.analysis.slices})
+        own = judge_serving(model.checks, report, model.name, labels, sliced)
+        served = _with_guards(own, judge_serving(run.model_guards, report, model.name, labels))
     objections = [result for checked in (run.data, served) if checked for result in checked.objections]
     judgement = Judgement(results=(*results, *objections), overrides=run.overrides)
     because = f"gates {judgement.verdict}: {judgement.because}"

@@ -1,5 +1,5 @@
-"""Checks of a served model: it is not given its label, and the same row has the same answer alone, among others, in
-another order, and as it was predicted offline.
+"""Checks of a served model: it is not given its label, but the columns that live slices name, and the same row has the
+same answer alone, among others, in another order, and as it was predicted offline.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ class Compared(BaseModel):
     where: str
 
 
-def judge_serving(checks: Sequence[CheckPlan], report: Json, model: str, labels: Sequence[str] = ()) -> Checked:
+def judge_serving(
+    checks: Sequence[CheckPlan], report: Json, model: str, labels: Sequence[str] = (), sliced: Sequence[str] = ()
+) -> Checked:
     """Every check of the served model. ``report`` is that of the probe ``served``; without golden rows that can be put
-    together there is nothing to decide with. ``labels`` are those of the datasets.
+    together there is nothing to decide with. ``labels`` are those of the datasets, ``sliced`` the columns by which live
+    metrics are to be sliced: that they are inputs is checked wherever there are some.
     """
     side = report.get("candidate") if isinstance(report, dict) else None
     served = side if isinstance(side, dict) else {}
@@ -45,6 +48,8 @@ def judge_serving(checks: Sequence[CheckPlan], report: Json, model: str, labels:
             results.append(GateResult(gate=title, verdict=Verdict.UNDECIDED, because=because))
         else:
             left_out[title] = because
+    if sliced and (unsliced := _judge_slices(sliced, served.get("inputs"), title_of("slices", model))) is not None:
+        results.append(unsliced)
     return Checked(results=tuple(results), left_out=left_out)
 
 
@@ -71,6 +76,19 @@ def _judge_target(check: CheckPlan, inputs: Json, labels: Sequence[str], title: 
         return GateResult(gate=title, verdict=Verdict.FAIL, because=because, evidence=evidence), ""
     because = f"{', '.join(labels)} is none of {len(inputs)} inputs"
     return GateResult(gate=title, verdict=Verdict.PASS, because=because, evidence=evidence), ""
+
+
+def _judge_slices(sliced: Sequence[str], inputs: Json, title: str) -> GateResult | None:
+    if not isinstance(inputs, list) or not inputs:
+        return None
+    evidence: dict[str, Json] = {"inputs": inputs, "sliced": [*sliced]}
+    unknown = [column for column in sliced if column not in inputs]
+    if unknown:
+        known = ", ".join(map(str, inputs[:20]))
+        because = f"no golden request has an input {unknown[0]} to slice live answers by; write one of these: {known}"
+        return GateResult(gate=title, verdict=Verdict.FAIL, because=because, evidence=evidence)
+    because = f"{', '.join(sliced)} {'are inputs' if len(sliced) > 1 else 'is an input'} of the golden requests"
+    return GateResult(gate=title, verdict=Verdict.PASS, because=because, evidence=evidence)
 
 
 def _judge_consistency(check: CheckPlan, found: Json, title: str) -> tuple[GateResult | None, str]:
