@@ -43,7 +43,8 @@ def fetch(name: str, version: str, place: Path, files: Sequence[str]) -> None:
         )
     with tarfile.open(archives[0]) as archive:
         wanted = [f"package/{file}" for file in files] or archive.getnames()
-        archive.extractall(place, [archive.getmember(name) for name in wanted], filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 brought it
+        archive.extractall(place, [archive.getmember(name) for name in wanted])
 
 
 def publish(made: Path, folder: Path) -> None:

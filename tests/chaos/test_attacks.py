@@ -141,11 +141,12 @@ class Target:
             )
 
     def _port(self) -> int:
+        """Once the hooks are installed: a branch that nobody told of is only remembered at the first look."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            for line in self.log.read_text().splitlines():
-                if "API and webhooks: http://127.0.0.1:" in line:
-                    return int(line.partition("http://127.0.0.1:")[2].split('"')[0])
+            log = self.log.read_text()
+            if '"ready: ' in log:
+                return int(log.partition("API and webhooks: http://127.0.0.1:")[2].split('"')[0])
             assert self._server.poll() is None, self.log.read_text()
             time.sleep(0.05)
         raise AssertionError(self.log.read_text())

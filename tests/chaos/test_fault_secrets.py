@@ -301,8 +301,8 @@ def test_a_stage_that_is_not_trusted_finds_no_secret_of_the_server_or_of_its_nei
 ) -> None:
     monkeypatch.setenv("PLANTED", "canary-of-the-server")
     world.kept = lambda: {"API_TOKEN": "canary-in-a-secret", "DEPLOY_KEY": PEM}
-    script = "import os, time\nopen('/tmp/here', 'w').write(os.environ['API_TOKEN'])\nprint('begun')\ntime.sleep(60)\n"
-    neighbour = world.request(script, attempt="1/neighbour/1")
+    script = "import os, time\nopen('/tmp/here', 'w').write(os.environ['API_TOKEN'])\nprint('begun')\ntime.sleep(300)\n"
+    neighbour = world.request(script, attempt="1/neighbour/1", timeout=300.0)
     told: list[StageOutcome] = []
     isolated.start(neighbour, told.append)
     log = Path(isolated.log_path("1/neighbour/1"))
@@ -310,7 +310,7 @@ def test_a_stage_that_is_not_trusted_finds_no_secret_of_the_server_or_of_its_nei
     while not (log.exists() and b"begun" in log.read_bytes()):
         assert time.monotonic() < until
         time.sleep(0.02)
-    hunter = world.request(HUNTS, attempt="2/train/1").model_copy(update={"secrets_of": None})
+    hunter = world.request(HUNTS, attempt="2/train/1", timeout=300.0).model_copy(update={"secrets_of": None})
     outcome = isolated.run(hunter)
     assert outcome.phase is Phase.SUCCEEDED, outcome
     assert told == []
@@ -321,7 +321,7 @@ def test_a_stage_that_is_not_trusted_finds_no_secret_of_the_server_or_of_its_nei
 def test_the_hunt_itself_finds_what_is_there(world: World, isolated: LocalExecutor) -> None:
     """So that the one above proves something."""
     world.kept = lambda: {"API_TOKEN": "canary-in-a-secret", "DEPLOY_KEY": PEM}
-    outcome = isolated.run(world.request(HUNTS))
+    outcome = isolated.run(world.request(HUNTS, timeout=300.0))
     assert outcome.phase is Phase.FAILED
     assert "*** in environment" in outcome.because
     assert "/environ" in outcome.because

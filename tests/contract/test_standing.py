@@ -428,3 +428,20 @@ def test_a_note_never_answers_for_another_tree(
             assert project.tree() == ran
     finally:
         project.close()
+
+
+def test_what_may_not_be_looked_at_has_a_signature_of_its_own(tmp_path: Path) -> None:
+    """A search path may have folders of somebody else's."""
+    program = tmp_path / "closed" / "git"
+    program.parent.mkdir()
+    program.touch()
+    program.parent.chmod(0)
+    user = os.geteuid()
+    os.seteuid(65534 if user == 0 else user)
+    try:
+        denied = sign([str(program)])
+    finally:
+        os.seteuid(user)
+    program.parent.chmod(0o700)
+    assert len({tuple(one) for one in (denied, sign([str(program)]), sign([str(program.parent / "none")]))}) == 3
+    assert are_settled(denied, now := Moment.now(), now)

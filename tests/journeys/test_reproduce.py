@@ -28,7 +28,7 @@ version: 1
 checks: [dependencies]
 stages:
   features: {cmd: "cp data/train.csv features.csv", deps: [data/train.csv], outs: [features.csv]}
-  train: {cmd: python train.py, deps: [features.csv], outs: [model/]}
+  train: {cmd: python train.py, deps: [features.csv], outs: [model/], resources: {cpu: 2}}
   evaluate: {cmd: "wc -c model/* | tail -1 > size", deps: [model/], outs: [size]}
 """
 SEEDED = """
@@ -299,7 +299,7 @@ def test_a_version_is_named_by_its_number_its_environment_or_its_model_alone(tre
 def test_a_stage_that_checks_its_determinism_fails_where_two_executions_differ(tree: Tree) -> None:
     tree.train(UNSEEDED)
     tree.interlock("run")
-    tree.edit("outs: [model/]}", "outs: [model/], determinism: check}")
+    tree.edit("outs: [model/],", "outs: [model/], determinism: check,")
     failed = tree.interlock("run", code=1)["stages"]
     assert failed["train"]["phase"] == "failed"
     assert "it is not deterministic: executed twice, it made different model/weights" in failed["train"]["because"]

@@ -15,6 +15,8 @@ from typing import NamedTuple
 FIELDS = 6
 """Numbers of one signature: device, inode, mode, size, and in nanoseconds the times of content and inode."""
 ABSENT = (0,) * FIELDS
+DENIED = (-1,) * FIELDS
+"""Of what this user may not look at: a folder of the search path that is another's, say."""
 FINE_NANOSECONDS = 100_000_000
 """More than a kernel's clock tick, by which file times are rounded."""
 COARSE_NANOSECONDS = 2_100_000_000
@@ -35,9 +37,9 @@ class Moment(NamedTuple):
 
 
 def sign(paths: Sequence[str], folder: int | None = None) -> array[int]:
-    """The signatures of these paths, one after the other; links are not followed, and what is not there is all zeros.
+    """The signatures of these paths, one after the other; links are not followed, what is not there is all zeros.
 
-    Relative paths are below the open ``folder``. OSError where one cannot be looked at, OverflowError for an odd one.
+    Relative paths are below the open ``folder``. OSError where one cannot be read, OverflowError for an odd one.
     """
     found = array("q")
     for path in paths:
@@ -45,6 +47,8 @@ def sign(paths: Sequence[str], folder: int | None = None) -> array[int]:
             seen = os.lstat(path, dir_fd=folder)
         except (FileNotFoundError, NotADirectoryError):
             found.extend(ABSENT)
+        except PermissionError:
+            found.extend(DENIED)
         else:
             found.extend((seen.st_dev, seen.st_ino, seen.st_mode, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns))
     return found

@@ -24,7 +24,7 @@ from interlock.vocabulary import Digest, Json, Phase
 
 from .blame import blame, name_of_exit
 from .log import CappedLog
-from .processes import OWN_PROCESSES, Brake, Ended, Launch, Limits, gate_of, run_watched
+from .processes import OWN_PROCESSES, TIMED_OUT, Brake, Ended, Launch, Limits, gate_of, run_watched
 from .programs import (
     REPORT,
     STARTED,
@@ -41,7 +41,7 @@ from .programs import (
 )
 from .workspace import Workspace, read_left_behind, shown, store_products, walk
 
-CANNOT_FORK = "Cannot fork"
+NO_MORE_PROCESSES = (os.strerror(errno.EAGAIN), "Cannot fork", "can't start new thread")
 """What a shell says where the kernel refuses it another process."""
 
 
@@ -243,7 +243,11 @@ class _Attempt:
             sandbox=self._parts.sandbox.level,
         )
         if ended.forced is not None:
-            return outcome.model_copy(update={"phase": ended.forced[0], "because": ended.forced[1]})
+            phase, because = ended.forced
+            is_late = because.startswith(TIMED_OUT)
+            said = blame(self._log.read_tail(), self._inside.project, ()).line if is_late else ""
+            because += f": {said}{hint}" if (hint := self._hint(said)) else ""
+            return outcome.model_copy(update={"phase": phase, "because": because})
         if self._request.stage.builtin is not None:
             return self._read_report(outcome, exchange / REPORT, workspace)
         if ended.exit_code != 0:
@@ -275,14 +279,19 @@ class _Attempt:
         assert outcome.exit_code is not None
         found = blame(self._log.read_tail(), self._inside.project, workspace.files)
         because = ": ".join(part for part in (name_of_exit(outcome.exit_code), found.line) if part)
-        if os.strerror(errno.EMFILE) in found.line:
-            because += f" (it may have {most_open_files()} open at once)"
-        if os.strerror(errno.EAGAIN) in found.line or CANNOT_FORK in found.line:
-            because += f" (it may have {self._request.stage.resources.processes} processes: resources.processes)"
+        because += self._hint(found.line)
         undeclared = self._undeclared(workspace, outcome)
         because = "; ".join((because, *(problem.message for problem in undeclared)))
         problems = (*undeclared, *found.problems, *outcome.problems)
         return outcome.model_copy(update={"phase": Phase.FAILED, "because": because, "problems": problems})
+
+    def _hint(self, said: str) -> str:
+        """Which of its limits a stage met, by what it said at its end; empty where that tells of none."""
+        if os.strerror(errno.EMFILE) in said:
+            return f" (it may have {most_open_files()} open at once)"
+        if any(text in said for text in NO_MORE_PROCESSES):
+            return f" (it may have {self._request.stage.resources.processes} processes: resources.processes)"
+        return ""
 
     def _undeclared(
         self, workspace: Workspace, outcome: StageOutcome, *, is_warning: bool = False

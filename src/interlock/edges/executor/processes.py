@@ -37,6 +37,8 @@ KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 OWN_PROCESSES = 3
 """The supervisor, the first process inside, and the shell that waits for the stage."""
 
+TIMED_OUT = "timed out"
+
 PIPE, LARGEST_PIPE = 64 * 1024, 1024 * 1024
 """Bytes that every pipe of Linux holds, and that one can be made to hold without privileges."""
 
@@ -300,7 +302,7 @@ class _Watch:
             self._selector.unregister(self._brake.fileno())
             return self._brake.pulled
         if now - self._began >= self._limits.timeout:
-            return Phase.FAILED, f"timed out after {self._limits.timeout:g} s"
+            return Phase.FAILED, f"{TIMED_OUT} after {self._limits.timeout:g} s"
         return None
 
     def _limit_passed(self) -> tuple[Phase, str] | None:
