@@ -78,7 +78,7 @@ slow-faults: setup  ## a model that takes a minute to start, ten minutes without
 zero-loss: setup  ## rollouts, scaling, kills and configurations under 500 requests/s; five minutes (all of it: see the script)
 	$(BIN)/python benchmarks/zero_loss.py --seconds 15 --runs 1
 
-bad-revisions: setup  ## twenty bad and twenty good revisions, live, judged by errors, latency and labels; half an hour
+bad-revisions: setup  ## twenty-four bad and twenty good revisions, live, judged by errors, latency and labels; half an hour
 	$(BIN)/python benchmarks/bad_revisions.py
 
 benchmarks: setup  ## every figure we claim, whatever another misses; an hour
