@@ -67,13 +67,14 @@ for port in json.load(open("ports.json")):
             told["met"][str(port)] = one.recv(100).decode("latin-1")
     except OSError:
         pass
+seen = {}
 for pattern in ("environ", "cmdline", "maps", "mountinfo", "net/unix"):
     for path in glob.glob(f"/proc/[0-9]*/{pattern}"):
         try:
-            told["seen"] += open(path, "rb").read().decode("latin-1")
+            seen[open(path, "rb").read().decode("latin-1")] = path  # each text once: a long line of a log is cut
         except OSError:
             pass
-told["seen"] += str([os.readlink(path) for path in glob.glob("/proc/self/fd/*") if os.path.islink(path)])
+told["seen"] = "".join(seen) + str([os.readlink(path) for path in glob.glob("/proc/self/fd/*") if os.path.islink(path)])
 json.dump(told, open("found.json", "w"))
 print(json.dumps(told))
 """
