@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.gate.judgement import GateResult, Judgement
-from interlock.pipeline.plan import ConcurrencyPlan, GatePlan, ModelPlan, Plan, StagePlan
+from interlock.pipeline.canaries.plan import AnalysisMetricPlan, AnalysisPlan, StrategyPlan
+from interlock.pipeline.plan import ConcurrencyPlan, EnvironmentPlan, GatePlan, ModelPlan, Plan, StagePlan
 from interlock.pipeline.trace import KeyInputs, Lookup, Trace
 from interlock.run.advance import advance as advance_at
 from interlock.run.attempting import LOSSES
@@ -222,6 +223,20 @@ def test_a_run_whose_stages_are_done_is_judged(latency: float, phase: Phase, ver
     assert decision.state.phase is phase
     assert decision.state.judgement is not None
     assert decision.state.judgement.verdict is verdict
+
+
+@pytest.mark.parametrize(("column", "phase"), [("carrier", Phase.RUNNING), ("carier", Phase.FAILED)])
+def test_a_run_fails_whose_live_slices_no_request_could_be_in(column: str, phase: Phase) -> None:
+    metric = AnalysisMetricPlan(metric="accuracy", slices={column: ("AA",)})
+    canary = StrategyPlan(kind="canary", analysis=AnalysisPlan(metrics=(metric,)))
+    places = (EnvironmentPlan(name="staging"), EnvironmentPlan(name="production", strategy=canary))
+    run = at({})
+    run = run.model_copy(update={"plan": run.plan.model_copy(update={"deploy": places})})
+    reports = served(5.0)
+    reports["served"]["candidate"]["inputs"] = ["carrier", "hour"]  # type: ignore[index]
+    decision = advance(run, RunSeen.model_validate({"reports": reports}))
+    assert decision.state.phase is phase
+    assert ("slices of flights: no golden request has an input carier" in decision.because) is (phase is Phase.FAILED)
 
 
 def test_a_gate_without_a_measurement_holds_the_run() -> None:

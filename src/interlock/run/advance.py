@@ -237,7 +237,7 @@ def _judge(run: Run, seen: RunSeen, _now: float) -> Decision[Run] | None:
     served = None
     if model is not None:
         report = seen.reports.get("served")
-        sliced = tuple({column: None for one in run.plan.deploy for column in one.strategy.analysis.slices})
+        sliced = tuple(dict.fromkeys(column for one in run.plan.deploy for column in one.strategy.analysis.slices))
         own = judge_serving(model.checks, report, model.name, labels, sliced)
         served = _with_guards(own, judge_serving(run.model_guards, report, model.name, labels))
     objections = [result for checked in (run.data, served) if checked for result in checked.objections]

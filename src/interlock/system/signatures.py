@@ -37,9 +37,10 @@ class Moment(NamedTuple):
 
 
 def sign(paths: Sequence[str], folder: int | None = None) -> array[int]:
-    """The signatures of these paths, one after the other; links are not followed, what is not there is all zeros.
+    """The signatures of these paths, one after the other; links are not followed.
 
-    Relative paths are below the open ``folder``. OSError where one cannot be read, OverflowError for an odd one.
+    What is not there has ABSENT, what this user may not look at DENIED. Relative paths are below the open ``folder``.
+    OSError where the file system gives no answer, OverflowError for an odd one.
     """
     found = array("q")
     for path in paths:

@@ -42,7 +42,7 @@ from .programs import (
 from .workspace import Workspace, read_left_behind, shown, store_products, walk
 
 NO_MORE_PROCESSES = (os.strerror(errno.EAGAIN), "Cannot fork", "can't start new thread")
-"""What a shell says where the kernel refuses it another process."""
+"""What the C library, a shell and Python say where the kernel refuses them another process or thread."""
 
 
 class Braked(Exception):
